@@ -1,0 +1,2 @@
+//! The ringdb program.
+fn main() {}
