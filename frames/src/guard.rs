@@ -1,0 +1,86 @@
+//! Who may read: guards and the frames seen through them.
+
+use std::fmt;
+use std::ops::Deref;
+
+/// While it lives, no frame that was found through it is used for anything else.
+///
+/// It is not `Send`, so it cannot be held across an await. Keep it short: frames that are evicted meanwhile
+/// wait for it. A type of our own, because a guard of another collector would protect nothing.
+///
+/// ```compile_fail
+/// fn is_send<T: Send>(_: T) {}
+/// is_send(ringdb_frames::pin());
+/// ```
+pub struct Guard(crossbeam_epoch::Guard);
+
+impl Guard {
+    /// Lets go of everything seen so far and begins anew; cheaper than a new guard in a long loop.
+    pub fn repin(&mut self) {
+        self.0.repin();
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+/// Begins to read. Guards nest; a nested one costs almost nothing.
+///
+/// One call in about a hundred also frees what others left behind; that takes no lock.
+///
+/// # Examples
+///
+/// ```
+/// use ringdb_frames::{Cache, Room, pin};
+///
+/// let cache = Cache::new(1 << 20, 8192);
+/// assert!(cache.insert(7, &[1; 8192], 0, Room::Evict));
+/// let guard = pin();
+/// let frame = cache.get(7, &guard).expect("just inserted");
+/// assert_eq!(frame[8191], 1);
+/// ```
+#[inline]
+pub fn pin() -> Guard {
+    Guard(crossbeam_epoch::pin())
+}
+
+/// The bytes of one cached node, valid as long as the guard is borrowed.
+#[derive(Clone, Copy)]
+pub struct Frame<'g> {
+    bytes: &'g [u8],
+    place: u32,
+}
+
+impl<'g> Frame<'g> {
+    pub(crate) fn new(bytes: &'g [u8], place: u32) -> Frame<'g> {
+        Frame { bytes, place }
+    }
+
+    /// The bytes, for as long as the guard is borrowed, even after this frame is gone.
+    pub fn bytes(&self) -> &'g [u8] {
+        self.bytes
+    }
+
+    /// Number of its first frame in the arena.
+    pub(crate) fn place(&self) -> usize {
+        self.place as usize
+    }
+}
+
+impl Deref for Frame<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("place", &self.place).field("len", &self.len()).finish()
+    }
+}
