@@ -1,0 +1,105 @@
+//! What the owner needs of a backend, and the bell that wakes a backend's sleeper.
+
+use std::io;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::feed::{FeedDone, FeedWrite};
+use crate::stats::Counters;
+
+#[cfg(target_os = "linux")]
+pub(crate) mod flight;
+pub(crate) mod perform;
+pub(crate) mod pwrite;
+#[cfg(target_os = "linux")]
+pub(crate) mod ring;
+#[cfg(target_os = "linux")]
+pub(crate) mod setup;
+
+/// How the holder of the role performs I/O. Methods are called by the holder only.
+pub(crate) trait Backend: Send {
+    /// Takes a write of the feed; it is begun by the next `flush` or `wait` at the latest.
+    fn start_feed(&mut self, write: FeedWrite);
+
+    /// Takes from the queue whatever there is room for.
+    fn pump(&mut self);
+
+    /// What the holder of the role still has to wait for.
+    fn in_flight(&self) -> usize;
+
+    /// Begins what was taken, without waiting.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Begins what was taken and sleeps until something is over, the bell rings or the time is up.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// The feed's write, if it is over.
+    fn feed_done(&mut self) -> Option<FeedDone>;
+
+    /// Answers all else that is over.
+    fn settle(&mut self);
+
+    /// Ends everything with an error; buffers that a kernel may still write to are leaked. Gives
+    /// the feed's write back.
+    fn abandon(self: Box<Self>, error: &io::Error) -> Option<FeedDone>;
+
+    /// Ends the backend; nothing is in flight.
+    fn stop(self: Box<Self>);
+}
+
+/// Wakes whoever sleeps in a backend's `wait`.
+#[derive(Clone)]
+pub(crate) enum Bell {
+    /// A counter in the kernel that the ring reads.
+    #[cfg(target_os = "linux")]
+    Event(std::sync::Arc<rustix::fd::OwnedFd>),
+    /// A flag and a condition.
+    Local(std::sync::Arc<(Mutex<Rung>, Condvar)>),
+}
+
+/// Whether a local bell has been rung since it was last heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// It has.
+    Yes,
+    /// It has not.
+    No,
+}
+
+impl Bell {
+    /// A bell for sleepers outside the kernel's rings.
+    pub(crate) fn local() -> Bell {
+        Bell::Local(std::sync::Arc::new((Mutex::new(Rung::No), Condvar::new())))
+    }
+
+    /// Wakes the sleeper, or the next one.
+    pub(crate) fn ring(&self, stats: &Counters) {
+        stats.syscalls.bump();
+        match self {
+            #[cfg(target_os = "linux")]
+            Bell::Event(event) => {
+                // It fails only if the counter is full, and then the ring hears it anyway.
+                let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+            }
+            Bell::Local(bell) => {
+                *bell.0.lock() = Rung::Yes;
+                bell.1.notify_one();
+            }
+        }
+    }
+
+    /// Sleeps until a local bell rings or the time is up.
+    pub(crate) fn hear(&self, timeout: Option<Duration>, stats: &Counters) {
+        let Bell::Local(bell) = self else { unreachable!("a ring hears its own bell") };
+        let mut rung = bell.0.lock();
+        if *rung == Rung::No {
+            stats.syscalls.bump();
+            match timeout {
+                Some(timeout) => drop(bell.1.wait_for(&mut rung, timeout)),
+                None => bell.1.wait(&mut rung),
+            }
+        }
+        *rung = Rung::No;
+    }
+}

@@ -1,0 +1,134 @@
+//! The backend of blocking calls: `preadv`, `pwritev` and the platform's true sync.
+//!
+//! The holder of the role writes for the feed inline: a hop to another thread would cost more
+//! than the call. Everything else goes to a small pool that takes it from the queue by itself, so
+//! a read waits neither for a log write nor for the holder of the role.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::backend::perform::{perform, write_durably};
+use crate::backend::{Backend, Bell};
+use crate::errors::copy;
+use crate::feed::{FeedDone, FeedWrite};
+use crate::file::OsFile;
+use crate::queue::{Core, Limits};
+use crate::shared::Shared;
+
+/// Threads of the pool: reads overlap, and the rest keeps one or two of them busy.
+pub(crate) const POOL_THREADS: usize = 8;
+
+/// Shares of a pool: half of its threads always stay free for reads.
+pub(crate) fn limits(depth: u32) -> Limits {
+    let threads = POOL_THREADS.min(depth as usize).max(1);
+    Limits { reads: threads, writes: (threads / 4).max(1), ..Limits::of_depth(depth) }
+}
+
+/// Whom the workers tell that the queue is idle; known only after the backend is built.
+pub(crate) type Listener = Arc<Mutex<Weak<Shared>>>;
+
+/// Blocking calls on a pool, and inline for the feed.
+pub(crate) struct Pwrite {
+    file: Arc<OsFile>,
+    core: Arc<Core>,
+    bell: Bell,
+    feed: Option<FeedWrite>,
+    over: Option<FeedDone>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Pwrite {
+    /// Starts the pool.
+    pub(crate) fn start(
+        file: Arc<OsFile>,
+        core: Arc<Core>,
+        bell: Bell,
+        listener: &Listener,
+    ) -> io::Result<Pwrite> {
+        let mut pwrite = Pwrite { file, core, bell, feed: None, over: None, workers: Vec::new() };
+        for number in 0..POOL_THREADS {
+            let (file, core) = (pwrite.file.clone(), pwrite.core.clone());
+            let listener = listener.clone();
+            let worker = std::thread::Builder::new()
+                .name(format!("ringdb-io-{number}"))
+                .spawn(move || work(&file, &core, &listener));
+            match worker {
+                Ok(worker) => pwrite.workers.push(worker),
+                Err(error) => {
+                    Box::new(pwrite).stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(pwrite)
+    }
+}
+
+fn work(file: &OsFile, core: &Core, listener: &Listener) {
+    while let Some(mut work) = core.pop_wait() {
+        let result = catch_unwind(AssertUnwindSafe(|| perform(file, core, &mut work)));
+        let result = result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
+        let idle = core.finish(work, result);
+        if idle {
+            if let Some(shared) = listener.lock().upgrade() {
+                shared.queue_is_idle();
+            }
+        } else {
+            core.wake_worker(); // The end of one act may make others ready.
+        }
+    }
+}
+
+impl Backend for Pwrite {
+    fn start_feed(&mut self, write: FeedWrite) {
+        assert!(self.feed.is_none() && self.over.is_none(), "one write of the feed at a time");
+        self.feed = Some(write);
+    }
+
+    fn pump(&mut self) {}
+
+    fn in_flight(&self) -> usize {
+        usize::from(self.feed.is_some() || self.over.is_some())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let Some(write) = self.feed.take() else {
+            self.bell.hear(timeout, &self.core.stats);
+            return Ok(());
+        };
+        let bytes = &write.buf[..write.len];
+        let result = write_durably(&self.file, &self.core, write.offset, bytes);
+        self.core.count_feed(write.len, &result);
+        self.over = Some(write.over(result));
+        Ok(())
+    }
+
+    fn feed_done(&mut self) -> Option<FeedDone> {
+        self.over.take()
+    }
+
+    fn settle(&mut self) {}
+
+    fn abandon(mut self: Box<Self>, error: &io::Error) -> Option<FeedDone> {
+        let lost = self.feed.take().map(|write| write.over(Err(copy(error))));
+        let over = self.over.take();
+        self.stop();
+        over.or(lost)
+    }
+
+    fn stop(self: Box<Self>) {
+        self.core.stop_workers();
+        for worker in self.workers {
+            worker.join().expect("a worker catches what it calls");
+        }
+    }
+}

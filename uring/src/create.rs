@@ -1,0 +1,110 @@
+//! Creating a file, all or nothing.
+//!
+//! The content goes to a temporary name in the same directory and is synced; then the file is
+//! renamed without replacing, and the directory is synced. A crash leaves no file under the name,
+//! or the whole one. The zeros are really written: a log must overwrite written blocks, since the
+//! first write to a reserved one makes each sync commit the file system's journal.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use crate::buf::Buf;
+use crate::errors::OpenError;
+use crate::file::{Durably, OsFile, Plugs};
+use crate::settings::{BackendChoice, Settings};
+use crate::stats::Counters;
+
+/// Zeros written at once.
+const FILL_BYTES: usize = 1 << 20;
+
+/// Creates the file as [`crate::Io::create`] says.
+pub(crate) fn create(
+    path: &Path,
+    settings: &Settings,
+    len_bytes: u64,
+    contents: &[(u64, &[u8])],
+) -> Result<(), OpenError> {
+    if let BackendChoice::Sim(disk) = &settings.backend {
+        return disk.create(path, len_bytes, contents);
+    }
+    let _plugs = Plugs::fill();
+    if path.symlink_metadata().is_ok() {
+        let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+        return Err(OpenError::new("create the file", path, taken));
+    }
+    let temporary = temporary_name(path)?;
+    let file = OsFile::create(&temporary)
+        .map_err(|error| OpenError::new("create a temporary file", path, error))?;
+    let made = fill(&file, len_bytes, contents)
+        .map_err(|error| OpenError::new("write the new file", path, error))
+        .and_then(|()| publish(&temporary, path));
+    if made.is_err() {
+        let _ = std::fs::remove_file(&temporary); // The first error is the one to tell.
+    }
+    made
+}
+
+fn temporary_name(path: &Path) -> Result<PathBuf, OpenError> {
+    let Some(name) = path.file_name() else {
+        let nameless = io::Error::from(io::ErrorKind::InvalidInput);
+        return Err(OpenError::new("create the file", path, nameless));
+    };
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{:016x}.new", RandomState::new().hash_one(std::process::id())));
+    Ok(path.with_file_name(temporary))
+}
+
+fn fill(file: &OsFile, len_bytes: u64, contents: &[(u64, &[u8])]) -> io::Result<()> {
+    let stats = Counters::default();
+    let zeros = Buf::zeroed(FILL_BYTES);
+    let mut at = 0;
+    while at < len_bytes {
+        let len = (len_bytes - at).min(FILL_BYTES as u64) as usize;
+        file.write_full(at, &[&zeros[..len]], Durably::No, &stats)?;
+        at += len as u64;
+    }
+    for (offset, bytes) in contents {
+        assert!(offset + bytes.len() as u64 <= len_bytes, "contents beyond the file's length");
+        file.write_full(*offset, &[bytes], Durably::No, &stats)?;
+    }
+    file.sync(&stats)
+}
+
+fn publish(temporary: &Path, path: &Path) -> Result<(), OpenError> {
+    rename_new(temporary, path)
+        .map_err(|error| OpenError::new("give the new file its name", path, error))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| OpenError::new("sync the directory", path, error))
+}
+
+/// Renames unless the new name is taken.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rename_exclusive(from, to) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            // No exclusive rename here: a hard link is exclusive too.
+            rustix::fs::link(from, to)?;
+            Ok(rustix::fs::unlink(from)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_exclusive(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    rustix::fs::renameat_with(CWD, from, CWD, to, rustix::fs::RenameFlags::NOREPLACE)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_exclusive(_from: &Path, _to: &Path) -> rustix::io::Result<()> {
+    let _ = CWD;
+    Err(Errno::NOTSUP)
+}

@@ -1,0 +1,313 @@
+//! An open file of the operating system: its descriptor and the calls on it, each whole or failed.
+//!
+//! Descriptors are close-on-exec from the start and never 0, 1 or 2: a program started with its
+//! standard streams closed would print into the database.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::path::Path;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::BLOCK_BYTES;
+use crate::buf::Buf;
+use crate::settings::DirectIo;
+use crate::stats::Counters;
+
+/// Interrupted or put-off calls in a row before the error is believed.
+pub(crate) const TRANSIENT_MAX: u32 = 1000;
+
+/// How durable one write is when it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durably {
+    /// Not at all.
+    No,
+    /// Its own bytes are.
+    Itself,
+}
+
+/// A file that is open for reading and writing.
+pub(crate) struct OsFile {
+    fd: OwnedFd,
+}
+
+/// Which file it is, whatever its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl OsFile {
+    /// Opens an existing regular file.
+    pub(crate) fn open(path: &Path) -> io::Result<OsFile> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let file = OsFile { fd: rustix::fs::open(path, flags, Mode::empty())? };
+        let stat = rustix::fs::fstat(&file.fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        Ok(file)
+    }
+
+    /// Creates a file that must not exist, for its owner's eyes only.
+    pub(crate) fn create(path: &Path) -> io::Result<OsFile> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
+        Ok(OsFile { fd: rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)? })
+    }
+
+    /// Which file it is.
+    pub(crate) fn identity(&self) -> io::Result<Identity> {
+        let stat = rustix::fs::fstat(&self.fd)?;
+        #[allow(clippy::unnecessary_cast, reason = "the widths differ between systems")]
+        Ok(Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 })
+    }
+
+    /// Length now.
+    pub(crate) fn len_bytes(&self) -> io::Result<u64> {
+        Ok(u64::try_from(rustix::fs::fstat(&self.fd)?.st_size).unwrap_or(0))
+    }
+
+    /// Fills the buffer from `offset`, or fails: `UnexpectedEof` if the file ends before.
+    pub(crate) fn read_full(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        stats: &Counters,
+    ) -> io::Result<()> {
+        let mut done = 0;
+        let mut transient = 0;
+        while done < buf.len() {
+            stats.syscalls.bump();
+            let rest = &mut [IoSliceMut::new(&mut buf[done..])];
+            match rustix::io::preadv(&self.fd, rest, offset + done as u64) {
+                Ok(count) => done += resume_read(count, stats)?,
+                Err(error) => retry(error, &mut transient, stats)?,
+            }
+            if done < buf.len() {
+                stats.short_transfers.bump();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all pieces, one behind the other, from `offset`.
+    pub(crate) fn write_full(
+        &self,
+        offset: u64,
+        pieces: &[&[u8]],
+        durably: Durably,
+        stats: &Counters,
+    ) -> io::Result<()> {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut done = 0;
+        let mut transient = 0;
+        while done < len {
+            stats.syscalls.bump();
+            let rest = skip(pieces, done);
+            match write_vectored(self.fd.as_fd(), &rest, offset + done as u64, durably) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => done += count,
+                Err(error) => retry(error, &mut transient, stats)?,
+            }
+            if done < len {
+                stats.short_transfers.bump();
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything written before durable, the length included.
+    pub(crate) fn sync(&self, stats: &Counters) -> io::Result<()> {
+        stats.syscalls.bump();
+        loop {
+            match sync_data(self.fd.as_fd()) {
+                Err(Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Makes the file `to` bytes long if it is shorter; `from` is its length now.
+    pub(crate) fn grow(&self, from: u64, to: u64, stats: &Counters) -> io::Result<()> {
+        if to <= from {
+            return Ok(());
+        }
+        stats.syscalls.bump();
+        loop {
+            match allocate(self.fd.as_fd(), from, to) {
+                Err(Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Makes the file `to` bytes long, without reserving space.
+    pub(crate) fn set_len(&self, to: u64, stats: &Counters) -> io::Result<()> {
+        stats.syscalls.bump();
+        Ok(rustix::fs::ftruncate(&self.fd, to)?)
+    }
+
+    /// Bypasses the page cache if asked for and possible, and says why or why not.
+    pub(crate) fn choose_direct(&self, wish: DirectIo) -> io::Result<(bool, String)> {
+        if wish == DirectIo::Off {
+            return Ok((false, "switched off".into()));
+        }
+        if let Err(error) = set_direct(self.fd.as_fd()) {
+            return Ok((false, format!("refused when it was set: {error}")));
+        }
+        let mut first = Buf::zeroed(BLOCK_BYTES);
+        match rustix::io::pread(&self.fd, &mut first[..], 0) {
+            Ok(_) => Ok((true, "the file system takes it".into())),
+            Err(Errno::INVAL) => {
+                unset_direct(self.fd.as_fd())?;
+                Ok((false, "the file system refused an aligned read".into()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for OsFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// How far a read got. A count that ends inside a sector is the end of the file.
+pub(crate) fn resume_read(count: usize, stats: &Counters) -> io::Result<usize> {
+    const SECTOR_BYTES: usize = 512;
+    if count == 0 || !count.is_multiple_of(SECTOR_BYTES) {
+        stats.short_transfers.bump();
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(count)
+}
+
+fn retry(error: Errno, transient: &mut u32, stats: &Counters) -> io::Result<()> {
+    *transient += 1;
+    if !is_transient(error) || *transient > TRANSIENT_MAX {
+        return Err(error.into());
+    }
+    stats.resubmitted.bump();
+    Ok(())
+}
+
+/// Whether the call may succeed if it is made again: nothing was refused for good.
+pub(crate) fn is_transient(error: Errno) -> bool {
+    matches!(error, Errno::INTR | Errno::AGAIN | Errno::CANCELED)
+}
+
+fn skip<'a>(pieces: &[&'a [u8]], mut bytes: usize) -> Vec<IoSlice<'a>> {
+    let mut rest = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let skipped = bytes.min(piece.len());
+        bytes -= skipped;
+        if skipped < piece.len() {
+            rest.push(IoSlice::new(&piece[skipped..]));
+        }
+    }
+    rest
+}
+
+#[cfg(target_os = "linux")]
+fn write_vectored(
+    fd: BorrowedFd<'_>,
+    pieces: &[IoSlice<'_>],
+    offset: u64,
+    durably: Durably,
+) -> rustix::io::Result<usize> {
+    match durably {
+        Durably::No => rustix::io::pwritev(fd, pieces, offset),
+        Durably::Itself => {
+            rustix::io::pwritev2(fd, pieces, offset, rustix::io::ReadWriteFlags::DSYNC)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_vectored(
+    fd: BorrowedFd<'_>,
+    pieces: &[IoSlice<'_>],
+    offset: u64,
+    durably: Durably,
+) -> rustix::io::Result<usize> {
+    assert_eq!(durably, Durably::No, "a write that syncs itself exists on Linux only");
+    rustix::io::pwritev(fd, pieces, offset)
+}
+
+#[cfg(target_vendor = "apple")]
+fn sync_data(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::fs::fcntl_fullfsync(fd)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn sync_data(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::fs::fdatasync(fd)
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(fd: BorrowedFd<'_>, from: u64, to: u64) -> rustix::io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate, ftruncate};
+    match fallocate(fd, FallocateFlags::empty(), from, to - from) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => ftruncate(fd, to),
+        other => other,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(fd: BorrowedFd<'_>, _from: u64, to: u64) -> rustix::io::Result<()> {
+    rustix::fs::ftruncate(fd, to)
+}
+
+#[cfg(target_os = "linux")]
+fn set_direct(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    rustix::fs::fcntl_setfl(fd, flags | OFlags::DIRECT)
+}
+
+#[cfg(target_os = "linux")]
+fn unset_direct(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    rustix::fs::fcntl_setfl(fd, flags - OFlags::DIRECT)
+}
+
+#[cfg(target_vendor = "apple")]
+fn set_direct(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::fs::fcntl_nocache(fd, true)
+}
+
+#[cfg(target_vendor = "apple")]
+fn unset_direct(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::fs::fcntl_nocache(fd, false)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn set_direct(_fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    Err(Errno::NOTSUP)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn unset_direct(_fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    Ok(())
+}
+
+/// Occupies descriptors 0, 1 and 2 where they are closed, for as long as it lives.
+pub(crate) struct Plugs(#[allow(dead_code, reason = "held for their numbers")] Vec<OwnedFd>);
+
+impl Plugs {
+    /// Fills the gaps, so that nothing opened meanwhile becomes a standard stream.
+    pub(crate) fn fill() -> Plugs {
+        use rustix::fd::AsRawFd;
+        let mut plugs = Vec::new();
+        while let Ok(null) = rustix::fs::open("/dev/null", OFlags::CLOEXEC, Mode::empty()) {
+            let low = null.as_raw_fd() <= 2;
+            if !low {
+                break;
+            }
+            plugs.push(null);
+        }
+        Plugs(plugs)
+    }
+}

@@ -1,0 +1,254 @@
+//! The public handle of an open file.
+
+use std::fmt;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::BLOCK_BYTES;
+use crate::buf::Buf;
+use crate::create;
+use crate::errors::{OpenError, Refused};
+use crate::feed::Feed;
+use crate::op::{Grow, Pending, Read, Reply, Sync, Write, pair};
+use crate::open;
+use crate::queue::Request;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::work::Part;
+
+/// Largest transfer of one operation, in bytes.
+pub const TRANSFER_BYTES_MAX: usize = 1 << 30;
+
+/// Largest offset behind a transfer: what the kernel's signed offsets can say.
+const OFFSET_MAX: u64 = i64::MAX as u64;
+
+/// An open file. Clones are cheap and share everything; when the last one is dropped the owner
+/// finishes what was submitted and then releases the file, without blocking the dropper.
+///
+/// Operations are submitted when the method is called, not when the future is first polled.
+///
+/// In a forked child every operation is refused, and dropping the handle touches nothing.
+#[derive(Clone)]
+pub struct Io(Arc<Handle>);
+
+/// Its drop is the drop of the last handle.
+struct Handle(ManuallyDrop<Arc<Shared>>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.0.birth.is_here() {
+            self.0.begin_close();
+            // SAFETY: this is the only drop of the field, and self is not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.0) }
+        }
+    }
+}
+
+impl Io {
+    /// Opens an existing file for this process alone, and starts its owner.
+    ///
+    /// If this process is still closing the same file, waits for that, bounded. Blocks; call it
+    /// off the async threads.
+    ///
+    /// # Errors
+    /// Kind `WouldBlock` with payload [`crate::Locked`] if the file is open elsewhere; `NotFound`,
+    /// `PermissionDenied` and so on from the file system; any set-up error of `io_uring` if that
+    /// backend was asked for by name.
+    pub fn open(path: &Path, settings: &Settings) -> Result<Io, OpenError> {
+        let shared = open::open(path, settings)?;
+        Ok(Io(Arc::new(Handle(ManuallyDrop::new(shared)))))
+    }
+
+    /// Creates a file, all or nothing: `len_bytes` zeros with `contents` (offset, bytes) over
+    /// them, readable and writable by its owner only, durable with its name when this returns.
+    ///
+    /// It is written under a temporary name in the same directory and renamed without replacing.
+    /// Blocks; call it off the async threads.
+    ///
+    /// # Errors
+    /// Kind `AlreadyExists` if the name is taken; `NotFound` if the directory is missing;
+    /// `StorageFull` and so on. No temporary file is left behind.
+    pub fn create(
+        path: &Path,
+        settings: &Settings,
+        len_bytes: u64,
+        contents: &[(u64, &[u8])],
+    ) -> Result<(), OpenError> {
+        create::create(path, settings, len_bytes, contents)
+    }
+
+    /// Fills the whole buffer from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends before; what the device says otherwise.
+    ///
+    /// # Panics
+    /// If the offset is not a multiple of [`BLOCK_BYTES`] or the buffer is too large.
+    pub fn read(&self, offset: u64, buf: Buf) -> Read {
+        check_range(offset, buf.len(), buf.len());
+        let len = buf.len();
+        self.transfer(offset, buf, len, Request::Read).read()
+    }
+
+    /// Writes the first `len` bytes of the buffer at `offset`; not durable until a sync. Adjacent
+    /// queued writes travel together. Of writes in flight to the same bytes either may win.
+    ///
+    /// # Panics
+    /// If offset or length is not a multiple of [`BLOCK_BYTES`], or the length exceeds the buffer.
+    pub fn write(&self, offset: u64, buf: Buf, len: usize) -> Write {
+        check_range(offset, len, buf.len());
+        self.transfer(offset, buf, len, Request::Write).write()
+    }
+
+    /// As [`Io::write`], and durable when it resolves.
+    ///
+    /// # Panics
+    /// As [`Io::write`].
+    pub fn write_durable(&self, offset: u64, buf: Buf, len: usize) -> Write {
+        check_range(offset, len, buf.len());
+        self.transfer(offset, buf, len, Request::Durable).write()
+    }
+
+    /// Makes every write and growth submitted before it durable. It is issued when they have all
+    /// completed; whether they succeeded is for their own futures to tell.
+    pub fn sync(&self) -> Sync {
+        self.submit(Request::Sync).sync()
+    }
+
+    /// Makes the file at least `len_bytes` long, with space reserved where the file system can. A
+    /// later sync makes the length durable.
+    ///
+    /// # Errors
+    /// Kind `StorageFull` if there is no room; nothing else is affected.
+    pub fn grow(&self, len_bytes: u64) -> Grow {
+        assert!(len_bytes <= OFFSET_MAX);
+        self.submit(|reply| Request::Grow(len_bytes, reply)).grow()
+    }
+
+    /// Length of the file.
+    pub fn len_bytes(&self) -> u64 {
+        self.shared().core.len_bytes()
+    }
+
+    /// Sets the source of durable writes, once. It is dropped when the file has been closed; a
+    /// feed that holds an `Io` keeps the file open until then.
+    ///
+    /// # Panics
+    /// If it was set before.
+    pub fn set_feed(&self, feed: Arc<dyn Feed>) {
+        self.shared().set_feed(feed);
+    }
+
+    /// Tells that the feed has, or may have, something. One load while the owner runs or a write
+    /// of the feed is in flight; it wakes the owner only if that sleeps for another reason. A
+    /// caller about to [`Io::drive`] need not kick, unless driving answers `false`.
+    pub fn kick(&self) {
+        self.shared().kick();
+    }
+
+    /// Lets this thread own the I/O until `done`. For callers that would block anyway: their
+    /// durable write then costs no hop between threads.
+    ///
+    /// Answers whether `done` held at the end. False at once if somebody else owns the I/O, and
+    /// false when nothing is in flight and the feed is idle: then wait by other means.
+    pub fn drive(&self, done: &dyn Fn() -> bool) -> bool {
+        self.shared().birth.is_here() && self.shared().drive(done)
+    }
+
+    /// Refuses new work, drains to zero in flight (the feed included), stops the owner and
+    /// releases the lock. May be called more than once.
+    pub fn close(&self) -> Close {
+        let here = self.shared().birth.is_here();
+        if here {
+            self.shared().begin_close();
+        }
+        Close(here.then(|| Arc::clone(self.shared())))
+    }
+
+    /// Counters since open.
+    pub fn stats(&self) -> Stats {
+        self.shared().core.stats.read()
+    }
+
+    /// What was chosen at open, and why.
+    pub fn report(&self) -> Report {
+        self.shared().report.clone()
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.shared().path
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
+    }
+
+    fn transfer(
+        &self,
+        offset: u64,
+        buf: Buf,
+        len: usize,
+        request: impl FnOnce(Part) -> Request,
+    ) -> Pending {
+        if len == 0 {
+            let (reply, pending) = pair();
+            reply.send(Ok(()), buf);
+            return pending;
+        }
+        self.submit(|reply| request(Part { offset, len, buf, reply }))
+    }
+
+    fn submit(&self, request: impl FnOnce(Reply) -> Request) -> Pending {
+        let (reply, pending) = pair();
+        let request = request(reply);
+        let shared = self.shared();
+        if !shared.birth.is_here() {
+            request.answer(Err(Refused::Forked.into()));
+            return pending;
+        }
+        match shared.push(request) {
+            Some(place) => pending.at(&shared.core, place),
+            None => pending,
+        }
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Io({:?}, {:?})", self.path(), self.shared().report.backend)
+    }
+}
+
+/// Resolves when the file is closed and its lock released.
+///
+/// # Cancel safety
+/// The close was begun when the method was called and goes on without the future.
+#[must_use = "the close goes on without it, but only the future tells when it is over"]
+pub struct Close(Option<Arc<Shared>>);
+
+impl Future for Close {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.0 {
+            Some(shared) => shared.poll_closed(cx.waker()),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+/// Offsets and lengths that the device would refuse are our own mistakes.
+pub(crate) fn check_range(offset: u64, len: usize, buf_bytes: usize) {
+    assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "offset {offset} is inside a block");
+    assert!(len.is_multiple_of(BLOCK_BYTES), "length {len} is no multiple of a block");
+    assert!(len <= buf_bytes, "{len} bytes from a buffer of {buf_bytes}");
+    assert!(len <= TRANSFER_BYTES_MAX, "{len} bytes in one transfer");
+    assert!(offset <= OFFSET_MAX - len as u64, "offset {offset} is beyond any file");
+}

@@ -1,0 +1,208 @@
+//! The owner: one loop, whoever runs it.
+//!
+//! Each turn asks the feed, takes what the queue offers, sleeps until something completes, and
+//! hands the results back. The role moves: the background thread runs the loop when nobody else
+//! does and parks outside the role when nothing is left, so that a caller who would only block can
+//! take the role and drive, and its commit then costs no hop between threads at all.
+//!
+//! The feed goes first: its write is asked for before the queue is looked at, and its result is
+//! handed back before the others.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::errors::{OwnerGone, copy};
+use crate::feed::{Feed, FeedDone, FeedWrite, Next};
+use crate::shared::Shared;
+use crate::wake::Mood;
+
+/// How long a driving caller waits for an appointment of the feed before it leaves it to the
+/// background thread: what it really waits for may come from elsewhere.
+const DRIVE_ALARM_MAX: Duration = Duration::from_millis(1);
+
+/// How long appointments of the feed may hold up a close.
+const CLOSE_ALARM_MAX: Duration = Duration::from_secs(1);
+
+/// What the holder of the role has: the backend and where the feed stands.
+pub(crate) struct Owner {
+    backend: Box<dyn Backend>,
+    feed: Option<Arc<dyn Feed>>,
+    feed_flies: bool,
+    alarm: Option<Instant>,
+    pushes_seen: u64,
+}
+
+enum Turn {
+    Worked,
+    Idle,
+}
+
+/// How the background thread's service ended.
+pub(crate) enum Served {
+    /// Nothing to do until woken, or until the appointment.
+    Parked(Option<Instant>),
+    /// Closing, and nothing is left.
+    Drained,
+}
+
+/// How a driver leaves the role.
+pub(crate) enum Left {
+    /// Something is in flight: the background thread has to take over.
+    Working,
+    /// Nothing to do until the appointment.
+    Quiet(Option<Instant>),
+}
+
+impl Owner {
+    pub(crate) fn new(backend: Box<dyn Backend>) -> Owner {
+        Owner { backend, feed: None, feed_flies: false, alarm: None, pushes_seen: 0 }
+    }
+
+    /// Runs until there is nothing to do.
+    pub(crate) fn serve(&mut self, shared: &Shared) -> io::Result<Served> {
+        loop {
+            match self.turn(shared)? {
+                Turn::Worked => continue,
+                Turn::Idle => shared.wake.publish(Mood::Parked),
+            }
+            if self.finds_work(shared) {
+                shared.wake.busy();
+                continue;
+            }
+            return Ok(match self.is_drained(shared) {
+                true => Served::Drained,
+                false => Served::Parked(self.alarm),
+            });
+        }
+    }
+
+    /// Runs until `done`, or until there is nothing to run. True if `done`.
+    pub(crate) fn drive(&mut self, shared: &Shared, done: &dyn Fn() -> bool) -> io::Result<bool> {
+        while !done() {
+            if let Turn::Idle = self.turn(shared)?
+                && !self.keeps_appointment(shared)?
+            {
+                return Ok(done());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Leaves the role with the next write of the feed on its way, if there is one.
+    pub(crate) fn leave(&mut self, shared: &Shared) -> io::Result<Left> {
+        if self.backend.in_flight() == 0 {
+            shared.wake.publish(Mood::Parked);
+            if !self.finds_work(shared) {
+                return Ok(Left::Quiet(self.alarm));
+            }
+        } else if !self.feed_flies {
+            self.ask(shared);
+        }
+        shared.wake.busy();
+        self.backend.flush()?;
+        Ok(Left::Working)
+    }
+
+    /// Gives up: everyone who waits for what is in flight gets the cause.
+    pub(crate) fn abandon(self, shared: &Shared, gone: &OwnerGone) {
+        let error: io::Error = gone.clone().into();
+        let lost = self.backend.abandon(&error);
+        let feed = self.feed.or_else(|| shared.feed());
+        if let (Some(feed), Some(lost)) = (&feed, lost) {
+            feed.done(lost.result, lost.buf, lost.took);
+        }
+        if let Some(feed) = feed {
+            feed.abandoned(copy(&error));
+        }
+    }
+
+    /// Stops the backend; nothing is in flight.
+    pub(crate) fn stop(self) {
+        self.backend.stop();
+    }
+
+    fn turn(&mut self, shared: &Shared) -> io::Result<Turn> {
+        self.ask(shared);
+        self.pump(shared);
+        if self.backend.in_flight() == 0 {
+            return Ok(Turn::Idle);
+        }
+        shared.wake.publish(if self.feed_flies { Mood::Flying } else { Mood::Asleep });
+        if self.pushes_seen != shared.core.pushes() || self.ask(shared) {
+            shared.wake.busy();
+            return Ok(Turn::Worked);
+        }
+        let waited = self.backend.wait(self.alarm.map(until));
+        shared.wake.busy();
+        waited?;
+        if let Some(done) = self.backend.feed_done() {
+            self.feed_done(done);
+        }
+        self.backend.settle();
+        Ok(Turn::Worked)
+    }
+
+    /// Asks the feed for a write, if none is in flight. True if it had one.
+    fn ask(&mut self, shared: &Shared) -> bool {
+        if self.feed_flies {
+            return false;
+        }
+        if self.feed.is_none() {
+            self.feed = shared.feed();
+        }
+        let Some(feed) = &self.feed else { return false };
+        let now = Instant::now();
+        match feed.next(now) {
+            Next::Write { offset, buf, len } => {
+                crate::io::check_range(offset, len, buf.len());
+                self.alarm = None;
+                self.feed_flies = true;
+                self.backend.start_feed(FeedWrite { offset, buf, len, started: now });
+            }
+            Next::Idle => self.alarm = None,
+            Next::At(instant) => self.alarm = Some(instant),
+        }
+        self.feed_flies
+    }
+
+    fn feed_done(&mut self, done: FeedDone) {
+        self.feed_flies = false;
+        let feed = self.feed.as_ref().expect("a write of the feed came from a feed");
+        feed.done(done.result, done.buf, done.took);
+    }
+
+    fn pump(&mut self, shared: &Shared) {
+        self.pushes_seen = shared.core.pushes();
+        self.backend.pump();
+    }
+
+    /// The last look before sleeping.
+    fn finds_work(&mut self, shared: &Shared) -> bool {
+        self.ask(shared) || self.pushes_seen != shared.core.pushes() && !shared.core.is_idle()
+    }
+
+    /// A driver with nothing in flight waits for the feed's appointment, if it is near.
+    fn keeps_appointment(&mut self, shared: &Shared) -> io::Result<bool> {
+        let Some(wait) = self.alarm.map(until).filter(|wait| *wait <= DRIVE_ALARM_MAX) else {
+            return Ok(false);
+        };
+        shared.wake.publish(Mood::Alarm);
+        if !self.finds_work(shared) {
+            self.backend.wait(Some(wait))?;
+        }
+        shared.wake.busy();
+        Ok(true)
+    }
+
+    fn is_drained(&self, shared: &Shared) -> bool {
+        let Some(since) = shared.closing_since() else { return false };
+        let waits = self.alarm.is_some() && since.elapsed() < CLOSE_ALARM_MAX;
+        !waits && shared.core.is_idle()
+    }
+}
+
+fn until(instant: Instant) -> Duration {
+    instant.saturating_duration_since(Instant::now())
+}

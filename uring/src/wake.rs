@@ -1,0 +1,171 @@
+//! Waking the owner, as rarely as possible.
+//!
+//! Whoever holds the role publishes its mood before it may stop looking:
+//!
+//! ```text
+//!   Busy     it runs, and will look at the queue and the feed again before it sleeps
+//!   Flying   it sleeps in the backend while a write of the feed is in flight
+//!   Asleep   it sleeps in the backend, no write of the feed in flight
+//!   Alarm    it sleeps in the backend only to keep an appointment of the feed
+//!   Parked   nobody holds the role; the background thread is parked or about to be
+//!   Woken    somebody saw one of the others and woke the sleeper
+//! ```
+//!
+//! Invariant: a sleeper stores its mood, then looks once more at queue and feed, then sleeps; a
+//! waker publishes its work, then reads the mood. With sequential consistency one of the two sees
+//! the other, so no work is left behind. One waker per sleep wins the exchange and makes the call.
+//!
+//! Not everything deserves a wake-up. While a write of the feed is in flight its end wakes the
+//! owner anyway and it asks the feed then, so a kick does nothing. Page writes do not wake a
+//! sleeper that waits for anything: they gather until its next completion, and coalesce.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use std::thread::Thread;
+use std::time::Instant;
+
+use crate::backend::Bell;
+use crate::stats::Counters;
+
+/// What the holder of the role is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mood {
+    Busy,
+    Flying,
+    Asleep,
+    Alarm,
+    Parked,
+    Woken,
+}
+
+const MOODS: [Mood; 6] =
+    [Mood::Busy, Mood::Flying, Mood::Asleep, Mood::Alarm, Mood::Parked, Mood::Woken];
+
+/// What a waker has for the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// The feed may have something.
+    Kick,
+    /// Somebody waits for it: a read, a sync, a durable write.
+    Now,
+    /// It gains from company: a page write.
+    Batch,
+}
+
+impl Urgency {
+    fn disturbs(self, mood: Mood) -> bool {
+        match mood {
+            Mood::Busy | Mood::Woken => false,
+            Mood::Flying => self == Urgency::Now,
+            Mood::Asleep => self != Urgency::Batch,
+            Mood::Alarm | Mood::Parked => true,
+        }
+    }
+}
+
+/// The owner's mood, and the means to change it.
+pub(crate) struct Wake {
+    mood: AtomicU8,
+    bell: Bell,
+    background: OnceLock<Thread>,
+    parked_until: AtomicU64,
+    origin: Instant,
+}
+
+/// The background thread is not parked.
+const AWAKE: u64 = 0;
+/// The background thread is parked without an appointment.
+const FOR_EVER: u64 = u64::MAX;
+
+impl Wake {
+    pub(crate) fn new(bell: Bell) -> Wake {
+        Wake {
+            mood: AtomicU8::new(Mood::Busy as u8),
+            bell,
+            background: OnceLock::new(),
+            parked_until: AtomicU64::new(AWAKE),
+            origin: Instant::now(),
+        }
+    }
+
+    /// Names the thread that serves when nobody drives.
+    pub(crate) fn set_background(&self, thread: Thread) {
+        let _ = self.background.set(thread);
+    }
+
+    /// Publishes that the holder of the role is about to stop looking; look once more afterwards.
+    pub(crate) fn publish(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The holder of the role is looking again.
+    pub(crate) fn busy(&self) {
+        self.mood.store(Mood::Busy as u8, Ordering::SeqCst);
+    }
+
+    /// Whether somebody woke the sleeper that was.
+    pub(crate) fn was_woken(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.mood() == Mood::Woken
+    }
+
+    fn mood(&self) -> Mood {
+        MOODS[self.mood.load(Ordering::SeqCst) as usize]
+    }
+
+    /// Wakes the owner if it sleeps and this is worth it.
+    pub(crate) fn wake(&self, urgency: Urgency, stats: &Counters) {
+        fence(Ordering::SeqCst);
+        let mood = self.mood();
+        if !urgency.disturbs(mood) {
+            return;
+        }
+        let order = Ordering::SeqCst;
+        let won = self.mood.compare_exchange(mood as u8, Mood::Woken as u8, order, order);
+        match won {
+            Err(_) => {} // It moved on after the work was published: it looks before it sleeps.
+            Ok(_) if mood == Mood::Parked => self.unpark(stats),
+            Ok(_) => {
+                stats.wakeups.bump();
+                self.bell.ring(stats);
+            }
+        }
+    }
+
+    /// Lets the background thread look, whatever the mood.
+    pub(crate) fn unpark(&self, stats: &Counters) {
+        if let Some(thread) = self.background.get() {
+            if self.parked_until.load(Ordering::SeqCst) != AWAKE {
+                stats.wakeups.bump();
+                stats.syscalls.bump();
+            }
+            thread.unpark();
+        }
+    }
+
+    /// The background thread says until when it parks. It must then try the role once more, or
+    /// have said so while it held the role.
+    pub(crate) fn parks_until(&self, alarm: Option<Instant>) {
+        self.parked_until.store(self.ticks(alarm), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The background thread is back.
+    pub(crate) fn parks_no_more(&self) {
+        self.parked_until.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Whether the background thread sleeps past this appointment.
+    pub(crate) fn oversleeps(&self, alarm: Option<Instant>) -> bool {
+        fence(Ordering::SeqCst);
+        alarm.is_some() && self.parked_until.load(Ordering::SeqCst) > self.ticks(alarm)
+    }
+
+    fn ticks(&self, alarm: Option<Instant>) -> u64 {
+        let Some(alarm) = alarm else { return FOR_EVER };
+        let nanos = alarm.saturating_duration_since(self.origin).as_nanos();
+        u64::try_from(nanos).unwrap_or(FOR_EVER).max(1)
+    }
+}
