@@ -1,0 +1,220 @@
+//! What a user may choose, with its defaults, bounds and the shares of memory.
+
+use std::path::Path;
+use std::time::Duration;
+
+/// Which of the three ways to the disk is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring where the kernel allows it, else `pwritev`; `Db::backend` tells which and why.
+    Auto,
+    /// io_uring, or opening fails.
+    Uring,
+    /// `pwritev` and the platform's true sync, with the same coalescing and the same groups.
+    Pwrite,
+}
+
+/// When a commit resolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it survives power loss.
+    Immediate,
+    /// When it is ordered, applied and visible; about one flush is at risk from power loss or a
+    /// killed process.
+    Buffered,
+}
+
+/// Whether the page cache of the kernel is passed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectIo {
+    /// Direct where the file system allows it, else buffered; `Db::backend` tells which and why.
+    Auto,
+    /// Buffered.
+    Off,
+}
+
+/// Whether commits share a log write and its sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// All commits that wait share the next log write and its sync.
+    Shared,
+    /// One write and one sync per commit, as most engines do; to measure what sharing gives.
+    PerCommit,
+}
+
+/// What `open` does with a file that is missing or there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// Create it if it is missing.
+    IfMissing,
+    /// Fail with `NotFound` if it is missing.
+    Never,
+    /// Fail with `AlreadyExists` if it is there.
+    Always,
+}
+
+/// Smallest memory budget, in bytes.
+pub(crate) const MEMORY_BYTES_MIN: usize = 4 << 20;
+
+/// How a database is opened. Cheap to clone; every setter returns the options.
+///
+/// # Examples
+///
+/// ```
+/// # ringdb::block_on(async {
+/// # let dir = std::env::temp_dir().join(format!("ringdb-doc-options-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir).unwrap();
+/// # let path = dir.join("app.ring");
+/// use ringdb::{Durability, Options};
+///
+/// let db = Options::new().memory_bytes(64 << 20).durability(Durability::Buffered).open(&path).await?;
+/// db.close().await?;
+/// # std::fs::remove_dir_all(&dir).unwrap();
+/// # Ok::<(), ringdb::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) memory_bytes: usize,
+    pub(crate) backend: Backend,
+    pub(crate) durability: Durability,
+    pub(crate) direct_io: DirectIo,
+    pub(crate) grouping: Grouping,
+    pub(crate) create: Create,
+    pub(crate) log_bytes_max: Option<u64>,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) queue_depth: u32,
+    pub(crate) snapshot_age_max: Duration,
+    pub(crate) snapshot_pinned_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}
+
+impl Options {
+    /// The defaults: 128 MiB of memory, `Immediate` durability, the best backend there is.
+    pub fn new() -> Options {
+        Options {
+            memory_bytes: 128 << 20,
+            backend: Backend::Auto,
+            durability: Durability::Immediate,
+            direct_io: DirectIo::Auto,
+            grouping: Grouping::Shared,
+            create: Create::IfMissing,
+            log_bytes_max: None,
+            segment_bytes_max: 16 << 20,
+            queue_depth: 128,
+            snapshot_age_max: Duration::from_secs(600),
+            snapshot_pinned_bytes_max: 1 << 30,
+        }
+    }
+
+    /// Memory for memtables and the page cache together, in bytes; at least 4 MiB.
+    ///
+    /// Half is for memtables, half for cached pages. Outside of it lie: values that the program
+    /// holds, batches not yet submitted, the sets of open transactions, and fixed buffers of at
+    /// most 16 MiB for log groups and checkpoints.
+    pub fn memory_bytes(mut self, bytes: usize) -> Options {
+        self.memory_bytes = bytes.max(MEMORY_BYTES_MIN);
+        self
+    }
+
+    /// The way to the disk.
+    pub fn backend(mut self, backend: Backend) -> Options {
+        self.backend = backend;
+        self
+    }
+
+    /// The durability of commits that do not choose their own.
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
+    /// Direct or buffered I/O.
+    pub fn direct_io(mut self, direct: DirectIo) -> Options {
+        self.direct_io = direct;
+        self
+    }
+
+    /// Whether commits share log writes.
+    pub fn grouping(mut self, grouping: Grouping) -> Options {
+        self.grouping = grouping;
+        self
+    }
+
+    /// What to do if the file is missing or there.
+    pub fn create(mut self, create: Create) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Bytes of log that start a checkpoint although the memtables are small; by default eight
+    /// times the memory for memtables. At least 1 MiB.
+    pub fn log_bytes_max(mut self, bytes: u64) -> Options {
+        self.log_bytes_max = Some(bytes.max(1 << 20));
+        self
+    }
+
+    /// Largest ordinary log segment, in bytes; rounded to pages, from 64 KiB to 1 GiB. A batch
+    /// larger than a segment gets one of its own size.
+    pub fn segment_bytes_max(mut self, bytes: u64) -> Options {
+        self.segment_bytes_max = bytes.clamp(64 << 10, 1 << 30);
+        self
+    }
+
+    /// Operations in flight at once, from 2 to 4,096.
+    pub fn queue_depth(mut self, entries: u32) -> Options {
+        self.queue_depth = entries.clamp(2, 4096);
+        self
+    }
+
+    /// Age at which a snapshot expires.
+    pub fn snapshot_age_max(mut self, age: Duration) -> Options {
+        self.snapshot_age_max = age;
+        self
+    }
+
+    /// Bytes of file and memory that snapshots may keep from being reused before the oldest
+    /// expires.
+    pub fn snapshot_pinned_bytes_max(mut self, bytes: u64) -> Options {
+        self.snapshot_pinned_bytes_max = bytes;
+        self
+    }
+
+    /// The path as an operating system path; kept here so that `open` reads well.
+    pub(crate) fn shares(&self) -> Shares {
+        let memtable_bytes_max = self.memory_bytes / 2;
+        Shares {
+            memtable_bytes_max,
+            cache_bytes_max: self.memory_bytes - memtable_bytes_max,
+            batch_bytes_max: memtable_bytes_max / 4,
+            log_bytes_max: self.log_bytes_max.unwrap_or(8 * memtable_bytes_max as u64),
+        }
+    }
+}
+
+/// How the memory of one database is split.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    pub memtable_bytes_max: usize,
+    pub cache_bytes_max: usize,
+    pub batch_bytes_max: usize,
+    pub log_bytes_max: u64,
+}
+
+/// Where a database lives.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Path(std::path::PathBuf),
+    Disk(ringdb_uring::sim::Disk),
+}
+
+impl Place {
+    pub(crate) fn path(path: impl AsRef<Path>) -> Place {
+        Place::Path(path.as_ref().to_owned())
+    }
+}
