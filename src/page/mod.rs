@@ -1,0 +1,4 @@
+//! Pages on their way between file, cache and readers; and which of them are free.
+
+pub(crate) mod cache;
+pub(crate) mod space;

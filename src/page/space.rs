@@ -1,0 +1,209 @@
+//! Which pages are free now, which will be, and how the file grows.
+//!
+//! Two sets are kept. `unnamed` holds every page that the newest superblock, or the checkpoint
+//! being built on it, does not name; it is what the next free map says. `free` is the part of it
+//! that may be handed out now: not in the log, not under a value on its way, not retired and
+//! perhaps still read. After a crash `free` is rebuilt from `unnamed` by taking out what the log
+//! holds and names, so a crash leaks nothing and needs no journal of allocations. (I9)
+//!
+//! A retired page returns to `free` when every state that could name it is gone; states go in
+//! order, so the oldest that is still held keeps all younger retirements.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::alloc::free_space::FreeSpace;
+use crate::ids::{Extent, PAGE_BYTES, PageId};
+use crate::state::State;
+
+/// Smallest step by which the file grows, in pages.
+const GROWTH_PAGES_MIN: u64 = 32;
+/// Largest step by which the file grows beyond what is asked, in pages.
+const GROWTH_PAGES_MAX: u64 = (64 << 20) / PAGE_BYTES as u64;
+/// Part of the file by which it grows.
+const GROWTH_FRACTION: u64 = 8;
+
+pub(crate) struct Space {
+    free: FreeSpace,
+    unnamed: FreeSpace,
+    retired: VecDeque<Retired>,
+    retired_pages: u64,
+    /// Extents whose writers were dropped; the kernel may still write to them.
+    orphans: Vec<Extent>,
+    /// Pages that have a place in the file, whether it has grown that far yet or not.
+    pages: u64,
+    /// Pages the file has.
+    grown_pages: u64,
+}
+
+struct Retired {
+    /// The newest state that may name the extents.
+    holder: Weak<State>,
+    extents: Vec<Extent>,
+}
+
+/// What a file holds, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Occupancy {
+    pub(crate) file: u64,
+    pub(crate) free: u64,
+    pub(crate) retired: u64,
+    pub(crate) unnamed: u64,
+}
+
+impl Space {
+    /// `unnamed` as the superblock's free map says; `free` without what the log holds.
+    pub(crate) fn new(unnamed: FreeSpace, free: FreeSpace, pages: u64) -> Space {
+        let retired = VecDeque::new();
+        Space {
+            free,
+            unnamed,
+            retired,
+            retired_pages: 0,
+            orphans: Vec::new(),
+            pages,
+            grown_pages: pages,
+        }
+    }
+
+    /// A contiguous run; extends the file's plan if none is free. The caller grows the file to
+    /// [`Space::wanted_pages`] before it writes there.
+    pub(crate) fn allocate(&mut self, pages: u32) -> Extent {
+        self.reclaim();
+        if let Some(extent) = self.free.allocate(pages) {
+            return extent;
+        }
+        self.extend(u64::from(pages));
+        self.free.allocate(pages).expect("the file was extended by as much")
+    }
+
+    /// A run of at most that many pages, where one is free without growing the file.
+    pub(crate) fn allocate_up_to(&mut self, pages: u32) -> Option<Extent> {
+        self.reclaim();
+        self.free.allocate_up_to(pages)
+    }
+
+    /// Gives back what was allocated and never named.
+    pub(crate) fn release(&mut self, extent: Extent) {
+        self.free.free(extent);
+    }
+
+    /// The checkpoint being built names the extent, which was allocated.
+    pub(crate) fn name(&mut self, extent: Extent) {
+        self.unnamed.take(extent).expect("what is allocated is not named yet");
+    }
+
+    /// The checkpoint being built no longer names the extent. It stays out of `free` until
+    /// `retire` hands it to the states that may still read it.
+    pub(crate) fn unname(&mut self, extent: Extent) {
+        self.unnamed.free(extent);
+    }
+
+    /// Extents that `holder` was the last state to name.
+    pub(crate) fn retire(&mut self, holder: Weak<State>, extents: Vec<Extent>) {
+        self.retired_pages += extents.iter().map(|extent| u64::from(extent.pages)).sum::<u64>();
+        self.retired.push_back(Retired { holder, extents });
+    }
+
+    /// Frees what no state holds any more.
+    pub(crate) fn reclaim(&mut self) {
+        while let Some(front) = self.retired.front() {
+            if front.holder.strong_count() > 0 {
+                return;
+            }
+            for extent in self.retired.pop_front().into_iter().flat_map(|retired| retired.extents) {
+                self.retired_pages -= u64::from(extent.pages);
+                self.free.free(extent);
+            }
+        }
+    }
+
+    /// Extents that may still be written to although nobody wants them.
+    pub(crate) fn orphan(&mut self, extents: Vec<Extent>) {
+        self.orphans.extend(extents);
+    }
+
+    /// Bytes that held states keep from being reused.
+    pub(crate) fn retired_bytes(&self) -> u64 {
+        self.retired_pages * PAGE_BYTES as u64
+    }
+
+    /// Extents whose writers were dropped so far. A sync that starts now ends after every write
+    /// to them; then they can be released.
+    pub(crate) fn take_orphans(&mut self) -> Vec<Extent> {
+        std::mem::take(&mut self.orphans)
+    }
+
+    /// The pages that the next free map must list.
+    pub(crate) fn unnamed(&self) -> &FreeSpace {
+        &self.unnamed
+    }
+
+    /// How long the file must be, in pages, before what was allocated may be written.
+    pub(crate) fn wanted_pages(&self) -> Option<u64> {
+        (self.pages > self.grown_pages).then_some(self.pages)
+    }
+
+    /// The file has grown.
+    pub(crate) fn grown_to(&mut self, pages: u64) {
+        self.grown_pages = self.grown_pages.max(pages);
+    }
+
+    /// The file could not grow: the plan goes back to what it has, as far as it is unused.
+    pub(crate) fn shrink_plan(&mut self) {
+        let beyond = Extent {
+            start: PageId(self.grown_pages),
+            pages: u32::try_from(self.pages - self.grown_pages).unwrap_or(u32::MAX),
+        };
+        if !beyond.is_empty() && self.free.take(beyond).is_ok() {
+            self.unnamed.take(beyond).expect("free pages are unnamed");
+            self.pages = self.grown_pages;
+        }
+    }
+
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            file: self.pages,
+            free: self.free.pages(),
+            retired: self.retired_pages,
+            unnamed: self.unnamed.pages(),
+        }
+    }
+
+    fn extend(&mut self, pages: u64) {
+        let generous = (self.pages / GROWTH_FRACTION).clamp(GROWTH_PAGES_MIN, GROWTH_PAGES_MAX);
+        let step = pages.max(generous);
+        let to = self.pages + step;
+        self.free.grow(self.pages, to);
+        self.unnamed.grow(self.pages, to);
+        self.pages = to;
+    }
+}
+
+/// An extent on its way into a commit. Dropped before that, it becomes free again, but only after
+/// a sync, because a write to it may still be in flight. (I1)
+pub(crate) struct Reserved {
+    pub(crate) extent: Extent,
+    space: Arc<Mutex<Space>>,
+}
+
+impl Reserved {
+    pub(crate) fn new(space: &Arc<Mutex<Space>>, pages: u32) -> Reserved {
+        Reserved { extent: space.lock().allocate(pages), space: space.clone() }
+    }
+
+    /// The commit that names the extent is ordered.
+    pub(crate) fn keep(mut self) {
+        self.extent = Extent::default();
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.extent.is_empty() {
+            self.space.lock().orphans.push(self.extent);
+        }
+    }
+}
