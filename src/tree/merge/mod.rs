@@ -1,0 +1,186 @@
+//! Merging sorted changes into a tree, copy on write.
+//!
+//! A merge walks the base from left to right and decides for each subtree, by its fences: nothing changes in it, then it is
+//! *kept* by reference, unread; or something may, then it is opened. Rows of opened leaves, changed, flow into the
+//! [`output`], which cuts them into full nodes; opened nodes are retired. Into no base at all, a merge is the bulk builder.
+//!
+//! Invariants:
+//!
+//! - M1 Nothing is retired before it is known to change. An opened node is *clean* until a change in a leaf below proves to
+//!   have an effect; then all clean nodes on the path turn *rewritten* at once, outermost first: each is retired and its
+//!   children so far are kept. A node that stays clean is kept whole. So deletes that miss cost reads, never writes.
+//! - M2 Rows and children are pushed in key order on every level. To keep a subtree of level n closes what is pending on the
+//!   levels up to n.
+//! - M3 Where that would leave less than a quarter of a node, the subtree is opened and its first leaf, or its first children,
+//!   join what is pending. It is asked on the way into a subtree; inside a clean one nothing becomes pending, so it need not
+//!   be asked again. Only at the right edge of the tree, where no neighbour follows, a small node may remain, one a level.
+//! - M4 The changes below a leaf's upper fence are applied before the next leaf is looked at. Range deletes are older than all
+//!   changes. A leaf that they cover is dropped unread unless extents are in it; changes in its range go on as if into an
+//!   empty leaf.
+//!
+//! Memory is the opened nodes of one path, two nodes a level of output, and the bounded look ahead of the changes. A node that
+//! contradicts its parent ends the merge with [`Corrupt`]: what was written by then is to be freed by the caller.
+//!
+//! Rejected: to share a small node with the neighbour on its left as well. That one was kept, or written, long ago; one small
+//! node at the right edge costs nothing and the next merge there takes it in.
+
+mod changes;
+mod output;
+mod path;
+mod ranges;
+mod rewrite;
+
+pub(crate) use changes::Change;
+pub(crate) use ranges::RangeDelete;
+
+use bytes::Bytes;
+
+use self::changes::Changes;
+use self::output::Output;
+use self::path::{Frame, OpenLeaf, Purpose, State, Target};
+use self::ranges::Ranges;
+use super::refs::{Corrupt, NodeRef, TreeRoot, Wanted};
+use crate::format::value::ExtentValue;
+use crate::ids::{FamilyId, PageId};
+
+/// Nodes that a step writes at most before it yields, give or take what one change completes.
+const NODES_PER_STEP: usize = 16;
+/// Rounds of a step at most: a round looks at one child, or at a few dozen changes.
+const ROUNDS_PER_STEP: usize = 1024;
+
+/// What becomes of deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tombstones {
+    /// Older trees are below this one: a delete leaves a row that hides theirs.
+    Keep,
+    /// This is the oldest tree: a delete leaves nothing.
+    Drop,
+}
+
+/// What a merge is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub family: FamilyId,
+    pub file_id: [u8; 16],
+    pub tombstones: Tombstones,
+}
+
+/// Where a merge puts what it makes and leaves what it replaces. All are called in key order of the nodes.
+pub(crate) trait Sink {
+    /// Allocates a run of pages for the next node.
+    fn place(&mut self, pages: u16) -> PageId;
+    /// Takes a node's bytes, to be written where it was placed.
+    fn write(&mut self, node: NodeRef, bytes: Vec<u8>);
+    /// A node of the base is not part of the new tree.
+    fn retire(&mut self, node: NodeRef);
+    /// A value of the base is not part of the new tree.
+    fn retire_extent(&mut self, value: ExtentValue);
+}
+
+/// What a merge asks for, or came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MergeStep {
+    /// Fetch this node, check it, and give it to the next step.
+    Need(Wanted),
+    /// A bounded piece of work is done; go on when it suits.
+    Yield,
+    /// The new tree; `None` if no row is left.
+    Done(Option<TreeRoot>),
+}
+
+/// A merge under way.
+pub(crate) struct Merge<I> {
+    base: Option<TreeRoot>,
+    settings: Settings,
+    changes: Changes<I>,
+    ranges: Ranges,
+    output: Output,
+    path: Vec<Frame>,
+    state: State,
+    /// Whether anything changed: else the base stays.
+    changed: bool,
+}
+
+impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
+    /// Prepares to apply `changes`, in key order, each key once, and older than them `range_deletes`, in any order.
+    ///
+    /// With [`Tombstones::Keep`] the range deletes take rows of this tree only; what they mean for older trees is the
+    /// caller's to remember.
+    pub(crate) fn new(
+        base: Option<TreeRoot>,
+        changes: I,
+        range_deletes: Vec<RangeDelete>,
+        settings: Settings,
+    ) -> Merge<I> {
+        Merge {
+            base,
+            settings,
+            changes: Changes::new(changes),
+            ranges: Ranges::new(range_deletes),
+            output: Output::new(settings, base.as_ref()),
+            path: Vec::new(),
+            state: State::Start,
+            changed: false,
+        }
+    }
+
+    /// Goes on until a node is needed, enough is done for once, or all is. `node` is the one that was needed, checked.
+    pub(crate) fn step<S: Sink>(
+        &mut self,
+        sink: &mut S,
+        node: Option<&[u8]>,
+    ) -> Result<MergeStep, Corrupt> {
+        if let Some(bytes) = node {
+            self.accept(sink, bytes)?;
+        }
+        let enough = self.output.written + NODES_PER_STEP;
+        for _ in 0..ROUNDS_PER_STEP {
+            match std::mem::replace(&mut self.state, State::Between) {
+                State::Start => self.start(),
+                State::Between => self.choose(sink)?,
+                State::Wanting(target) => {
+                    let wanted = target.wanted;
+                    self.state = State::Wanting(target);
+                    return Ok(MergeStep::Need(wanted));
+                }
+                State::Probing(leaf) => self.probe(sink, leaf),
+                State::Merging(leaf) => self.merge_some(sink, leaf, enough),
+                State::Done(tree) => {
+                    self.state = State::Done(tree);
+                    return Ok(MergeStep::Done(tree));
+                }
+            }
+            if self.output.written >= enough {
+                break;
+            }
+        }
+        Ok(MergeStep::Yield)
+    }
+
+    /// Nodes that will be needed soon, most urgent first, as far as the changes are known: for reading ahead.
+    pub(crate) fn upcoming(&mut self, max: usize) -> Vec<Wanted> {
+        let mut upcoming = Vec::new();
+        for frame in self.path.iter().rev() {
+            if upcoming.len() >= max {
+                break;
+            }
+            frame.upcoming(self.changes.keys_ahead(), max, &mut upcoming);
+        }
+        upcoming
+    }
+
+    fn start(&mut self) {
+        let Some(base) = self.base else {
+            self.changed = true;
+            self.state = State::Merging(OpenLeaf::empty(Vec::new(), None));
+            return;
+        };
+        let idle = self.changes.peek_below(None).is_none() && !self.ranges.touch_below(None);
+        self.state = if idle {
+            State::Done(self.base)
+        } else {
+            let (wanted, low, high) = (base.wanted(), Vec::new(), None);
+            State::Wanting(Target { wanted, low, high, purpose: Purpose::Change })
+        };
+    }
+}

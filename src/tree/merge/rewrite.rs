@@ -1,0 +1,240 @@
+//! The steps of a merge inside one node: what changes in it, and what goes into the output.
+
+use bytes::Bytes;
+
+use super::super::inner::Holds;
+use super::super::leaf::{Leaf, RowValue};
+use super::super::refs::Corrupt;
+use super::path::{Fate, Frame, OpenLeaf, Purpose, State, Target};
+use super::{Change, Merge, Sink, Tombstones};
+use crate::tree::refs::Wanted;
+
+/// Changes that are looked at in one round of a step.
+const CHANGES_PER_ROUND: usize = 64;
+
+impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
+    /// Decides what becomes of the next child, or leaves the node that has no more.
+    pub(super) fn choose<S: Sink>(&mut self, sink: &mut S) -> Result<(), Corrupt> {
+        let Some(frame) = self.path.last() else { return self.finish(sink) };
+        if frame.is_over() {
+            self.leave(sink);
+            return Ok(());
+        }
+        let (child, low) = frame.child(frame.index);
+        let high = frame.child_high(frame.index);
+        let (level, fate) = (frame.child_level(), frame.fate);
+        self.ranges.advance(&low);
+        let ranged = self.ranges.touch_below(high.as_deref());
+        let touched = ranged || self.changes.peek_below(high.as_deref()).is_some();
+        let joins = fate == Fate::Rewritten && self.output.is_small(level);
+        if !touched && !joins {
+            if fate == Fate::Rewritten {
+                self.output.keep(sink, child, level, &low);
+            }
+            self.pass_child();
+            return Ok(());
+        }
+        let covered = ranged && self.ranges.cover(&low, high.as_deref());
+        if level == 0 && covered && child.holds == Holds::Rows {
+            self.rewrite_path(sink);
+            self.output.count_dropped(u64::from(child.rows), u64::from(child.bytes));
+            self.output.retire(sink, child.node);
+            self.output.begin_rows(&low);
+            self.state = State::Merging(OpenLeaf::empty(low, high)); // (M4)
+            return Ok(());
+        }
+        let wanted = Wanted { node: child.node, level };
+        let purpose = if joins { Purpose::Join } else { Purpose::Change };
+        self.state = State::Wanting(Target { wanted, low, high, purpose });
+        Ok(())
+    }
+
+    /// Takes the node that was asked for.
+    pub(super) fn accept<S: Sink>(&mut self, sink: &mut S, bytes: &[u8]) -> Result<(), Corrupt> {
+        let State::Wanting(target) = std::mem::replace(&mut self.state, State::Between) else {
+            panic!("a merge is given only nodes that it asks for");
+        };
+        let (wanted, purpose) = (target.wanted, target.purpose);
+        if wanted.level == 0 {
+            let leaf = OpenLeaf::open(target, bytes)?;
+            match purpose {
+                Purpose::Change => self.state = State::Probing(leaf),
+                Purpose::Join => self.rewrite_leaf(sink, leaf),
+            }
+            return Ok(());
+        }
+        let mut frame = Frame::open(target, bytes)?;
+        if purpose == Purpose::Join {
+            frame.fate = Fate::Rewritten;
+            self.output.retire(sink, wanted.node);
+        }
+        self.path.push(frame);
+        Ok(())
+    }
+
+    /// Passes over changes without effect until one has some, or the leaf is over and stays.
+    pub(super) fn probe<S: Sink>(&mut self, sink: &mut S, leaf: OpenLeaf) {
+        let view = Leaf::new(&leaf.bytes);
+        if self.ranges.rows(&view, 0).is_some() {
+            return self.rewrite_leaf(sink, leaf);
+        }
+        for _ in 0..CHANGES_PER_ROUND {
+            let Some((key, change)) = self.changes.peek_below(leaf.high.as_deref()) else {
+                return self.keep_leaf(sink);
+            };
+            let deletes = matches!(change, Change::Delete);
+            let effect = match (view.find(key), self.settings.tombstones) {
+                (None, Tombstones::Drop) | (Some(RowValue::Tombstone), Tombstones::Keep) => {
+                    !deletes
+                }
+                (None, Tombstones::Keep) | (Some(_), _) => true,
+            };
+            if effect {
+                return self.rewrite_leaf(sink, leaf);
+            }
+            self.changes.next();
+        }
+        self.state = State::Probing(leaf);
+    }
+
+    /// Moves rows and changes of a leaf into the output until the leaf is over or enough was written.
+    pub(super) fn merge_some<S: Sink>(&mut self, sink: &mut S, mut leaf: OpenLeaf, enough: usize) {
+        for _ in 0..CHANGES_PER_ROUND {
+            if self.output.written >= enough {
+                break;
+            }
+            let view = Leaf::new(&leaf.bytes);
+            let next = self.changes.peek_below(leaf.high.as_deref());
+            let place = next.map(|(key, _)| view.search(key));
+            let end = place.map_or(view.len(), |place| place.unwrap_or_else(|place| place));
+            self.copy_rows(sink, &mut leaf, end);
+            let Some(place) = place else {
+                self.pass_child();
+                return;
+            };
+            if place.is_ok() {
+                let (key, value) = Leaf::new(&leaf.bytes).row(end);
+                self.output.count_removed(sink, key.len(), value);
+                leaf.row = end + 1;
+            }
+            let (key, change) = self.changes.next().expect("it was looked at");
+            self.apply(sink, &key, &change);
+        }
+        self.state = State::Merging(leaf);
+    }
+
+    /// Copies rows up to `end` but those that a range deletes.
+    fn copy_rows<S: Sink>(&mut self, sink: &mut S, leaf: &mut OpenLeaf, end: usize) {
+        let view = Leaf::new(&leaf.bytes);
+        while leaf.row < end {
+            if leaf.deleted.as_ref().is_some_and(|deleted| deleted.end <= leaf.row) {
+                leaf.deleted = self.ranges.rows(&view, leaf.row);
+            }
+            let deleted = leaf.deleted.clone().unwrap_or(end..end);
+            for row in leaf.row..deleted.start.min(end) {
+                self.copy_row(sink, &view, row);
+            }
+            for row in deleted.start.max(leaf.row)..deleted.end.min(end) {
+                let (key, value) = view.row(row);
+                self.output.count_removed(sink, key.len(), value);
+            }
+            leaf.row = deleted.end.min(end);
+        }
+    }
+
+    fn copy_row<S: Sink>(&mut self, sink: &mut S, leaf: &Leaf<'_>, row: usize) {
+        let (key, value) = leaf.row(row);
+        match (value, self.settings.tombstones) {
+            // The tree has become the oldest one.
+            (RowValue::Tombstone, Tombstones::Drop) => {
+                self.output.count_removed(sink, key.len(), value);
+            }
+            (RowValue::Tombstone, Tombstones::Keep)
+            | (RowValue::Inline(_) | RowValue::Extent(_), _) => {
+                self.output.push(sink, |out| key.write_to(out), value);
+            }
+        }
+    }
+
+    fn apply<S: Sink>(&mut self, sink: &mut S, key: &[u8], change: &Change) {
+        let mut reference = Vec::new();
+        let value = match (change, self.settings.tombstones) {
+            (Change::Put(value), _) => RowValue::Inline(value),
+            (Change::Extent(value), _) => {
+                reference.extend_from_slice(&value.encode());
+                RowValue::Extent(&reference)
+            }
+            (Change::Delete, Tombstones::Keep) => RowValue::Tombstone,
+            (Change::Delete, Tombstones::Drop) => return,
+        };
+        self.output.count_added(key.len(), value);
+        self.output.push(sink, |out| out.extend_from_slice(key), value);
+    }
+
+    /// The leaf's rows go into the output, changed.
+    fn rewrite_leaf<S: Sink>(&mut self, sink: &mut S, mut leaf: OpenLeaf) {
+        self.rewrite_path(sink);
+        if let Some(wanted) = leaf.wanted {
+            self.output.retire(sink, wanted.node);
+        }
+        self.output.begin_rows(&leaf.low);
+        leaf.deleted = self.ranges.rows(&Leaf::new(&leaf.bytes), 0);
+        self.state = State::Merging(leaf);
+    }
+
+    /// Turns all clean nodes of the path into rewritten ones, outermost first (M1).
+    fn rewrite_path<S: Sink>(&mut self, sink: &mut S) {
+        self.changed = true;
+        for frame in self.path.iter_mut().filter(|frame| frame.fate == Fate::Clean) {
+            frame.fate = Fate::Rewritten;
+            self.output.retire(sink, frame.wanted.node);
+            for index in 0..frame.index {
+                let (child, low) = frame.child(index);
+                self.output.keep(sink, child, frame.child_level(), &low);
+            }
+        }
+    }
+
+    /// Nothing in the leaf changed.
+    fn keep_leaf<S: Sink>(&mut self, sink: &mut S) {
+        self.keep_child(sink);
+        self.pass_child();
+    }
+
+    /// All children of the innermost node were looked at.
+    fn leave<S: Sink>(&mut self, sink: &mut S) {
+        let frame = self.path.pop().expect("a node is left that was entered");
+        if frame.fate == Fate::Clean {
+            self.keep_child(sink);
+        }
+        self.pass_child();
+    }
+
+    /// Keeps the present child, unless its parent is clean and thereby keeps it with all others.
+    fn keep_child<S: Sink>(&mut self, sink: &mut S) {
+        let Some(frame) = self.path.last() else { return };
+        if frame.fate == Fate::Rewritten {
+            let (child, low) = frame.child(frame.index);
+            self.output.keep(sink, child, frame.child_level(), &low);
+        }
+    }
+
+    fn pass_child(&mut self) {
+        if let Some(frame) = self.path.last_mut() {
+            frame.index += 1;
+        }
+    }
+
+    fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<(), Corrupt> {
+        if !self.changed {
+            self.state = State::Done(self.base);
+            return Ok(());
+        }
+        let tree = self.output.finish(sink).map_err(|what| {
+            let base = self.base.expect("a tree that was built from nothing is low");
+            Corrupt { node: base.root, what }
+        })?;
+        self.state = State::Done(tree);
+        Ok(())
+    }
+}

@@ -1,0 +1,247 @@
+//! The bytes that leaf and inner nodes share, and the search in them.
+//!
+//! ```text
+//! off len field
+//!   0   1 kind      1: leaf, 2: inner
+//!   1   1 level     0: leaf
+//!   2   2 pages     of the node
+//!   4   4 keys      rows of a leaf; separators of an inner node, one less than children
+//!   8   4 prefix    bytes that all keys begin with
+//!  12   4 used      bytes of the node; all behind them are zero
+//!  16   8 page      where the node lies
+//!  24   4 family    that it belongs to
+//!  28  36 reserved  zero; room for a nonce and a tag
+//!  64  8k heads     of each key: its first 8 bytes behind the prefix, as a number that orders as the bytes do, zero padded
+//!      4s slots     of each key: offset of its record, kind of its value in the top two bits; s = k + 1, the last slot has `used`
+//!     20c children  of an inner node: c = k + 1
+//!       p prefix
+//!         records   of each key: its length less one (2), what is behind prefix and head, and in a leaf the value
+//! ```
+//!
+//! The heads lie side by side, so that a search touches few cache lines and compares numbers; a record is touched only to
+//! confirm. A key is stored by its whole length, because a padded head does not tell `a` from `a\0`. Lengths are stored less
+//! one, so that the longest key, 65536 bytes, fits in two bytes (there is no empty key).
+//!
+//! There is no checksum inside: the parent holds it (I7).
+
+use std::cmp::Ordering;
+use std::hint::select_unpredictable;
+
+use crate::ids::{PAGE_BYTES, PageId};
+
+/// Bytes of the header.
+pub(super) const HEADER_BYTES: usize = 64;
+/// Bytes of a head.
+pub(super) const HEAD_BYTES: usize = 8;
+/// Bytes of a slot.
+pub(super) const SLOT_BYTES: usize = 4;
+/// Bytes in front of each record: the key's length.
+pub(super) const LEN_BYTES: usize = 2;
+/// Bytes of an inner node's entry for a child.
+pub(super) const CHILD_BYTES: usize = 20;
+/// Where the reserved bytes of the header begin.
+pub(super) const RESERVED_AT: usize = 28;
+
+/// Bits of a slot that are the record's offset.
+pub(super) const OFFSET_BITS: u32 = 30;
+/// Kinds of nodes.
+pub(super) const KIND_LEAF: u8 = 1;
+pub(super) const KIND_INNER: u8 = 2;
+
+/// Pages of the largest node.
+pub(crate) const NODE_PAGES_MAX: usize = 32;
+/// Bytes of the longest key.
+pub(crate) const KEY_BYTES_MAX: usize = 1 << 16;
+/// Bytes of the longest value that lies in a row.
+pub(crate) const VALUE_BYTES_MAX: usize = 1 << 16;
+/// The highest level. Inner nodes have four children or more but at the edges of what was rewritten, so no file gets there.
+pub(crate) const LEVEL_MAX: u8 = 15;
+
+const ROW_BYTES_MAX: usize =
+    HEAD_BYTES + 2 * SLOT_BYTES + LEN_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+const _: () = assert!(HEADER_BYTES + ROW_BYTES_MAX <= NODE_PAGES_MAX * PAGE_BYTES);
+const _: () = assert!(HEADER_BYTES.is_multiple_of(HEAD_BYTES));
+const _: () = assert!(NODE_PAGES_MAX * PAGE_BYTES < 1 << OFFSET_BITS);
+
+/// The sum of a node's bytes that its parent holds: crc32c, salted with the file's id and the node's place.
+pub(crate) fn node_crc(file_id: &[u8; 16], page: PageId, bytes: &[u8]) -> u32 {
+    crate::format::checksum::of_pages(file_id, page, bytes)
+}
+
+/// `N` bytes at `at` of a node that was checked.
+pub(super) fn bytes_at<const N: usize>(node: &[u8], at: usize) -> [u8; N] {
+    *node[at..].first_chunk().expect("the node was checked")
+}
+
+/// A number of four bytes at `at`, as an index.
+pub(super) fn index_at(node: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes_at(node, at)) as usize
+}
+
+/// The head of what is left of a key behind the common prefix.
+pub(super) fn head_of(suffix: &[u8]) -> u64 {
+    if let Some(head) = suffix.first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; HEAD_BYTES];
+    head[..suffix.len()].copy_from_slice(suffix);
+    u64::from_be_bytes(head)
+}
+
+/// How many bytes two keys have in common at their front.
+pub(super) fn common_len(left: &[u8], right: &[u8]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
+}
+
+/// The keys of a node.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a> {
+    node: &'a [u8],
+    heads: &'a [[u8; HEAD_BYTES]],
+    slots: &'a [[u8; SLOT_BYTES]],
+    prefix: &'a [u8],
+}
+
+impl<'a> Keys<'a> {
+    /// The keys of a checked node in which `gap` bytes lie between slots and prefix.
+    #[inline]
+    pub(super) fn new(node: &'a [u8], gap: usize) -> Keys<'a> {
+        let len = index_at(node, 4);
+        let prefix_len = index_at(node, 8);
+        let (heads, rest) = node[HEADER_BYTES..].split_at(len * HEAD_BYTES);
+        let (slots, rest) = rest.split_at((len + 1) * SLOT_BYTES);
+        let prefix = &rest[gap..gap + prefix_len];
+        Keys { node, heads: heads.as_chunks().0, slots: slots.as_chunks().0, prefix }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    #[inline]
+    fn head(&self, index: usize) -> u64 {
+        u64::from_le_bytes(self.heads[index])
+    }
+
+    #[inline]
+    fn slot(&self, index: usize) -> u32 {
+        u32::from_le_bytes(self.slots[index])
+    }
+
+    /// What the slot says about the value.
+    #[inline]
+    pub(super) fn kind(&self, index: usize) -> u32 {
+        self.slot(index) >> OFFSET_BITS
+    }
+
+    /// The key at `index`, and what its record holds behind it.
+    #[inline]
+    pub(super) fn record(&self, index: usize) -> (Key<'a>, &'a [u8]) {
+        const OFFSET: u32 = (1 << OFFSET_BITS) - 1;
+        let start = (self.slot(index) & OFFSET) as usize;
+        let end = (self.slot(index + 1) & OFFSET) as usize;
+        let record = &self.node[start..end];
+        let len = usize::from(u16::from_le_bytes(bytes_at(record, 0))) + 1;
+        let rest_len = (len - self.prefix.len()).saturating_sub(HEAD_BYTES);
+        let (rest, value) = record[LEN_BYTES..].split_at(rest_len);
+        (Key { prefix: self.prefix, head: self.head(index), rest, len }, value)
+    }
+
+    /// The place of `key`, or the place where it would be.
+    #[inline]
+    pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let Some(suffix) = key.strip_prefix(self.prefix) else {
+            return Err(if key < self.prefix { 0 } else { self.len() });
+        };
+        let head = head_of(suffix);
+        let mut low = self.heads_below(head);
+        let mut high = low;
+        if low < self.len() && self.head(low) == head {
+            high = low + 1;
+            if high < self.len() && self.head(high) == head {
+                high += self.heads[high..].partition_point(|&at| u64::from_le_bytes(at) == head);
+            }
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.record(middle).0.cmp_suffix(suffix) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(middle),
+            }
+        }
+        Err(low)
+    }
+
+    /// How many heads are below `head`. The branches do not depend on what is found, so none is mispredicted.
+    #[inline]
+    fn heads_below(&self, head: u64) -> usize {
+        let mut size = self.len();
+        if size == 0 {
+            return 0;
+        }
+        let mut base = 0;
+        while size > 1 {
+            let half = size / 2;
+            base = select_unpredictable(self.head(base + half) < head, base + half, base);
+            size -= half;
+        }
+        base + usize::from(self.head(base) < head)
+    }
+}
+
+/// A key of a node, in the parts that it is stored in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key<'a> {
+    prefix: &'a [u8],
+    head: u64,
+    rest: &'a [u8],
+    len: usize,
+}
+
+impl Key<'_> {
+    /// Bytes of the whole key.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends the whole key.
+    #[inline]
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        let head_len = (self.len - self.prefix.len()).min(HEAD_BYTES);
+        out.reserve(self.len);
+        out.extend_from_slice(self.prefix);
+        out.extend_from_slice(&self.head.to_be_bytes()[..head_len]);
+        out.extend_from_slice(self.rest);
+    }
+
+    /// The whole key.
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        let mut key = Vec::new();
+        self.write_to(&mut key);
+        key
+    }
+
+    /// How the key orders against another, without putting it together.
+    pub(crate) fn order(&self, other: &[u8]) -> Ordering {
+        let Some(suffix) = other.strip_prefix(self.prefix) else {
+            return self.prefix.cmp(other);
+        };
+        self.head.cmp(&head_of(suffix)).then_with(|| self.cmp_suffix(suffix))
+    }
+
+    /// How the key orders against one of the same prefix and head.
+    #[inline]
+    fn cmp_suffix(&self, suffix: &[u8]) -> Ordering {
+        let rest = suffix.get(HEAD_BYTES..).unwrap_or_default();
+        let own_len = self.len - self.prefix.len();
+        self.rest.cmp(rest).then(own_len.cmp(&suffix.len()))
+    }
+
+    /// How two keys of one node order.
+    pub(super) fn order_in_node(&self, other: &Key<'_>) -> Ordering {
+        let rest = || self.rest.cmp(other.rest).then(self.len.cmp(&other.len));
+        self.head.cmp(&other.head).then_with(rest)
+    }
+}
