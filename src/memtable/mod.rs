@@ -1,0 +1,239 @@
+//! The memtable: the ordered map of one column family in memory, multi-version by seq.
+//!
+//! Many writers insert at once, readers never block each other, and a memtable never forgets: it is
+//! frozen, merged into a tree, and dropped whole.
+//!
+//! Shape: leaves of a few hundred keys with a lock each, under an immutable index of their lower
+//! borders that is swapped when a leaf splits.
+//!
+//! Protocol
+//! - Everybody loads the index, finds a leaf, locks it, and believes it only if its split count is
+//!   the one that the index names; else the index is stale, a newer one is already published, and
+//!   the search begins again.
+//! - A split holds the leaf's lock, then `growth`, puts the new leaf, publishes the new index, and
+//!   only then lets go of the leaf. Nobody waits for a leaf while holding `growth`, and nobody
+//!   holds two leaves.
+//!
+//! Rejected: a lock-free skip list (a cache miss per level, a quarter of the speed); one tree
+//! behind a lock (parallel writers are slower than one); fixed shards by the first byte of the key
+//! (real keys share it).
+
+mod entry;
+mod head;
+mod index;
+mod leaf;
+mod leaves;
+mod ranges;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::ids::Seq;
+pub(crate) use entry::{Entry, Found, FoundRef, Kind};
+use index::Index;
+use leaf::{Body, Cut, Leaf};
+use leaves::{LeafId, Leaves};
+use ranges::RangeDeletes;
+pub(crate) use ranges::{RANGE_DELETES_MAX, RangeDelete};
+pub(crate) use scan::{Direction, Drained, Scanned};
+
+/// Bytes charged for a row beyond its length: what the shared buffer behind it costs when it is a
+/// buffer for this row alone.
+const ROW_OVERHEAD_BYTES: usize = 32;
+
+/// The ordered map of one column family in memory.
+///
+/// Dropping a full one frees every row and takes a while: not for the commit path.
+#[derive(Default)]
+pub(crate) struct Memtable {
+    /// Comes with the first insert: thousands of families exist, and most are idle.
+    core: OnceLock<Box<Core>>,
+    ranges: RangeDeletes,
+    bytes: AtomicUsize,
+    entries: AtomicUsize,
+}
+
+struct Core {
+    leaves: Leaves,
+    index: ArcSwap<Index>,
+    /// Held while a leaf is added and the index swapped.
+    growth: Mutex<()>,
+}
+
+impl Memtable {
+    /// An empty memtable, which allocates nothing.
+    pub(crate) fn new() -> Memtable {
+        Memtable::default()
+    }
+
+    /// Adds a version of a key. `row` holds `key_len` bytes of key and then the value, and is
+    /// shared, not copied.
+    ///
+    /// Of two versions of a key with the same seq the later insert wins, as the later operation of
+    /// a batch does.
+    pub(crate) fn insert(&self, seq: Seq, kind: Kind, row: Bytes, key_len: usize) {
+        let entry = Entry::new(seq, kind, row, key_len);
+        let core = self.core.get_or_init(|| {
+            self.bytes.fetch_add(Core::EMPTY_BYTES, Ordering::Relaxed);
+            Box::new(Core::new())
+        });
+        let bytes = ROW_OVERHEAD_BYTES + entry.row_bytes() + core.insert(entry);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Deletes all keys from `low` to below `high` that are older than `seq`.
+    ///
+    /// Versions of the same seq stay: a batch that puts a key before it deletes a range with the
+    /// key in it must insert a delete of the key too.
+    pub(crate) fn delete_range(&self, seq: Seq, low: &[u8], high: &[u8]) {
+        let bytes = self.ranges.add(seq, low, high);
+        self.bytes.fetch_add(ROW_OVERHEAD_BYTES + bytes, Ordering::Relaxed);
+    }
+
+    /// The newest version of `key` at or below `at`; a delete for a deleted key, nothing if this
+    /// memtable knows nothing of it.
+    pub(crate) fn get(&self, key: &[u8], at: Seq) -> Option<Found> {
+        match self.hidden(key, at) {
+            None => self.visible(key, at, Entry::found),
+            Some(hidden) => self
+                .visible(key, at, |entry| (entry.seq >= hidden).then(|| entry.found()))
+                .flatten()
+                .or(Some(Found { seq: hidden, kind: Kind::Delete, value: Bytes::new() })),
+        }
+    }
+
+    /// As `get`, but lends the value while the leaf is locked for reading, and so counts no
+    /// reference. `look` must be short.
+    pub(crate) fn get_with<T>(
+        &self,
+        key: &[u8],
+        at: Seq,
+        look: impl FnOnce(FoundRef<'_>) -> T,
+    ) -> Option<T> {
+        let hidden = self.hidden(key, at);
+        let mut look = Some(look);
+        let mut shown = |found: FoundRef<'_>| look.take().map(|look| look(found));
+        let entry = self.visible(key, at, |entry| match hidden {
+            Some(hidden) if entry.seq < hidden => None,
+            _ => shown(entry.lent()),
+        });
+        match (entry.flatten(), hidden) {
+            (None, Some(seq)) => shown(FoundRef { seq, kind: Kind::Delete, value: &[] }),
+            (shown, _) => shown,
+        }
+    }
+
+    /// The newest range delete that a lookup must consider.
+    fn hidden(&self, key: &[u8], at: Seq) -> Option<Seq> {
+        self.ranges.view().newest(key, at)
+    }
+
+    fn visible<T>(&self, key: &[u8], at: Seq, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let body = self.core.get()?.read(key);
+        let place = body.search(key).ok()?;
+        body.at(place).visible(at).map(look)
+    }
+
+    /// The memory that it is charged for: rows at their own length, entries, leaves and index at
+    /// what they take. Never shrinks.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many versions of keys it holds.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Whether neither a key nor a range delete was ever added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.core.get().is_none() && self.range_delete_count() == 0
+    }
+
+    /// How many range deletes it holds; the commit path freezes it at `RANGE_DELETES_MAX`.
+    pub(crate) fn range_delete_count(&self) -> usize {
+        self.ranges.count()
+    }
+
+    /// The range deletes at or below `at`, in no order.
+    pub(crate) fn range_deletes(&self, at: Seq) -> Vec<RangeDelete> {
+        self.ranges.until(at)
+    }
+}
+
+impl Core {
+    const EMPTY_BYTES: usize = size_of::<Core>() + 2 * size_of::<Leaf>() + size_of::<Index>();
+
+    fn new() -> Core {
+        let (leaves, first) = (Leaves::new(), LeafId::after(0));
+        leaves.put(first, Leaf { low: Bytes::new(), body: RwLock::default() });
+        let index = ArcSwap::from_pointee(Index::of_one(first));
+        Core { leaves, index, growth: Mutex::new(()) }
+    }
+
+    /// The leaf that covers `key`, locked for reading.
+    fn read(&self, key: &[u8]) -> RwLockReadGuard<'_, Body> {
+        loop {
+            let index = self.index.load();
+            let named = index.at(index.find(&self.leaves, key));
+            let body = self.leaves.leaf(named.id).body.read();
+            if body.splits == named.splits {
+                return body;
+            }
+        }
+    }
+
+    /// The leaf that covers `key`, locked for writing.
+    fn write(&self, key: &[u8]) -> (&Leaf, RwLockWriteGuard<'_, Body>) {
+        loop {
+            let index = self.index.load();
+            let named = index.at(index.find(&self.leaves, key));
+            let leaf = self.leaves.leaf(named.id);
+            let body = leaf.body.write();
+            if body.splits == named.splits {
+                return (leaf, body);
+            }
+        }
+    }
+
+    /// Adds an entry; gives the heap bytes that this took beyond its row.
+    fn insert(&self, entry: Entry) -> usize {
+        let (leaf, mut body) = self.write(entry.key());
+        match body.search(entry.key()) {
+            Ok(place) => body.at_mut(place).add(entry),
+            Err(place) => match body.cut(place) {
+                None => body.insert(place, entry),
+                Some(cut) => self.split(leaf, &mut body, place, cut, entry),
+            },
+        }
+    }
+
+    /// Divides a locked leaf and adds the entry.
+    fn split(&self, leaf: &Leaf, body: &mut Body, place: usize, cut: Cut, entry: Entry) -> usize {
+        let before = body.heap_bytes();
+        let right = body.split(place, cut, entry);
+        let arrays = body.heap_bytes() + right.heap_bytes() - before;
+        let right = Leaf { low: right.first_key(), body: RwLock::new(right) };
+        arrays + self.grow(leaf, right)
+    }
+
+    /// Puts the leaf `right`, which was split off `left`, and publishes an index that names it.
+    fn grow(&self, left: &Leaf, right: Leaf) -> usize {
+        let _growth = self.growth.lock();
+        let index = self.index.load();
+        let id = LeafId::after(index.len());
+        let chunk = self.leaves.put(id, right);
+        let next = index.with_split(index.find(&self.leaves, &left.low), id, &self.leaves);
+        let bytes = chunk + next.heap_bytes() - index.heap_bytes();
+        self.index.store(next.into());
+        bytes
+    }
+}

@@ -1,0 +1,371 @@
+//! The memtable against a plain `BTreeMap`, alone and under threads.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::*;
+
+/// A small generator, so that a printed seed repeats a run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+type Model = BTreeMap<(Vec<u8>, Reverse<u64>), (Kind, Vec<u8>)>;
+
+fn put(memtable: &Memtable, seq: u64, key: &[u8], value: &[u8]) {
+    insert(memtable, seq, Kind::Put, key, value);
+}
+
+fn insert(memtable: &Memtable, seq: u64, kind: Kind, key: &[u8], value: &[u8]) {
+    memtable.insert(Seq(seq), kind, [key, value].concat().into(), key.len());
+}
+
+fn visible_in_model(
+    model: &Model,
+    ranges: &[(Vec<u8>, Vec<u8>, u64)],
+    at: u64,
+) -> Vec<(Vec<u8>, u64, Kind, Vec<u8>)> {
+    let mut rows: Vec<(Vec<u8>, u64, Kind, Vec<u8>)> = Vec::new();
+    for ((key, Reverse(seq)), (kind, value)) in model {
+        if *seq > at || rows.last().is_some_and(|row| row.0 == *key) {
+            continue;
+        }
+        let covers = |range: &&(Vec<u8>, Vec<u8>, u64)| {
+            range.2 <= at && range.2 > *seq && range.0 <= *key && *key < range.1
+        };
+        match ranges.iter().filter(covers).map(|range| range.2).max() {
+            Some(hidden) => rows.push((key.clone(), hidden, Kind::Delete, Vec::new())),
+            None => rows.push((key.clone(), *seq, *kind, value.clone())),
+        }
+    }
+    rows
+}
+
+fn scanned(
+    memtable: &Memtable,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    at: u64,
+    direction: Direction,
+    step: usize,
+) -> Vec<(Vec<u8>, u64, Kind, Vec<u8>)> {
+    let (mut rows, mut last) = (Vec::new(), None::<Vec<u8>>);
+    loop {
+        let (mut from, mut to) = (from, to);
+        match (&last, direction) {
+            (Some(last), Direction::Forward) => from = Bound::Excluded(last),
+            (Some(last), Direction::Backward) => to = Bound::Excluded(last),
+            (None, _) => {}
+        }
+        let mut out = Vec::new();
+        let end = memtable.scan(from, to, Seq(at), direction, step, &mut out);
+        assert!(out.len() <= step);
+        rows.extend(
+            out.iter().map(|entry| {
+                (entry.key().to_vec(), entry.seq.0, entry.kind, entry.value().to_vec())
+            }),
+        );
+        if end == Scanned::End {
+            return rows;
+        }
+        last = Some(out.last().expect("more rows means some rows").key().to_vec());
+    }
+}
+
+/// Keys of four kinds: few and random, with a long common prefix, ascending, and of any length with
+/// zeros in them.
+fn some_key(random: &mut Random, style: u64, step: u64) -> Vec<u8> {
+    match style {
+        0 => random.below(2_000).to_be_bytes().to_vec(),
+        1 => format!("tenant/0001/users/{:08}", random.below(3_000)).into_bytes(),
+        2 => format!("{}/{step:010}", ["orders", "users"][random.below(2) as usize]).into_bytes(),
+        3 => (0..1 + random.below(20)).map(|_| [0, 1, 255][random.below(3) as usize]).collect(),
+        _ => format!("desc/{:010}", 1_000_000 - step).into_bytes(),
+    }
+}
+
+fn agrees_with_model(seed: u64) {
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let (memtable, mut model, mut ranges) = (Memtable::new(), Model::new(), Vec::new());
+    let style = random.below(6);
+    let steps = 6_000;
+    for step in 1..=steps {
+        let style = if style == 5 { random.below(5) } else { style };
+        let key = some_key(&mut random, style, step);
+        if random.below(500) == 0 {
+            let other = some_key(&mut random, style, step);
+            let (low, high) = if key < other { (key, other) } else { (other, key) };
+            memtable.delete_range(Seq(step), &low, &high);
+            ranges.push((low, high, step));
+            continue;
+        }
+        let kind = [Kind::Put, Kind::Put, Kind::Extent, Kind::Delete][random.below(4) as usize];
+        let value = if kind == Kind::Delete { vec![] } else { step.to_be_bytes().to_vec() };
+        insert(&memtable, step, kind, &key, &value);
+        model.insert((key, Reverse(step)), (kind, value));
+    }
+    assert_eq!(memtable.entries(), model.len());
+    for at in [0, 1, steps / 3, steps - 1, steps, u64::MAX] {
+        let expected = visible_in_model(&model, &ranges, at);
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let mut rows = scanned(&memtable, all.0, all.1, at, Direction::Forward, usize::MAX);
+        assert_eq!(rows, expected, "forward at {at}");
+        rows = scanned(&memtable, all.0, all.1, at, Direction::Backward, 37);
+        rows.reverse();
+        assert_eq!(rows, expected, "backward at {at}");
+        for (key, seq, kind, value) in &expected {
+            let found = memtable.get(key, Seq(at)).expect("the model has it");
+            assert_eq!((found.seq.0, found.kind, &found.value[..]), (*seq, *kind, &value[..]));
+            let lent = memtable.get_with(key, Seq(at), |f| (f.seq, f.kind, f.value.to_vec()));
+            assert_eq!(lent, Some((found.seq, found.kind, found.value.to_vec())));
+        }
+        for _ in 0..50 {
+            let bounds = [0; 2].map(|_| some_key(&mut random, style.min(4), steps / 2));
+            bounded_scans_agree(&memtable, &expected, &bounds, at, &mut random);
+        }
+    }
+}
+
+fn bounded_scans_agree(
+    memtable: &Memtable,
+    expected: &[(Vec<u8>, u64, Kind, Vec<u8>)],
+    bounds: &[Vec<u8>; 2],
+    at: u64,
+    random: &mut Random,
+) {
+    let [low, high] = bounds;
+    let from = [Bound::Included(&low[..]), Bound::Excluded(&low[..])][random.below(2) as usize];
+    let to = [Bound::Included(&high[..]), Bound::Excluded(&high[..])][random.below(2) as usize];
+    let inside: Vec<_> = expected
+        .iter()
+        .filter(|row| match from {
+            Bound::Included(low) => &row.0[..] >= low,
+            _ => row.0 > *low,
+        })
+        .filter(|row| match to {
+            Bound::Included(high) => &row.0[..] <= high,
+            _ => row.0 < *high,
+        })
+        .cloned()
+        .collect();
+    assert_eq!(scanned(memtable, from, to, at, Direction::Forward, 11), inside);
+    let mut rows = scanned(memtable, from, to, at, Direction::Backward, 11);
+    rows.reverse();
+    assert_eq!(rows, inside);
+}
+
+#[test]
+fn any_history_reads_as_the_model_does() {
+    let base = 0x5EED;
+    for seed in base..base + 24 {
+        agrees_with_model(seed);
+    }
+}
+
+#[test]
+fn empty_memtable_is_small_and_answers_nothing() {
+    let memtable = Memtable::new();
+    assert!(size_of::<Memtable>() <= 128);
+    assert_eq!((memtable.bytes(), memtable.entries(), memtable.is_empty()), (0, 0, true));
+    assert_eq!(memtable.get(b"a", Seq(9)), None);
+    assert_eq!(
+        scanned(&memtable, Bound::Unbounded, Bound::Unbounded, 9, Direction::Backward, 1),
+        []
+    );
+}
+
+#[test]
+fn last_operation_of_a_batch_wins_its_key() {
+    let memtable = Memtable::new();
+    for value in [b"1", b"2", b"3"] {
+        put(&memtable, 5, b"key", value);
+    }
+    assert_eq!(memtable.get(b"key", Seq(5)).expect("put above").value, &b"3"[..]);
+    assert_eq!(memtable.get(b"key", Seq(4)), None);
+}
+
+#[test]
+fn versions_that_arrive_out_of_order_are_found_by_seq() {
+    let memtable = Memtable::new();
+    for seq in [50, 10, 40, 20, 30] {
+        put(&memtable, seq, b"key", &[seq as u8]);
+    }
+    for at in [10, 15, 29, 30, 45, 50, 99] {
+        let expected = (at / 10 * 10).min(50) as u8;
+        assert_eq!(memtable.get(b"key", Seq(at)).expect("visible").value, &[expected][..]);
+    }
+}
+
+#[test]
+fn range_delete_hides_what_is_older_from_its_seq_on() {
+    let memtable = Memtable::new();
+    put(&memtable, 1, b"b", b"old");
+    memtable.delete_range(Seq(5), b"a", b"c");
+    put(&memtable, 5, b"bb", b"same batch");
+    put(&memtable, 7, b"b", b"new");
+    let seen = |key: &[u8], at| memtable.get(key, Seq(at)).map(|found| (found.seq.0, found.kind));
+    assert_eq!(seen(b"b", 4), Some((1, Kind::Put)));
+    assert_eq!(seen(b"b", 5), Some((5, Kind::Delete)));
+    assert_eq!(seen(b"bb", 5), Some((5, Kind::Put)));
+    assert_eq!(seen(b"b", 7), Some((7, Kind::Put)));
+    assert_eq!(seen(b"ba", 6), Some((5, Kind::Delete)));
+    assert_eq!(seen(b"ba", 4), None);
+    assert_eq!(seen(b"c", 9), None);
+    assert_eq!(memtable.range_deletes(Seq(4)), []);
+    assert_eq!(memtable.range_deletes(Seq(5)).len(), 1);
+}
+
+#[test]
+fn drain_gives_newest_rows_and_every_extent_they_replace() {
+    let memtable = Memtable::new();
+    insert(&memtable, 1, Kind::Extent, b"a", b"extent 1");
+    insert(&memtable, 2, Kind::Extent, b"a", b"extent 2");
+    put(&memtable, 3, b"a", b"small");
+    insert(&memtable, 4, Kind::Extent, b"b", b"extent 4");
+    memtable.delete_range(Seq(5), b"b", b"c");
+    insert(&memtable, 6, Kind::Extent, b"c", b"extent 6");
+    let mut drained = Drained::default();
+    let mut from = Bound::Unbounded;
+    let mut last;
+    while memtable.drain(from, Seq(6), 1, &mut drained) == Scanned::More {
+        last = drained.rows.last().expect("more rows means some").key_bytes();
+        from = Bound::Excluded(&last);
+    }
+    let rows: Vec<_> = drained.rows.iter().map(|row| (row.key(), row.seq.0, row.kind)).collect();
+    let expected: [(&[u8], u64, Kind); 3] =
+        [(b"a", 3, Kind::Put), (b"b", 5, Kind::Delete), (b"c", 6, Kind::Extent)];
+    assert_eq!(rows, expected);
+    let superseded: Vec<_> = drained.superseded.iter().map(|entry| entry.seq.0).collect();
+    assert_eq!(superseded, [1, 2, 4]);
+}
+
+#[test]
+fn ordered_inserts_fill_their_leaves() {
+    for descending in [false, true] {
+        let memtable = Memtable::new();
+        let count = 20_000_u64;
+        for step in 0..count {
+            let number = if descending { count - step } else { step };
+            put(&memtable, step + 1, format!("orders/{number:010}").as_bytes(), b"");
+        }
+        let leaves = memtable.core.get().expect("there are rows").index.load().len();
+        let full = count as usize / leaf::LEAF_KEYS_MAX;
+        assert!(leaves <= full + full / 16 + 1, "{leaves} leaves, descending: {descending}");
+    }
+}
+
+#[test]
+fn parallel_ascending_inserts_nearly_fill_their_leaves() {
+    let (memtable, next) = (Memtable::new(), AtomicUsize::new(0));
+    let count = 40_000;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    put(&memtable, number as u64 + 1, format!("{number:010}").as_bytes(), b"");
+                }
+            });
+        }
+    });
+    assert_eq!(memtable.entries(), count);
+    let leaves = memtable.core.get().expect("there are rows").index.load().len();
+    assert!(leaves <= count / leaf::LEAF_KEYS_MAX * 3 / 2, "{leaves} leaves");
+}
+
+#[test]
+fn parallel_inserts_lose_nothing_and_scans_meet_each_visible_key_once() {
+    let seed = 77;
+    println!("seed {seed}");
+    let memtable = Memtable::new();
+    let before: Vec<u64> = (0..3_000).map(|number| number * 1_000).collect();
+    for (place, number) in before.iter().enumerate() {
+        put(&memtable, place as u64 + 1, &number.to_be_bytes(), b"before");
+    }
+    let at = before.len() as u64;
+    std::thread::scope(|scope| {
+        for thread in 0..3_u64 {
+            let memtable = &memtable;
+            scope.spawn(move || {
+                let mut random = Random(seed + thread);
+                for step in 0..20_000 {
+                    let key = (random.below(1_000_000) * 3 + thread).to_be_bytes();
+                    let seq = at + 1 + step * 3 + thread;
+                    put(memtable, seq, &key, &seq.to_be_bytes());
+                    assert_eq!(memtable.get(&key, Seq(seq)).expect("just put").seq, Seq(seq));
+                }
+            });
+        }
+        for direction in [Direction::Forward, Direction::Backward, Direction::Forward] {
+            for step in [1_000_000, 7, 300] {
+                let mut rows =
+                    scanned(&memtable, Bound::Unbounded, Bound::Unbounded, at, direction, step);
+                if direction == Direction::Backward {
+                    rows.reverse();
+                }
+                let keys = rows.iter().map(|row| &row.0[..]);
+                assert!(keys.eq(before.iter().map(|number| number.to_be_bytes())));
+            }
+        }
+    });
+    assert_eq!(memtable.entries(), before.len() + 60_000);
+    let mut model = Model::new();
+    for (place, number) in before.iter().enumerate() {
+        let row = (Kind::Put, b"before".to_vec());
+        model.insert((number.to_be_bytes().to_vec(), Reverse(place as u64 + 1)), row);
+    }
+    for thread in 0..3 {
+        let mut random = Random(seed + thread);
+        for step in 0..20_000 {
+            let key = (random.below(1_000_000) * 3 + thread).to_be_bytes().to_vec();
+            let seq = at + 1 + step * 3 + thread;
+            model.insert((key, Reverse(seq)), (Kind::Put, seq.to_be_bytes().to_vec()));
+        }
+    }
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let rows = scanned(&memtable, all.0, all.1, u64::MAX, Direction::Forward, 1_000);
+    assert_eq!(rows, visible_in_model(&model, &[], u64::MAX));
+}
+
+#[test]
+fn hot_key_keeps_every_version_in_one_leaf() {
+    let memtable = Memtable::new();
+    for seq in 1..=5_000_u64 {
+        put(&memtable, seq, b"counter", &seq.to_be_bytes());
+    }
+    assert_eq!(memtable.core.get().expect("there are rows").index.load().len(), 1);
+    for at in [1, 2_500, 5_000, 6_000] {
+        let found = memtable.get(b"counter", Seq(at)).expect("visible");
+        assert_eq!(found.seq.0, at.min(5_000));
+    }
+}
+
+#[test]
+fn charge_grows_with_every_row_and_stays_near_what_rows_take() {
+    let memtable = Memtable::new();
+    let (mut random, mut before) = (Random(1), 0);
+    let count = 20_000;
+    for seq in 1..=count {
+        put(&memtable, seq, &random.next().to_be_bytes(), &[0; 92]);
+        assert!(memtable.bytes() >= before + 100);
+        before = memtable.bytes();
+    }
+    let per_row = memtable.bytes() / count as usize;
+    assert!((150..280).contains(&per_row), "{per_row} bytes a row of 100");
+}
