@@ -1,0 +1,242 @@
+//! A batch: operations over any column families, applied all or none.
+//!
+//! Operations are encoded as they will lie in the log while the batch is built, so that ordering
+//! a commit is one copy and its memtable rows are slices of the same buffer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::commit::footprint::Footprint;
+use crate::commit::{Shown, Submission};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::{Encoder, Op, Ops};
+use crate::format::value::ExtentValue;
+use crate::options::Durability;
+use crate::page::space::Reserved;
+use crate::state::Family;
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = crate::format::record::KEY_BYTES_MAX;
+/// Longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1 << 30;
+/// Longest value that lies in the log and the trees; longer ones get extents of their own.
+pub(crate) const INLINE_VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// Operations on their way to one commit.
+#[derive(Default)]
+pub(crate) struct Operations {
+    bytes: Vec<u8>,
+    families: Vec<Arc<Family>>,
+    footprint: Footprint,
+    /// Values that need extents of their own: where their operation stands, and the bytes.
+    pub(crate) large: Vec<Large>,
+    /// Extents of large values that are written but not ordered.
+    reserved: Vec<Reserved>,
+    operations: usize,
+    /// The first mistake of the caller; reported when the batch is submitted.
+    mistake: Option<Error>,
+}
+
+/// A value on its way to an extent of its own.
+pub(crate) struct Large {
+    pub(crate) family: Arc<Family>,
+    pub(crate) key: Bytes,
+    pub(crate) value: Bytes,
+}
+
+/// Operations that are complete and encoded.
+pub(crate) struct Encoded {
+    payload: Bytes,
+    families: Vec<Arc<Family>>,
+    footprint: Footprint,
+    reserved: Vec<Reserved>,
+    operations: usize,
+}
+
+impl Operations {
+    pub(crate) fn len(&self) -> usize {
+        self.operations
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let large = self.large.iter().map(|large| large.value.len()).sum::<usize>();
+        self.bytes.len() + large
+    }
+
+    pub(crate) fn put(&mut self, family: &Arc<Family>, key: &[u8], value: &[u8]) {
+        if !self.accepts_key(key) || !self.accepts_value(value.len()) {
+            return;
+        }
+        self.touch(family, key);
+        if value.len() > INLINE_VALUE_BYTES_MAX {
+            self.add_large(family, key, Bytes::copy_from_slice(value));
+        } else {
+            Encoder::new(&mut self.bytes).put(family.id, key, value);
+        }
+    }
+
+    pub(crate) fn put_bytes(&mut self, family: &Arc<Family>, key: &[u8], value: Bytes) {
+        if value.len() <= INLINE_VALUE_BYTES_MAX {
+            return self.put(family, key, &value);
+        }
+        if self.accepts_key(key) && self.accepts_value(value.len()) {
+            self.touch(family, key);
+            self.add_large(family, key, value);
+        }
+    }
+
+    pub(crate) fn delete(&mut self, family: &Arc<Family>, key: &[u8]) {
+        if self.accepts_key(key) {
+            self.touch(family, key);
+            Encoder::new(&mut self.bytes).delete(family.id, key);
+        }
+    }
+
+    /// Deletes from `low` to below `high`; an empty `high` is open.
+    pub(crate) fn delete_range(&mut self, family: &Arc<Family>, low: &[u8], high: &[u8]) {
+        if !high.is_empty() && low >= high {
+            return self.refuse_range();
+        }
+        if low.len() > KEY_BYTES_MAX || high.len() > KEY_BYTES_MAX + 1 {
+            return self.refuse(ErrorKind::TooLarge, "a bound is longer than a key can be");
+        }
+        // A range delete hides what is older than its commit; keys that this very batch put
+        // before it need deletes of their own.
+        let inside = |key: &[u8]| key >= low && (high.is_empty() || key < high);
+        self.large.retain(|large| large.family.id != family.id || !inside(&large.key));
+        for key in self.keys_put(family, inside) {
+            self.delete(family, &key);
+        }
+        self.touch_family(family);
+        self.footprint.delete_range(family.id, low, high);
+        self.operations += 1;
+        Encoder::new(&mut self.bytes).delete_range(family.id, low, high);
+    }
+
+    /// The caller's range is empty or reversed.
+    pub(crate) fn refuse_range(&mut self) {
+        self.refuse(ErrorKind::InvalidArgument, "a range to delete is empty or reversed");
+    }
+
+    /// A handle of another database came in.
+    pub(crate) fn refuse_family(&mut self) {
+        self.refuse(ErrorKind::InvalidArgument, "a column family belongs to another database");
+    }
+
+    /// Ends building. Values with extents of their own must have been written and added.
+    pub(crate) fn encode(self) -> Encoded {
+        assert!(self.large.is_empty(), "large values are written before the batch is ordered");
+        Encoded {
+            payload: self.bytes.into(),
+            families: self.families,
+            footprint: self.footprint,
+            reserved: self.reserved,
+            operations: self.operations,
+        }
+    }
+
+    /// Adds the reference of a large value that now lies in its extent.
+    pub(crate) fn put_extent(&mut self, large: &Large, value: &ExtentValue, reserved: Reserved) {
+        Encoder::new(&mut self.bytes).put_extent(large.family.id, &large.key, value);
+        self.reserved.push(reserved);
+    }
+
+    /// The caller's first mistake, or a batch over its bound.
+    pub(crate) fn check(&self, batch_bytes_max: usize) -> Result<()> {
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone());
+        }
+        if self.bytes.len() > batch_bytes_max {
+            let detail = format!("{} bytes, at most {batch_bytes_max}", self.bytes.len());
+            let error = Error::new(ErrorKind::TooLarge, "the batch is too large for the memory");
+            return Err(error.with_detail(detail));
+        }
+        Ok(())
+    }
+
+    fn add_large(&mut self, family: &Arc<Family>, key: &[u8], value: Bytes) {
+        // The reference is encoded behind all other operations, once the value has its extent, so
+        // an earlier small value of the key is outdone; `touch` drops an earlier large one.
+        self.large.push(Large { family: family.clone(), key: Bytes::copy_from_slice(key), value });
+    }
+
+    fn keys_put(&self, family: &Family, inside: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+        let ops = Ops::new(&self.bytes).map(|op| op.expect("a batch encodes what it can decode"));
+        let puts = ops.filter_map(|found| match found.op {
+            Op::Put { family, key, .. } | Op::PutExtent { family, key, .. } => Some((family, key)),
+            _ => None,
+        });
+        puts.filter(|(id, key)| *id == family.id && inside(key)).map(|(_, key)| key.to_vec()).collect()
+    }
+
+    fn touch(&mut self, family: &Arc<Family>, key: &[u8]) {
+        self.touch_family(family);
+        if !self.large.is_empty() {
+            self.large.retain(|large| large.family.id != family.id || large.key != key);
+        }
+        self.footprint.write(family.id, key);
+        self.operations += 1;
+    }
+
+    fn touch_family(&mut self, family: &Arc<Family>) {
+        if !self.families.iter().any(|known| known.id == family.id) {
+            self.families.push(family.clone());
+        }
+    }
+
+    fn accepts_key(&mut self, key: &[u8]) -> bool {
+        match key.len() {
+            0 => self.refuse(ErrorKind::InvalidArgument, "a key is empty"),
+            1..=KEY_BYTES_MAX => return true,
+            _ => self.refuse(ErrorKind::TooLarge, "a key is longer than 64 KiB"),
+        }
+        false
+    }
+
+    fn accepts_value(&mut self, len: usize) -> bool {
+        if len > VALUE_BYTES_MAX {
+            self.refuse(ErrorKind::TooLarge, "a value is longer than 1 GiB");
+        }
+        len <= VALUE_BYTES_MAX
+    }
+
+    fn refuse(&mut self, kind: ErrorKind, message: &'static str) {
+        self.mistake.get_or_insert_with(|| Error::new(kind, message));
+    }
+}
+
+impl Encoded {
+    pub(crate) fn submission<'a>(&'a self, durability: Durability) -> Submission<'a> {
+        let shown = match durability {
+            Durability::Immediate => Shown::WhenDurable,
+            Durability::Buffered => Shown::WhenApplied,
+        };
+        Submission {
+            payload: &self.payload,
+            operations: self.operations,
+            families: &self.families,
+            shown,
+            footprint: &self.footprint,
+            reads: None,
+        }
+    }
+
+    /// The commit is ordered: its extents belong to it.
+    pub(crate) fn keep_extents(&mut self) {
+        self.reserved.drain(..).for_each(Reserved::keep);
+    }
+
+    /// Back to a batch that can be extended or submitted again.
+    pub(crate) fn into_operations(self) -> Operations {
+        Operations {
+            bytes: self.payload.into(),
+            families: self.families,
+            footprint: self.footprint,
+            large: Vec::new(),
+            reserved: self.reserved,
+            operations: self.operations,
+            mistake: None,
+        }
+    }
+}

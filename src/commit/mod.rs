@@ -1,0 +1,367 @@
+//! The commit pipeline: reserve, order, apply, flush, show.
+//!
+//! 1. *Reserve.* `try_order` looks whether memtables, log and places have room. If not, the task
+//!    joins a first-come queue; nothing has happened yet and it may leave. (I11)
+//! 2. *Order.* Under the one short lock: refuse if poisoned or closed, check the families, take
+//!    the next seq, copy the record into the open group. Nothing waits after it has a seq. (I4)
+//! 3. *Apply.* Outside the lock, in parallel with all others: insert into the memtables, mark the
+//!    place. A panic in between poisons.
+//! 4. *Flush.* The ring's owner pulls groups one at a time through [`Feed`]: no leader among the
+//!    committers, no condition variable.
+//! 5. *Show.* Counters advance over contiguous prefixes and wake the waiters in order.
+//!
+//! Lock order: `state edit` (in `db`) before `order`; `sealer` and the places' locks are leaves.
+
+mod change;
+pub(crate) mod footprint;
+pub(crate) mod group;
+mod order;
+mod places;
+pub(crate) mod signal;
+mod submission;
+mod watch;
+pub(crate) mod window;
+#[cfg(test)]
+mod window_tests;
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+use ringdb_uring::{Buf, Feed, Io, Next};
+
+use crate::commit::group::{GROUP_BYTES, ClosedGroup};
+use crate::commit::order::{Flight, Regroup};
+use crate::commit::signal::Signal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::group::{self as group_format, GROUP_HEADER_BYTES, GroupHeader};
+use crate::ids::{FamilyId, Generation, Incarnation, Seq};
+use crate::log::{GroupPlace, LogPosition, Segment};
+use crate::options::Grouping;
+use crate::state::{Family, Generational};
+
+pub(crate) use order::{Gate, Memory, Order, Ticket};
+pub(crate) use places::{Places, Shown};
+pub(crate) use change::Request;
+pub(crate) use submission::{Admission, Submission, apply_op};
+
+/// A flush that woke at most this many commits is followed by the next group at once.
+const FEW_COMMITS: u32 = 2;
+
+/// Part of a smoothed flush that the next group waits for the tasks just woken.
+const REGROUP_FRACTION: u32 = 4;
+
+/// A log that has been idle for this long is sealed, so that only an unsealed last group can be
+/// mistaken for a torn tail.
+const SEAL_AFTER: Duration = Duration::from_millis(10);
+
+/// Ordered commits on their way to durable and visible.
+pub(crate) struct Pipeline {
+    io: Io,
+    order: Mutex<Order>,
+    sealer: Mutex<Sealer>,
+    pub(crate) places: Places,
+    failure: OnceLock<Error>,
+    /// Segments are wanted.
+    pub(crate) keeper: Signal,
+    /// A checkpoint is wanted, or something it waits for happened.
+    pub(crate) checkpointer: Signal,
+    generation: AtomicU64,
+    groups: AtomicU64,
+    commits: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// What a freeze found in order at the seq that it chose.
+pub(crate) struct Cut {
+    pub(crate) seq: Seq,
+    /// Every family with its name, ascending by id.
+    pub(crate) catalog: Vec<(Arc<str>, Arc<Family>)>,
+    pub(crate) next_family: FamilyId,
+    /// The first segment that is still needed.
+    pub(crate) log_from: Segment,
+}
+
+/// What links a group to the one before; used by whoever drives, one at a time.
+struct Sealer {
+    file_id: [u8; 16],
+    incarnation: Incarnation,
+    previous_crc: u32,
+}
+
+/// Everything a pipeline starts from.
+pub(crate) struct Start {
+    pub(crate) file_id: [u8; 16],
+    pub(crate) incarnation: Incarnation,
+    pub(crate) generation: Generation,
+    pub(crate) last: Seq,
+    pub(crate) log: LogPosition,
+    pub(crate) memtable_bytes_max: usize,
+    pub(crate) grouping: Grouping,
+    pub(crate) next_family: FamilyId,
+}
+
+impl Pipeline {
+    pub(crate) fn new(io: Io, start: Start) -> Pipeline {
+        let memory = Memory { active: 0, frozen: 0, max: start.memtable_bytes_max };
+        let sealer = Sealer {
+            file_id: start.file_id,
+            incarnation: start.incarnation,
+            previous_crc: 0,
+        };
+        Pipeline {
+            io,
+            order: Mutex::new(Order::new(
+                start.last,
+                start.log,
+                memory,
+                start.grouping,
+                start.next_family,
+            )),
+            sealer: Mutex::new(sealer),
+            places: Places::new(start.last),
+            failure: OnceLock::new(),
+            keeper: Signal::default(),
+            checkpointer: Signal::default(),
+            generation: AtomicU64::new(start.generation.0),
+            groups: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+        }
+    }
+
+    /// The lock of the commit order. Hold it shortly; never across an await.
+    pub(crate) fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock()
+    }
+
+    /// Why nothing more is accepted, if a write or sync failed. (I8)
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.get().cloned()
+    }
+
+    /// Poisons: every waiter gets the cause, nothing is retried. (I8)
+    pub(crate) fn poison(&self, cause: Error) {
+        if self.failure.set(cause).is_err() {
+            return;
+        }
+        let queue = std::mem::take(&mut self.order.lock().queue);
+        queue.iter().for_each(|ticket| wake(ticket));
+        self.places.wake_all();
+        self.keeper.raise();
+        self.checkpointer.raise();
+    }
+
+    /// The newest superblock is this one.
+    pub(crate) fn set_generation(&self, generation: Generation) {
+        self.generation.store(generation.0, Ordering::Release);
+    }
+
+    /// Groups written, and logged or unlogged commits ordered, since open.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.groups.load(Ordering::Relaxed), self.commits.load(Ordering::Relaxed))
+    }
+
+    /// Whether the commit can be seen; registers the task if not.
+    pub(crate) fn poll_shown(&self, seq: Seq, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.places.poll_visible(seq, context) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_failed()
+    }
+
+    /// Resolves once all up to `seq` are visible.
+    pub(crate) async fn visible(&self, seq: Seq) -> Result<()> {
+        poll_fn(|context| match self.places.watch_visible(seq, context) {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_failed(),
+        })
+        .await
+    }
+
+    /// Resolves once all up to `seq` survive power loss, as far as they are logged.
+    pub(crate) async fn durable(&self, seq: Seq) -> Result<()> {
+        self.force(seq);
+        poll_fn(|context| match self.places.watch_durable(seq, context) {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_failed(),
+        })
+        .await
+    }
+
+    pub(crate) fn poll_failed(&self) -> Poll<Result<()>> {
+        match self.failure() {
+            Some(cause) => Poll::Ready(Err(cause.with_outcome_unknown())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Has a group written that covers `seq`, even if no logged commit needs one.
+    fn force(&self, seq: Seq) {
+        let mut order = self.order.lock();
+        let covered = order.flight.is_some_and(|flight| flight.last >= seq);
+        if covered || self.places.durable() >= seq {
+            return;
+        }
+        order.forced = true;
+        drop(order);
+        self.io.kick();
+    }
+
+    /// Begins a freeze: successors in front of every family written since the last one. The
+    /// caller publishes them, then calls [`Pipeline::freeze`].
+    pub(crate) fn dirty(&self) -> Vec<Arc<Family>> {
+        self.order.lock().dirty.clone()
+    }
+
+    /// Chooses the freeze's seq. Fails with the families that became dirty in the meantime, which
+    /// need successors first.
+    pub(crate) fn freeze<'a>(
+        &self,
+        successors: impl ExactSizeIterator<Item = &'a Arc<Generational>>,
+    ) -> std::result::Result<Cut, Vec<Arc<Family>>> {
+        let mut order = self.order.lock();
+        if order.dirty.len() > successors.len() {
+            return Err(order.dirty[successors.len()..].to_vec());
+        }
+        let seq = order.last;
+        successors.for_each(|successor| successor.starts_after(seq));
+        order.dirty.clear();
+        order.ranges_full = false;
+        order.epoch += 1;
+        order.memory.frozen += std::mem::take(&mut order.memory.active);
+        let names = order.names.iter();
+        let mut catalog: Vec<_> = names.map(|(name, family)| (name.clone(), family.clone())).collect();
+        let (next_family, log_from) = (order.next_family, order.log.first_after(seq));
+        drop(order);
+        catalog.sort_by_key(|(_, family)| family.id);
+        Ok(Cut { seq, catalog, next_family, log_from })
+    }
+
+    /// Nothing more is accepted: those who wait for room look again and are told so.
+    pub(crate) fn refuse_waiters(&self) {
+        let queue = std::mem::take(&mut self.order.lock().queue);
+        queue.iter().for_each(|ticket| wake(ticket));
+    }
+
+    /// The frozen memtables are in the trees.
+    pub(crate) fn thaw(&self) {
+        self.order.lock().memory.frozen = 0;
+        self.wake_front();
+    }
+
+    /// Lets the first in the queue look again.
+    pub(crate) fn wake_front(&self) {
+        let front = self.order.lock().queue.front().cloned();
+        front.iter().for_each(|ticket| wake(ticket));
+    }
+
+    /// Room may have come back because places were swept.
+    fn wake_front_if_waiting(&self) {
+        if self.waiting.load(Ordering::SeqCst) != 0 {
+            self.wake_front();
+        }
+    }
+
+    fn close_group(&self, mut order: MutexGuard<'_, Order>) -> Next {
+        let last = order.last;
+        let spare = order.spare.take().unwrap_or_else(|| Buf::zeroed(GROUP_BYTES));
+        let mut closed = order.group.take(spare);
+        let place = order.log.place(group::padded(closed.len) as u64, last);
+        order.flight = Some(Flight { last, commits: closed.commits });
+        (order.regroup, order.paced, order.forced, order.seal_at) = (None, false, false, None);
+        let front = order.queue.front().cloned();
+        drop(order);
+        if place.opened {
+            self.keeper.raise();
+        }
+        front.iter().for_each(|ticket| wake(ticket));
+        closed.fill();
+        self.seal(closed, place, last)
+    }
+
+    fn seal(&self, mut closed: ClosedGroup, place: GroupPlace, last: Seq) -> Next {
+        let mut sealer = self.sealer.lock();
+        let seal = closed.commits == 0;
+        let header = GroupHeader {
+            len_bytes: u32::try_from(closed.len - GROUP_HEADER_BYTES).expect("below 4 GiB"),
+            previous_crc: sealer.previous_crc,
+            incarnation: sealer.incarnation,
+            segment: place.ordinal,
+            first_seq: if seal { Seq(last.0 + 1) } else { closed.first },
+            last_seq: last,
+            durable: self.places.durable(),
+            generation: Generation(self.generation.load(Ordering::Acquire)),
+            commits: closed.commits,
+        };
+        let sealed = group_format::seal(&mut closed.buf, &header, &sealer.file_id);
+        sealer.previous_crc = sealed.crc;
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        Next::Write { offset: place.offset_bytes, buf: closed.buf, len: sealed.len_bytes }
+    }
+}
+
+impl Feed for Pipeline {
+    fn next(&self, now: Instant) -> Next {
+        if self.failure.get().is_some() {
+            return Next::Idle;
+        }
+        let mut order = self.order.lock();
+        let waits_for_more = order.regroup.filter(|regroup| {
+            order.group.commits() < regroup.commits && now < regroup.until && !order.forced
+        });
+        if let Some(regroup) = waits_for_more {
+            order.paced = true;
+            return Next::At(regroup.until);
+        }
+        order.paced = false;
+        if !order.group.is_empty() || order.forced {
+            return self.close_group(order);
+        }
+        order.regroup = None;
+        match order.seal_at {
+            None => Next::Idle,
+            Some(at) if now < at => Next::At(at),
+            Some(_) => self.close_group(order),
+        }
+    }
+
+    fn done(&self, result: io::Result<()>, buf: Buf, took: Duration) {
+        if let Err(cause) = result {
+            let error = Error::new(ErrorKind::Poisoned, "a log write failed; reopen the database");
+            self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
+            return;
+        }
+        let now = Instant::now();
+        let mut order = self.order.lock();
+        let Flight { last, commits } = order.flight.take().expect("done follows a write");
+        if buf.len() == GROUP_BYTES {
+            order.spare = Some(buf);
+        }
+        order.flush.observe(took);
+        let regroups = commits > FEW_COMMITS && order.grouping == Grouping::Shared;
+        let until = now + order.flush.get() / REGROUP_FRACTION;
+        order.regroup = regroups.then_some(Regroup { commits, until });
+        // An empty group is a seal itself; only commits need one.
+        order.seal_at = (commits > 0).then_some(now + SEAL_AFTER);
+        drop(order);
+        self.places.mark_durable(last);
+        self.wake_front_if_waiting();
+    }
+}
+
+/// Why a commit is refused after `close`.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+fn wake(ticket: &Ticket) {
+    let waker = ticket.waker.lock().take();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,177 @@
+//! What the one short lock guards: the order of commits and everything that follows from it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ringdb_uring::Buf;
+
+use crate::commit::group::{GROUP_BYTES, OpenGroup};
+use crate::error::Error;
+use crate::ids::{FamilyId, Seq};
+use crate::log::LogPosition;
+use crate::options::Grouping;
+use crate::state::Family;
+use crate::commit::window::Window;
+
+/// Memory for the window of recent commits' write keys.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// A task that waits for room; first come, first served.
+#[derive(Default)]
+pub(crate) struct Ticket {
+    pub(crate) waker: Mutex<Option<Waker>>,
+}
+
+/// Whether new commits are accepted.
+#[derive(Clone, Debug)]
+pub(crate) enum Gate {
+    Open,
+    /// `close` was called.
+    Closed,
+    /// Growth failed: a commit that would have to wait gets this cause instead.
+    Stalled(Error),
+}
+
+/// Memory charged for memtables, in bytes.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) active: usize,
+    pub(crate) frozen: usize,
+    pub(crate) max: usize,
+}
+
+/// The last flush woke many: most come back within a fraction of a flush, so the next group
+/// waits for that many, or for that time. A group that closes before they are back costs a third
+/// of the throughput (DESIGN section 9).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Regroup {
+    pub(crate) commits: u32,
+    pub(crate) until: Instant,
+}
+
+/// The group being written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flight {
+    pub(crate) last: Seq,
+    pub(crate) commits: u32,
+}
+
+pub(crate) struct Order {
+    pub(crate) last: Seq,
+    pub(crate) group: OpenGroup,
+    pub(crate) spare: Option<Buf>,
+    pub(crate) grouping: Grouping,
+    pub(crate) log: LogPosition,
+    pub(crate) flight: Option<Flight>,
+    pub(crate) regroup: Option<Regroup>,
+    /// The owner waits for `regroup`, so single arrivals need not wake it.
+    pub(crate) paced: bool,
+    /// Somebody waits for the durability of commits that have no record in the log.
+    pub(crate) forced: bool,
+    /// When an idle log is sealed.
+    pub(crate) seal_at: Option<Instant>,
+    pub(crate) flush: SmoothedFlush,
+    pub(crate) memory: Memory,
+    pub(crate) queue: VecDeque<Arc<Ticket>>,
+    pub(crate) gate: Gate,
+    pub(crate) dirty: Vec<Arc<Family>>,
+    pub(crate) epoch: u64,
+    pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
+    pub(crate) next_family: FamilyId,
+    /// A memtable has as many range deletes as it should have.
+    pub(crate) ranges_full: bool,
+    pub(crate) window: Window,
+}
+
+impl Order {
+    pub(crate) fn new(
+        last: Seq,
+        log: LogPosition,
+        memory: Memory,
+        grouping: Grouping,
+        next_family: FamilyId,
+    ) -> Order {
+        Order {
+            last,
+            group: OpenGroup::new(Buf::zeroed(GROUP_BYTES)),
+            spare: Some(Buf::zeroed(GROUP_BYTES)),
+            grouping,
+            log,
+            flight: None,
+            regroup: None,
+            paced: false,
+            forced: false,
+            seal_at: None,
+            flush: SmoothedFlush::default(),
+            memory,
+            queue: VecDeque::new(),
+            gate: Gate::Open,
+            dirty: Vec::new(),
+            epoch: 1,
+            names: HashMap::new(),
+            next_family,
+            ranges_full: false,
+            window: Window::new(last, WINDOW_BYTES),
+        }
+    }
+
+    /// Whether a logged commit of this size can join the open group.
+    pub(crate) fn log_has_room(&self, payload_bytes: usize) -> bool {
+        let alone = match self.grouping {
+            Grouping::Shared => false,
+            Grouping::PerCommit => !self.group.is_empty(),
+        };
+        let padded = self.group.padded_with(payload_bytes) as u64;
+        !alone && self.group.fits(payload_bytes) && padded <= self.log.room_bytes()
+    }
+
+    /// Whether memtables have room. A commit that finds them empty always fits.
+    pub(crate) fn memory_has_room(&self, charge_bytes: usize) -> bool {
+        let used = self.memory.active + self.memory.frozen;
+        used == 0 || used + charge_bytes <= self.memory.max
+    }
+
+    /// Remembers that the family has commits that are in no tree yet.
+    pub(crate) fn mark_dirty(&mut self, family: &Arc<Family>) {
+        if family.dirty_epoch.swap(self.epoch, Ordering::Relaxed) != self.epoch {
+            self.dirty.push(family.clone());
+        }
+    }
+
+    /// Whether the owner must be woken for the commit just pushed.
+    pub(crate) fn owner_is_needed(&self) -> bool {
+        if self.flight.is_some() {
+            return false;
+        }
+        let commits = self.group.commits();
+        match self.regroup {
+            Some(regroup) if self.paced => commits == regroup.commits || !self.group.fits(64 << 10),
+            Some(_) | None => commits == 1,
+        }
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match &self.gate {
+            Gate::Closed => Some(crate::commit::closed()),
+            Gate::Open | Gate::Stalled(_) => None,
+        }
+    }
+}
+
+/// Exponentially smoothed duration of a flush.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SmoothedFlush(Duration);
+
+impl SmoothedFlush {
+    pub(crate) fn observe(&mut self, took: Duration) {
+        self.0 = if self.0.is_zero() { took } else { (self.0 * 7 + took) / 8 };
+    }
+
+    pub(crate) fn get(self) -> Duration {
+        self.0
+    }
+}

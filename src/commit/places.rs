@@ -1,0 +1,260 @@
+//! Places in the total order: which commits are applied, which are visible, and who waits.
+//!
+//! Every commit in flight has one place in a ring, found by its seq alone. A committer marks its
+//! place when its memtable inserts are done; whoever comes next advances `applied` and `visible`
+//! over the contiguous prefix and wakes the waiters of that prefix in order. (I4)
+//!
+//! - A place is reused only after the sweep that made its commit visible has passed it, because a
+//!   commit is ordered only while `next_seq - swept < PLACES`.
+//! - One thread advances at a time. A second one leaves a note in `advancing` and goes on; the
+//!   first looks again before it stops, so no mark is lost and nobody waits. (I10)
+//! - A waiter registers under its place's lock and only while its seq is not visible; the sweep
+//!   stores `visible` before it takes that lock. So a wake-up is never lost, and a late waiter
+//!   never overwrites the waker of the place's next life.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
+
+use parking_lot::Mutex;
+
+use crate::commit::watch::Watchers;
+use crate::ids::Seq;
+
+/// Commits that may be ordered and not yet visible; a power of two.
+pub(crate) const PLACES: u64 = 1 << 14;
+const _: () = assert!(PLACES.is_power_of_two());
+
+/// What a commit waits for before it may be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Only once its group is durable.
+    WhenDurable,
+    /// As soon as it is applied and all before it are visible.
+    WhenApplied,
+}
+
+pub(crate) struct Places {
+    ring: Box<[Place]>,
+    applied: AtomicU64,
+    visible: AtomicU64,
+    swept: AtomicU64,
+    durable: AtomicU64,
+    advancing: AtomicU64,
+    visible_watchers: Watchers,
+    durable_watchers: Watchers,
+}
+
+struct Place {
+    /// `seq << 1 | shown when applied`, once applied; an older life's value before.
+    mark: AtomicU64,
+    waiter: Mutex<Option<(u64, Waker)>>,
+}
+
+impl Places {
+    /// Everything up to `last` is applied, durable and visible.
+    pub(crate) fn new(last: Seq) -> Places {
+        let place = || Place { mark: AtomicU64::new(0), waiter: Mutex::new(None) };
+        Places {
+            ring: (0..PLACES).map(|_| place()).collect(),
+            applied: AtomicU64::new(last.0),
+            visible: AtomicU64::new(last.0),
+            swept: AtomicU64::new(last.0),
+            durable: AtomicU64::new(last.0),
+            advancing: AtomicU64::new(0),
+            visible_watchers: Watchers::default(),
+            durable_watchers: Watchers::default(),
+        }
+    }
+
+    pub(crate) fn visible(&self) -> Seq {
+        Seq(self.visible.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn applied(&self) -> Seq {
+        Seq(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn durable(&self) -> Seq {
+        Seq(self.durable.load(Ordering::SeqCst))
+    }
+
+    /// Whether the commit after `last` may be ordered.
+    pub(crate) fn has_room(&self, last: Seq) -> bool {
+        last.0 + 1 - self.swept.load(Ordering::Acquire) < PLACES
+    }
+
+    /// The commit's inserts are done.
+    pub(crate) fn mark_applied(&self, seq: Seq, shown: Shown) {
+        let when_applied = u64::from(shown == Shown::WhenApplied);
+        self.place(seq.0).mark.store(seq.0 << 1 | when_applied, Ordering::Release);
+        self.advance();
+    }
+
+    /// All up to `seq` survive power loss. (I3)
+    pub(crate) fn mark_durable(&self, seq: Seq) {
+        self.durable.fetch_max(seq.0, Ordering::SeqCst);
+        self.durable_watchers.wake_through(seq);
+        self.advance();
+    }
+
+    /// Whether `seq` is visible; if not, the task is woken once it is.
+    pub(crate) fn poll_visible(&self, seq: Seq, context: &mut Context<'_>) -> bool {
+        if self.visible().0 >= seq.0 {
+            return true;
+        }
+        let mut waiter = self.place(seq.0).waiter.lock();
+        if self.visible().0 >= seq.0 {
+            return true;
+        }
+        match &mut *waiter {
+            Some((registered, waker)) if *registered == seq.0 => {
+                waker.clone_from(context.waker());
+            }
+            empty_or_old => *empty_or_old = Some((seq.0, context.waker().clone())),
+        }
+        false
+    }
+
+    /// As `poll_visible`, for a task that has no commit of its own.
+    pub(crate) fn watch_visible(&self, seq: Seq, context: &mut Context<'_>) -> bool {
+        self.visible_watchers.poll(seq, context, || self.visible())
+    }
+
+    /// Whether `seq` is durable; if not, the task is woken once it is.
+    pub(crate) fn watch_durable(&self, seq: Seq, context: &mut Context<'_>) -> bool {
+        self.durable_watchers.poll(seq, context, || self.durable())
+    }
+
+    /// Wakes every waiter, for an end that no commit survives.
+    pub(crate) fn wake_all(&self) {
+        for place in &self.ring {
+            let waiter = place.waiter.lock().take();
+            if let Some((_, waker)) = waiter {
+                waker.wake();
+            }
+        }
+        self.visible_watchers.wake_through(Seq(u64::MAX));
+        self.durable_watchers.wake_through(Seq(u64::MAX));
+    }
+
+    fn place(&self, seq: u64) -> &Place {
+        &self.ring[(seq & (PLACES - 1)) as usize]
+    }
+
+    fn advance(&self) {
+        if self.advancing.fetch_add(1, Ordering::AcqRel) != 0 {
+            return;
+        }
+        let mut notes = 1;
+        loop {
+            self.advance_applied();
+            self.advance_visible();
+            let exchanged =
+                self.advancing.compare_exchange(notes, 0, Ordering::AcqRel, Ordering::Acquire);
+            match exchanged {
+                Ok(_) => return,
+                Err(more) => notes = more,
+            }
+        }
+    }
+
+    fn advance_applied(&self) {
+        let mut applied = self.applied.load(Ordering::Relaxed);
+        while self.place(applied + 1).mark.load(Ordering::Acquire) >> 1 == applied + 1 {
+            applied += 1;
+        }
+        self.applied.store(applied, Ordering::Release);
+    }
+
+    fn advance_visible(&self) {
+        let before = self.visible.load(Ordering::Relaxed);
+        let applied = self.applied.load(Ordering::Relaxed);
+        let durable = self.durable.load(Ordering::Acquire);
+        let mut visible = before;
+        while visible < applied {
+            let mark = self.place(visible + 1).mark.load(Ordering::Acquire);
+            let when_applied = mark & 1 == 1;
+            if !when_applied && visible + 1 > durable {
+                break;
+            }
+            visible += 1;
+        }
+        if visible == before {
+            return;
+        }
+        self.visible.store(visible, Ordering::SeqCst);
+        for seq in before + 1..=visible {
+            let mut waiter = self.place(seq).waiter.lock();
+            if let Some((_, waker)) = waiter.take_if(|(registered, _)| *registered <= seq) {
+                drop(waiter);
+                waker.wake();
+            }
+        }
+        self.swept.store(visible, Ordering::Release);
+        self.visible_watchers.wake_through(Seq(visible));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::task::noop_waker;
+
+    #[test]
+    fn a_hole_is_never_skipped() {
+        let places = Places::new(Seq(10));
+        places.mark_durable(Seq(13));
+        places.mark_applied(Seq(12), Shown::WhenDurable);
+        assert_eq!(places.visible(), Seq(10));
+        places.mark_applied(Seq(11), Shown::WhenDurable);
+        assert_eq!(places.visible(), Seq(12));
+    }
+
+    #[test]
+    fn buffered_commits_follow_the_durable_prefix() {
+        let places = Places::new(Seq(0));
+        places.mark_applied(Seq(1), Shown::WhenApplied);
+        assert_eq!(places.visible(), Seq(1));
+        places.mark_applied(Seq(2), Shown::WhenDurable);
+        places.mark_applied(Seq(3), Shown::WhenApplied);
+        assert_eq!((places.visible(), places.applied()), (Seq(1), Seq(3)));
+        places.mark_durable(Seq(2));
+        assert_eq!(places.visible(), Seq(3));
+    }
+
+    #[test]
+    fn a_waiter_of_an_older_life_does_not_replace_the_next() {
+        let places = Places::new(Seq(0));
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        assert!(!places.poll_visible(Seq(1), &mut context));
+        places.mark_applied(Seq(1), Shown::WhenApplied);
+        assert!(!places.poll_visible(Seq(1 + PLACES), &mut context));
+        assert!(places.poll_visible(Seq(1), &mut context));
+        let waiter = places.place(1).waiter.lock();
+        assert_eq!(waiter.as_ref().map(|(seq, _)| *seq), Some(1 + PLACES));
+    }
+
+    #[test]
+    fn room_ends_when_all_places_are_taken() {
+        let places = Places::new(Seq(0));
+        assert!(places.has_room(Seq(PLACES - 2)));
+        assert!(!places.has_room(Seq(PLACES - 1)));
+    }
+
+    #[test]
+    fn marks_from_many_threads_are_all_seen() {
+        let places = Places::new(Seq(0));
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let places = &places;
+                scope.spawn(move || {
+                    for seq in (1..=8000).filter(|seq| seq % 4 == thread) {
+                        places.mark_applied(Seq(seq), Shown::WhenApplied);
+                    }
+                });
+            }
+        });
+        assert_eq!((places.applied(), places.visible()), (Seq(8000), Seq(8000)));
+    }
+}

@@ -1,0 +1,309 @@
+//! Reserve, order, apply: the way of one commit into the order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use bytes::Bytes;
+use parking_lot::MutexGuard;
+use ringdb_uring::Buf;
+
+use crate::commit::group::{self, GROUP_BYTES};
+use crate::commit::footprint::{Footprint, Reads};
+use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
+use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, wake};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::{Found, KEY_BYTES_MAX, Op, Ops};
+use crate::ids::{FamilyId, Seq};
+use crate::memtable::{Kind, RANGE_DELETES_MAX};
+use crate::format::catalog::Logging;
+use crate::state::Family;
+
+/// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.
+const ENTRY_OVERHEAD_BYTES: usize = 112;
+
+/// A batch that is ready to be ordered.
+pub(crate) struct Submission<'a> {
+    /// Its operations, encoded as in the log.
+    pub(crate) payload: &'a Bytes,
+    pub(crate) operations: usize,
+    /// Every family it touches, once.
+    pub(crate) families: &'a [Arc<Family>],
+    pub(crate) shown: Shown,
+    pub(crate) footprint: &'a Footprint,
+    /// What a transaction read, and the seq at which it read it.
+    pub(crate) reads: Option<(&'a Reads, Seq)>,
+}
+
+/// Whether the open group grew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    HasMore,
+    Unconcerned,
+}
+
+/// What came of the attempt to enter the order.
+pub(crate) enum Admission<T> {
+    Ordered(T),
+    /// No room now; the ticket is in the queue.
+    Wait,
+    /// The commit needs a group buffer of this many bytes, to be brought along next time.
+    NeedsBuffer(usize),
+}
+
+impl Submission<'_> {
+    /// Memory the commit will take in memtables, in bytes.
+    fn charge_bytes(&self) -> usize {
+        self.payload.len() + self.operations * ENTRY_OVERHEAD_BYTES
+    }
+
+    fn is_logged(&self) -> bool {
+        self.families.iter().any(|family| family.logging == Logging::Logged)
+    }
+}
+
+impl Pipeline {
+    /// Orders and applies the commit if there is room and nobody came before.
+    pub(crate) fn try_submit(
+        &self,
+        submission: &Submission<'_>,
+        ticket: &mut Option<Arc<Ticket>>,
+        brought: &mut Option<Buf>,
+        waker: Option<&Waker>,
+    ) -> Result<Admission<Seq>> {
+        let mut order = self.enter()?;
+        if let Some(family) = submission.families.iter().find(|family| family.dropped().is_some()) {
+            let error = Error::new(ErrorKind::NotFound, "the column family was dropped");
+            return Err(error.with_detail(format!("family {}", family.name())));
+        }
+        let payload_bytes = if submission.is_logged() { submission.payload.len() } else { 0 };
+        let charge_bytes = submission.charge_bytes();
+        match self.admit(&mut order, payload_bytes, charge_bytes, ticket, brought, waker)? {
+            Admission::Ordered(()) => {}
+            Admission::Wait => return Ok(Admission::Wait),
+            Admission::NeedsBuffer(bytes) => return Ok(Admission::NeedsBuffer(bytes)),
+        }
+        if let Some((reads, at)) = submission.reads
+            && order.window.conflicts(at, reads) != Verdict::Clear
+        {
+            self.leave(order, ticket, Owner::Unconcerned);
+            return Err(conflict());
+        }
+        let seq = self.take_seq(&mut order, charge_bytes);
+        for family in submission.families {
+            order.mark_dirty(family);
+            if family.active_range_deletes() >= RANGE_DELETES_MAX && !order.ranges_full {
+                order.ranges_full = true;
+                self.checkpointer.raise();
+            }
+        }
+        order.window.push(seq, submission.footprint);
+        let logged = submission.is_logged();
+        if logged {
+            order.group.push(seq, submission.payload);
+        }
+        self.leave(order, ticket, if logged { Owner::HasMore } else { Owner::Unconcerned });
+        let shown = if logged { submission.shown } else { Shown::WhenApplied };
+        self.apply(seq, submission, shown);
+        Ok(Admission::Ordered(seq))
+    }
+
+    /// The long part of a validation, outside the lock; gives the seq from which the rest is done
+    /// inside.
+    pub(crate) fn validate_ahead(&self, reads: &Reads, at: Seq) -> Result<Seq> {
+        let mut sealed = Sealed::default();
+        let up_to = {
+            let order = self.order();
+            if order.window.backlog(at) <= BACKLOG_INSIDE_MAX {
+                return Ok(at);
+            }
+            order.window.sealed(at, &mut sealed)
+        };
+        match (up_to, sealed.conflicts(at, reads)) {
+            (Some(up_to), Verdict::Clear) => Ok(up_to),
+            (None, _) | (_, Verdict::Conflict | Verdict::Overrun) => Err(conflict()),
+        }
+    }
+
+    /// A task that waited for room gives up. (I11)
+    pub(crate) fn withdraw(&self, ticket: &Arc<Ticket>) {
+        let mut order = self.order();
+        order.queue.retain(|queued| !Arc::ptr_eq(queued, ticket));
+        self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
+        let front = order.queue.front().cloned();
+        drop(order);
+        front.iter().for_each(|ticket| wake(ticket));
+    }
+
+    pub(super) fn enter(&self) -> Result<MutexGuard<'_, Order>> {
+        let order = self.order();
+        if let Some(cause) = self.failure() {
+            return Err(cause);
+        }
+        match order.refusal() {
+            Some(refusal) => Err(refusal),
+            None => Ok(order),
+        }
+    }
+
+    pub(super) fn admit(
+        &self,
+        order: &mut Order,
+        payload_bytes: usize,
+        charge_bytes: usize,
+        ticket: &mut Option<Arc<Ticket>>,
+        brought: &mut Option<Buf>,
+        waker: Option<&Waker>,
+    ) -> Result<Admission<()>> {
+        let is_first = match (&*ticket, order.queue.front()) {
+            (_, None) => true,
+            (Some(mine), Some(front)) => Arc::ptr_eq(mine, front),
+            (None, Some(_)) => false,
+        };
+        if is_first && let Some(bytes) = self.prepare_buffer(order, payload_bytes, brought) {
+            return Ok(Admission::NeedsBuffer(bytes));
+        }
+        let has_room = order.memory_has_room(charge_bytes)
+            && self.places.has_room(order.last)
+            && (payload_bytes == 0 || order.log_has_room(payload_bytes));
+        if is_first && has_room {
+            return Ok(Admission::Ordered(()));
+        }
+        self.want_room(order, payload_bytes);
+        if let Gate::Stalled(cause) = &order.gate {
+            let cause = cause.clone();
+            order.gate = Gate::Open;
+            return Err(cause);
+        }
+        let Some(waker) = waker else { return Ok(Admission::Wait) };
+        let ticket = ticket.get_or_insert_with(|| {
+            let ticket = Arc::new(Ticket::default());
+            order.queue.push_back(ticket.clone());
+            ticket
+        });
+        *ticket.waker.lock() = Some(waker.clone());
+        self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
+        // Places are swept outside the lock: look again now that the sweep can see us waiting.
+        if is_first && self.places.has_room(order.last) && order.memory_has_room(charge_bytes) {
+            let log_has_room = payload_bytes == 0 || order.log_has_room(payload_bytes);
+            if log_has_room {
+                return Ok(Admission::Ordered(()));
+            }
+        }
+        Ok(Admission::Wait)
+    }
+
+    /// A commit that no ordinary buffer holds needs one of its own, on an empty group.
+    fn prepare_buffer(
+        &self,
+        order: &mut Order,
+        payload_bytes: usize,
+        brought: &mut Option<Buf>,
+    ) -> Option<usize> {
+        let needed = group::buffer_bytes_for(payload_bytes);
+        if needed <= order.group.capacity_bytes() || needed <= GROUP_BYTES {
+            return None;
+        }
+        match brought.take() {
+            None => Some(needed),
+            Some(buf) if order.group.is_empty() => {
+                order.group.enlarge(buf);
+                None
+            }
+            Some(buf) => {
+                *brought = Some(buf);
+                None
+            }
+        }
+    }
+
+    /// Asks for what is missing: a checkpoint, a larger segment.
+    fn want_room(&self, order: &mut Order, payload_bytes: usize) {
+        let needed = group::buffer_bytes_for(payload_bytes) as u64;
+        order.log.want(needed);
+        self.keeper.raise();
+        self.checkpointer.raise();
+    }
+
+    pub(super) fn take_seq(&self, order: &mut Order, charge_bytes: usize) -> Seq {
+        order.last = Seq(order.last.0 + 1);
+        order.memory.active += charge_bytes;
+        if order.memory.active > order.memory.max / 2 && order.memory.frozen == 0 {
+            self.checkpointer.raise();
+        }
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        order.last
+    }
+
+    /// Gives up the place in the queue and the lock; wakes whom that concerns.
+    pub(super) fn leave(
+        &self,
+        mut order: MutexGuard<'_, Order>,
+        ticket: &mut Option<Arc<Ticket>>,
+        owner: Owner,
+    ) {
+        if let Some(mine) = ticket.take() {
+            order.queue.retain(|queued| !Arc::ptr_eq(queued, &mine));
+            self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
+        }
+        let front = order.queue.front().cloned();
+        let kick = owner == Owner::HasMore && order.owner_is_needed();
+        drop(order);
+        if kick {
+            self.io.kick();
+        }
+        front.iter().for_each(|ticket| wake(ticket));
+    }
+
+    fn apply(&self, seq: Seq, submission: &Submission<'_>, shown: Shown) {
+        let unfinished = PoisonUnlessDone(self);
+        let lookup = |id: FamilyId| submission.families.iter().find(|family| family.id == id);
+        for found in Ops::new(submission.payload) {
+            let found = found.expect("a batch encodes only what it can decode");
+            let family = lookup(found.op.family()).expect("a batch lists the families it touches");
+            apply_op(seq, family, &found, submission.payload);
+        }
+        std::mem::forget(unfinished);
+        self.places.mark_applied(seq, shown);
+        self.wake_front_if_waiting();
+    }
+}
+
+fn conflict() -> Error {
+    Error::new(ErrorKind::Conflict, "the transaction met a concurrent commit")
+}
+
+/// A panic between order and apply would leave a hole that nobody may skip.
+struct PoisonUnlessDone<'a>(&'a Pipeline);
+
+impl Drop for PoisonUnlessDone<'_> {
+    fn drop(&mut self) {
+        self.0.poison(Error::new(ErrorKind::Poisoned, "applying a commit panicked"));
+    }
+}
+
+/// Inserts one operation into its memtable; commits and recovery share it.
+pub(crate) fn apply_op(seq: Seq, family: &Family, found: &Found<'_>, payload: &Bytes) {
+    let row = |kind| {
+        let row = payload.slice(found.row.clone());
+        family.with_memtable_of(seq, |table| table.insert(seq, kind, row, found.key_bytes));
+    };
+    match &found.op {
+        Op::Put { .. } => row(Kind::Put),
+        Op::PutExtent { .. } => row(Kind::Extent),
+        Op::Delete { .. } => row(Kind::Delete),
+        Op::DeleteRange { low, high, .. } => delete_range(seq, family, low, high),
+        Op::ClearFamily { .. } => delete_range(seq, family, &[], &[]),
+        Op::CreateFamily { .. } | Op::DropFamily { .. } | Op::RenameFamily { .. } => {
+            unreachable!("changes of the catalog are not applied to memtables")
+        }
+    }
+}
+
+fn delete_range(seq: Seq, family: &Family, low: &[u8], high: &[u8]) {
+    let high = if high.is_empty() { BEYOND_EVERY_KEY } else { high };
+    family.with_memtable_of(seq, |table| table.delete_range(seq, low, high));
+}
+
+/// No key is as long, so every key is below it.
+const BEYOND_EVERY_KEY: &[u8] = &[0xFF; KEY_BYTES_MAX + 1];

@@ -1,0 +1,179 @@
+//! The log's place in the file: a chain of segments, each named by the one before.
+//!
+//! ```text
+//! superblock ─▶ [header│group│group│…] ─▶ [header│group│…] ─▶ [header│    ] ─▶ (successor)
+//!                  used, kept             current             ready            allocated
+//! ```
+//!
+//! A segment is *ready* once its blocks are written and its header, which names its successor, is
+//! durable. A group goes into the current segment if it fits there, else it opens a ready one.
+//! Groups never span segments. The keeper makes segments ready ahead of need; admission lets no
+//! commit in that the current or a ready segment could not take, so a group that is closed always
+//! has its place. (I4)
+
+use std::collections::VecDeque;
+
+use crate::ids::{BLOCK_BYTES, Extent, Seq};
+
+/// Ready segments the keeper holds ahead of the current one.
+pub(crate) const READY_SEGMENTS: usize = 2;
+
+/// First byte of a segment that a group may take.
+pub(crate) const SEGMENT_BODY_BYTES: u64 = BLOCK_BYTES as u64;
+
+/// A segment whose header is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) extent: Extent,
+    pub(crate) ordinal: u64,
+}
+
+impl Segment {
+    /// Bytes of groups it can take when empty.
+    fn body_bytes(self) -> u64 {
+        self.extent.len_bytes() - SEGMENT_BODY_BYTES
+    }
+}
+
+/// A segment that holds groups up to a seq.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsedSegment {
+    pub(crate) segment: Segment,
+    pub(crate) last: Seq,
+}
+
+/// Where the next group goes, and what the log holds.
+#[derive(Debug)]
+pub(crate) struct LogPosition {
+    current: Segment,
+    offset_bytes: u64,
+    last: Seq,
+    used: VecDeque<UsedSegment>,
+    ready: VecDeque<Segment>,
+    /// The largest group that waited for room since the last segment was made ready.
+    wanted_bytes: u64,
+}
+
+/// Where a closed group is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupPlace {
+    pub(crate) ordinal: u64,
+    pub(crate) offset_bytes: u64,
+    /// The group opened a segment, so the keeper has work.
+    pub(crate) opened: bool,
+}
+
+impl LogPosition {
+    /// A log that continues in an empty segment; `used` are older ones still to be kept.
+    pub(crate) fn new(current: Segment, used: VecDeque<UsedSegment>, last: Seq) -> LogPosition {
+        let ready = VecDeque::with_capacity(READY_SEGMENTS + 1);
+        LogPosition { current, offset_bytes: SEGMENT_BODY_BYTES, last, used, ready, wanted_bytes: 0 }
+    }
+
+    /// The largest padded group that could be placed now.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let ready = self.ready.iter().map(|segment| segment.body_bytes()).max();
+        self.current_room_bytes().max(ready.unwrap_or(0))
+    }
+
+    fn current_room_bytes(&self) -> u64 {
+        self.current.extent.len_bytes() - self.offset_bytes
+    }
+
+    /// Gives a group its place. Ready segments that are too small for it are passed over.
+    pub(crate) fn place(&mut self, padded_bytes: u64, last: Seq) -> GroupPlace {
+        assert!(padded_bytes <= self.room_bytes(), "admission let in more than the log can take");
+        let mut opened = false;
+        while padded_bytes > self.current_room_bytes() {
+            let next = self.ready.pop_front().expect("room_bytes counted a segment that fits");
+            self.used.push_back(UsedSegment { segment: self.current, last: self.last });
+            (self.current, self.offset_bytes, opened) = (next, SEGMENT_BODY_BYTES, true);
+        }
+        let offset_bytes = self.current.extent.start.byte_offset() + self.offset_bytes;
+        self.offset_bytes += padded_bytes;
+        self.last = last;
+        GroupPlace { ordinal: self.current.ordinal, offset_bytes, opened }
+    }
+
+    pub(crate) fn wants_segment(&self) -> bool {
+        self.ready.len() < READY_SEGMENTS || self.room_bytes() < self.wanted_bytes
+    }
+
+    /// A commit waits for this much room.
+    pub(crate) fn want(&mut self, bytes: u64) {
+        self.wanted_bytes = self.wanted_bytes.max(bytes);
+    }
+
+    pub(crate) fn wanted_bytes(&self) -> u64 {
+        self.wanted_bytes
+    }
+
+    pub(crate) fn add_ready(&mut self, segment: Segment) {
+        self.ready.push_back(segment);
+        if self.room_bytes() >= self.wanted_bytes {
+            self.wanted_bytes = 0;
+        }
+    }
+
+    /// Segments whose groups all lie at or below `seq` leave the log.
+    pub(crate) fn release_through(&mut self, seq: Seq) -> Vec<Segment> {
+        let keep = self.used.iter().position(|used| used.last > seq).unwrap_or(self.used.len());
+        self.used.drain(..keep).map(|used| used.segment).collect()
+    }
+
+    /// The first segment that a release through `seq` would keep.
+    pub(crate) fn first_after(&self, seq: Seq) -> Segment {
+        let kept = self.used.iter().find(|used| used.last > seq);
+        kept.map_or(self.current, |used| used.segment)
+    }
+
+    /// Every segment that holds or may take groups.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> {
+        let used = self.used.iter().map(|used| used.segment);
+        used.chain([self.current]).chain(self.ready.iter().copied())
+    }
+
+    /// Bytes of groups, older segments counted whole.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let used = self.used.iter().map(|used| used.segment.extent.len_bytes()).sum::<u64>();
+        used + self.offset_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PageId;
+
+    fn segment(ordinal: u64, pages: u32) -> Segment {
+        Segment { extent: Extent { start: PageId(ordinal * 100), pages }, ordinal }
+    }
+
+    #[test]
+    fn groups_fill_a_segment_and_open_the_next() {
+        let mut log = LogPosition::new(segment(1, 2), VecDeque::new(), Seq(0));
+        log.add_ready(segment(2, 2));
+        let first = log.place(8192, Seq(1));
+        assert_eq!((first.ordinal, first.offset_bytes, first.opened), (1, 819_200 + 4096, false));
+        let second = log.place(8192, Seq(2));
+        assert_eq!((second.ordinal, second.offset_bytes, second.opened), (2, 1_642_496, true));
+        assert_eq!(log.first_after(Seq(0)).ordinal, 1);
+        assert_eq!(log.release_through(Seq(1)), vec![segment(1, 2)]);
+    }
+
+    #[test]
+    fn a_ready_segment_that_is_too_small_is_passed_over() {
+        let mut log = LogPosition::new(segment(1, 1), VecDeque::new(), Seq(0));
+        log.add_ready(segment(2, 1));
+        log.add_ready(segment(3, 8));
+        assert_eq!(log.room_bytes(), 8 * 8192 - 4096);
+        assert_eq!(log.place(32_768, Seq(9)).ordinal, 3);
+        assert_eq!(log.release_through(Seq(8)).len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "admission")]
+    fn a_group_without_a_place_is_our_mistake() {
+        LogPosition::new(segment(1, 1), VecDeque::new(), Seq(0)).place(8192, Seq(1));
+    }
+}

@@ -1,0 +1,80 @@
+//! Pinned views, and the bound on what they may pin.
+//!
+//! A forgotten snapshot cannot stop the writers: one that is too old, or whose state keeps too
+//! much space from being reused, expires, oldest first, and its reads say so.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Seq;
+use crate::state::State;
+
+/// A seq and the state that shows it, held until it expires or is dropped.
+pub(crate) struct Pinned {
+    pub(crate) seq: Seq,
+    state: RwLock<Option<Arc<State>>>,
+    since: Instant,
+}
+
+impl Pinned {
+    pub(crate) fn new(seq: Seq, state: Arc<State>) -> Arc<Pinned> {
+        Arc::new(Pinned { seq, state: RwLock::new(Some(state)), since: Instant::now() })
+    }
+
+    /// The state, unless the snapshot has expired.
+    pub(crate) fn state(&self) -> Result<Arc<State>> {
+        let expired = || {
+            let error = Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired");
+            error.with_detail(format!("seq {}", self.seq.0))
+        };
+        self.state.read().clone().ok_or_else(expired)
+    }
+
+    fn expire(&self) {
+        let state = self.state.write().take();
+        drop(state);
+    }
+}
+
+/// Pinned views that may be held for long.
+#[derive(Default)]
+pub(crate) struct Snapshots(Mutex<Vec<Weak<Pinned>>>);
+
+impl Snapshots {
+    /// Makes the view subject to expiry.
+    pub(crate) fn register(&self, pinned: &Arc<Pinned>) {
+        let mut list = self.0.lock();
+        if list.len() == list.capacity() {
+            list.retain(|known| known.strong_count() > 0);
+        }
+        list.push(Arc::downgrade(pinned));
+    }
+
+    /// Expires what is older than `age_max`.
+    pub(crate) fn expire_older(&self, age_max: Duration) {
+        for pinned in self.held().filter(|pinned| pinned.since.elapsed() > age_max) {
+            pinned.expire();
+        }
+    }
+
+    /// Expires the oldest view that still pins a state; false if there is none.
+    pub(crate) fn expire_oldest(&self) -> bool {
+        let oldest = self
+            .held()
+            .filter(|pinned| pinned.state.read().is_some())
+            .min_by_key(|pinned| pinned.seq);
+        if let Some(oldest) = &oldest {
+            oldest.expire();
+        }
+        oldest.is_some()
+    }
+
+    fn held(&self) -> impl Iterator<Item = Arc<Pinned>> {
+        let mut list = self.0.lock();
+        list.retain(|known| known.strong_count() > 0);
+        list.iter().filter_map(Weak::upgrade).collect::<Vec<_>>().into_iter()
+    }
+}
