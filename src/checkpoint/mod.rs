@@ -1,0 +1,191 @@
+//! Checkpoints: frozen memtables into the trees, then one superblock that says so.
+//!
+//! 1. *Freeze.* Successors in front of every memtable that has commits; then the seq F is chosen
+//!    under the commit lock. Commits go on into the successors.
+//! 2. *Wait* until all up to F are visible; then no insert into a frozen memtable is under way.
+//! 3. *Merge* each frozen memtable with its tree. New nodes go to free pages only (I2), in key
+//!    order, with a bounded amount of them unsynced, because each commit's flush carries them.
+//! 4. *Write* catalog and free map, sync, then the superblock's two copies. (I6)
+//! 5. *Publish* the new roots; retire what the old ones alone named; release log segments.
+//!
+//! A checkpoint that finds the disk full gives its pages back and leaves the frozen memtables
+//! where readers see them; the next attempt merges the same ones. A failed write poisons. (I8)
+//!
+//! It runs on a thread of its own together with the keeper of the log, as two futures: the merge
+//! gives way at every page it waits for and after every bounded piece of work.
+
+mod freeze;
+pub(crate) mod keeper;
+
+mod merge;
+pub(crate) mod publish;
+mod reader;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::channel::oneshot;
+
+use crate::check::{CheckReport, check};
+use crate::commit::Gate;
+use crate::engine::Engine;
+use crate::error::Result;
+
+use freeze::Frozen;
+use keeper::Keeper;
+
+/// What the checkpointer is asked to do.
+pub(crate) enum Command {
+    /// A checkpoint that covers all commits ordered so far.
+    Checkpoint(oneshot::Sender<Result<()>>),
+    /// Read and verify everything.
+    Check(oneshot::Sender<Result<CheckReport>>),
+    /// Drain, checkpoint, record a clean end, stop.
+    Close(oneshot::Sender<Result<()>>),
+    /// The last handle is gone: finish what was ordered, stop.
+    Abandon,
+}
+
+/// Runs until the database is closed or abandoned.
+pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {
+    let stop = crate::commit::signal::Signal::default();
+    futures::executor::block_on(async {
+        let keeping = keeper.run(&engine, &stop);
+        let checkpointing = async {
+            Checkpointer { engine: &engine, frozen: None }.run().await;
+            stop.raise();
+            engine.pipeline.keeper.raise();
+        };
+        futures::join!(keeping, checkpointing);
+    });
+    engine.stop_commands();
+    futures::executor::block_on(engine.io.close());
+}
+
+struct Checkpointer<'a> {
+    engine: &'a Arc<Engine>,
+    /// Memtables that a failed attempt left behind.
+    frozen: Option<Frozen>,
+}
+
+impl Checkpointer<'_> {
+    async fn run(mut self) {
+        loop {
+            self.engine.pipeline.checkpointer.raised().await;
+            for command in self.engine.take_commands() {
+                match command {
+                    Command::Checkpoint(reply) => drop(reply.send(self.checkpoint().await)),
+                    Command::Check(reply) => drop(reply.send(Ok(check(self.engine).await))),
+                    Command::Close(reply) => {
+                        let closed = self.close().await;
+                        // The file's lock goes before the caller is told.
+                        self.engine.io.close().await;
+                        drop(reply.send(closed));
+                        return;
+                    }
+                    Command::Abandon => return self.finish().await,
+                }
+            }
+            if self.engine.pipeline.failure().is_none() && self.is_due() {
+                self.checkpoint_or_stall().await;
+            }
+            self.bound_snapshots();
+        }
+    }
+
+    /// Memtables are half full, the log is long, or somebody waits for memory.
+    fn is_due(&self) -> bool {
+        let order = self.engine.pipeline.order();
+        let waiting = !order.queue.is_empty() && order.memory.active > 0;
+        order.memory.active > order.memory.max / 2
+            || order.log.used_bytes() > self.engine.shares.log_bytes_max
+            || order.memory.frozen > 0
+            || order.ranges_full
+            || waiting && !order.memory_has_room(order.memory.max / 8)
+    }
+
+    async fn checkpoint_or_stall(&mut self) {
+        if let Err(cause) = self.checkpoint().await {
+            // Those who wait for room hear the cause; the next commit tries again.
+            self.engine.pipeline.order().gate = Gate::Stalled(cause);
+            self.engine.pipeline.wake_front();
+        }
+    }
+
+    async fn checkpoint(&mut self) -> Result<()> {
+        let engine = self.engine;
+        let frozen = match self.frozen.take() {
+            Some(frozen) => frozen,
+            None => freeze::freeze(engine),
+        };
+        let attempt = self.attempt(&frozen).await;
+        match attempt {
+            Ok(()) => {
+                engine.checkpoints.fetch_add(1, Ordering::Relaxed);
+                engine.pipeline.thaw();
+                Ok(())
+            }
+            Err(error) => {
+                self.frozen = Some(frozen);
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt(&self, frozen: &Frozen) -> Result<()> {
+        let engine = self.engine;
+        engine.pipeline.visible(frozen.seq).await?;
+        frozen.settle();
+        let mut writer = writer::Writer::new(engine);
+        let merged = merge::merge(engine, frozen, &mut writer).await;
+        let published = match merged {
+            Ok(trees) => publish::publish(engine, frozen, trees, &mut writer).await,
+            Err(error) => Err(error),
+        };
+        if published.is_err() {
+            writer.abandon();
+        }
+        published
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.finish().await;
+        if let Some(failure) = self.engine.pipeline.failure() {
+            return Err(failure);
+        }
+        self.checkpoint().await?;
+        if self.frozen_later_than_checkpoint() {
+            self.checkpoint().await?;
+        }
+        publish::record_clean_end(self.engine).await
+    }
+
+    /// A retried attempt covers only what it had frozen.
+    fn frozen_later_than_checkpoint(&self) -> bool {
+        let order = self.engine.pipeline.order();
+        self.engine.superblock.lock().checkpoint_seq < order.last
+    }
+
+    /// Waits until everything that was ordered is visible; nothing more is, by now.
+    async fn finish(&self) {
+        let last = {
+            let mut order = self.engine.pipeline.order();
+            order.gate = Gate::Closed;
+            order.last
+        };
+        self.engine.pipeline.refuse_waiters();
+        // A failure was told to those whose commits it concerns.
+        drop(self.engine.pipeline.visible(last).await);
+        drop(self.engine.pipeline.durable(last).await);
+    }
+
+    fn bound_snapshots(&self) {
+        let engine = self.engine;
+        engine.snapshots.expire_older(engine.options.snapshot_age_max);
+        let max = engine.options.snapshot_pinned_bytes_max;
+        while engine.space.lock().retired_bytes() > max && engine.snapshots.expire_oldest() {
+            engine.space.lock().reclaim();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Catalog, free map, superblock, state: a checkpoint becomes the one that counts.
+
+use std::sync::Arc;
+
+use ringdb_uring::Buf;
+
+use crate::checkpoint::freeze::Frozen;
+use crate::checkpoint::merge::Trees;
+use crate::checkpoint::writer::{Changes, Writer};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::blob::BlobRef;
+use crate::format::catalog::{self, CatalogEntry, FamilyOptions};
+use crate::format::free_map;
+use crate::format::chapter::Chapter;
+use crate::format::segment::SegmentRef;
+use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
+use crate::ids::{Extent, Generation, PageId, Seq};
+use crate::state::State;
+
+pub(crate) async fn publish(
+    engine: &Arc<Engine>,
+    frozen: &Frozen,
+    trees: Trees,
+    writer: &mut Writer<'_>,
+) -> Result<()> {
+    let before = engine.superblock.lock().clone();
+    let orphans = engine.space.lock().take_orphans();
+    writer.retire_pages(before.catalog.extent);
+    writer.retire_pages(before.free_map.extent);
+    let entries = catalog_entries(engine, frozen, &trees);
+    let catalog = write_catalog(&entries, writer).await?;
+    let free_map = write_free_map(engine, writer).await?;
+    writer.sync().await?;
+    let next = Superblock {
+        generation: Generation(before.generation.0 + 1),
+        checkpoint_seq: frozen.seq,
+        seq_next_min: Seq(frozen.seq.0 + 1),
+        next_family: frozen.next_family,
+        next_segment: engine.next_segment(),
+        file_pages: engine.space.lock().occupancy().file,
+        catalog,
+        free_map,
+        chapters: vec![Chapter {
+            incarnation: before.incarnation,
+            segment: SegmentRef {
+                extent: frozen.log_from.extent,
+                ordinal: frozen.log_from.ordinal,
+            },
+            end: None,
+        }],
+        closed: Closed::No,
+        ..before
+    };
+    write_superblock(engine, &next).await?;
+    let changes = writer.changes();
+    let old = swap_state(engine, frozen, trees, next.generation);
+    settle_space(engine, &old, changes, orphans);
+    engine.pipeline.set_generation(next.generation);
+    let seq = next.checkpoint_seq;
+    *engine.superblock.lock() = next;
+    engine.release_log(seq);
+    Ok(())
+}
+
+/// Says that a new incarnation has begun: its log follows the chapters of the old ones.
+pub(crate) async fn begin_incarnation(
+    engine: &Arc<Engine>,
+    chapters: Vec<Chapter>,
+    seq_next_min: Seq,
+) -> Result<()> {
+    let before = engine.superblock.lock().clone();
+    let mut writer = Writer::new(engine);
+    let file_pages = engine.space.lock().occupancy().file;
+    // The free map lists pages up to the end of the file, so it changes if the file grew.
+    let free_map = match file_pages == before.file_pages {
+        true => before.free_map,
+        false => {
+            writer.retire_pages(before.free_map.extent);
+            write_free_map(engine, &mut writer).await?
+        }
+    };
+    writer.sync().await?;
+    let next = Superblock {
+        generation: Generation(before.generation.0 + 1),
+        seq_next_min,
+        next_segment: engine.next_segment(),
+        file_pages,
+        free_map,
+        chapters,
+        closed: Closed::No,
+        ..before
+    };
+    write_superblock(engine, &next).await?;
+    let changes = writer.changes();
+    let state = engine.state().clone();
+    settle_space(engine, &state, changes, Vec::new());
+    engine.pipeline.set_generation(next.generation);
+    *engine.superblock.lock() = next;
+    Ok(())
+}
+
+/// After a checkpoint at the very end: the log has nothing to replay.
+pub(crate) async fn record_clean_end(engine: &Arc<Engine>) -> Result<()> {
+    let mut next = engine.superblock.lock().clone();
+    next.generation = Generation(next.generation.0 + 1);
+    next.chapters.clear();
+    next.closed = Closed::Cleanly;
+    write_superblock(engine, &next).await?;
+    *engine.superblock.lock() = next;
+    Ok(())
+}
+
+/// Both copies, each durable before the other is begun, so that one of them is always whole.
+pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -> Result<()> {
+    let bytes = superblock.encode();
+    for offset in superblock::offsets(superblock.generation) {
+        let mut buf = Buf::zeroed(SUPERBLOCK_BYTES);
+        buf.copy_from_slice(&bytes);
+        let (result, _) = engine.io.write_durable(offset, buf, SUPERBLOCK_BYTES).await;
+        result.map_err(|cause| engine.poison("a superblock write failed", cause))?;
+    }
+    Ok(())
+}
+
+fn catalog_entries(engine: &Engine, frozen: &Frozen, trees: &Trees) -> Vec<CatalogEntry> {
+    let state = engine.state();
+    let trees_of = |id| match trees.get(&id) {
+        Some(merged) => merged.clone(),
+        None => state.view(id).map(|view| view.trees.clone()).unwrap_or_default(),
+    };
+    let entry = |(name, family): &(Arc<str>, Arc<crate::state::Family>)| CatalogEntry {
+        id: family.id,
+        name: name.to_string(),
+        options: FamilyOptions { logging: family.logging },
+        trees: trees_of(family.id),
+    };
+    frozen.catalog.iter().map(entry).collect()
+}
+
+async fn write_catalog(entries: &[CatalogEntry], writer: &mut Writer<'_>) -> Result<BlobRef> {
+    let bytes = catalog::encode(entries);
+    let extent = writer.place_pages(BlobRef::pages(bytes.len()) as u32);
+    writer.write_blob(&bytes, extent).await
+}
+
+/// The map lists what the new superblock does not name, so its own pages are placed first, by a
+/// bound on what it will need.
+async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<BlobRef> {
+    let without_itself = encode_free_map(engine, writer);
+    let bound = without_itself.len() + free_map::CHANGE_BYTES_MAX;
+    let extent = writer.place_pages(BlobRef::pages(bound) as u32);
+    let map = encode_free_map(engine, writer);
+    writer.write_blob(&map, extent).await
+}
+
+fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Vec<u8> {
+    let mut unnamed = engine.space.lock().unnamed().clone();
+    let (placed, retired) = writer.pending();
+    for extent in placed {
+        unnamed.take(extent).expect("a checkpoint places on pages that nobody names");
+    }
+    retired.iter().for_each(|extent| unnamed.free(*extent));
+    free_map::encode(unnamed.extents())
+}
+
+fn swap_state(
+    engine: &Engine,
+    frozen: &Frozen,
+    trees: Trees,
+    generation: Generation,
+) -> Arc<State> {
+    let edit = engine.edit_state();
+    let mut state = State::clone(&edit.current());
+    state.generation = generation;
+    state.checkpoint_seq = frozen.seq;
+    for part in &frozen.families {
+        let id = part.family.id;
+        if part.family.dropped().is_some_and(|seq| seq <= frozen.seq) {
+            state.remove(id);
+            continue;
+        }
+        let Some(view) = state.view(id) else { continue };
+        let mut view = (**view).clone();
+        view.memtables.retain(|memtable| !Arc::ptr_eq(memtable, &part.memtable));
+        if let Some(merged) = trees.get(&id) {
+            view.trees.clone_from(merged);
+        }
+        state.set(view);
+    }
+    edit.publish(state)
+}
+
+fn settle_space(engine: &Engine, old: &Arc<State>, changes: Changes, orphans: Vec<Extent>) {
+    for extent in &changes.retired {
+        for page in extent.start.0..extent.end().0 {
+            engine.pages.forget(PageId(page));
+        }
+    }
+    let mut space = engine.space.lock();
+    changes.placed.iter().for_each(|extent| space.name(*extent));
+    changes.retired.iter().for_each(|extent| space.unname(*extent));
+    let mut extents = changes.retired;
+    extents.extend(changes.superseded);
+    space.retire(Arc::downgrade(old), extents);
+    // The sync of this checkpoint began after their writers were gone.
+    orphans.into_iter().for_each(|extent| space.release(extent));
+}

@@ -1,0 +1,234 @@
+//! Where a checkpoint puts its pages: free runs in key order, a bounded part of them unsynced.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use ringdb_frames::Room;
+use ringdb_uring::Buf;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::blob::BlobRef;
+use crate::format::node_ref::NodeRef;
+use crate::format::value::ExtentValue;
+use crate::ids::{Extent, PageId};
+use crate::tree::Sink;
+
+/// Pages taken at a time, so that nodes written one after another lie one after another.
+const RUN_PAGES: u32 = 128;
+
+/// Bytes in flight at most.
+const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes written but not synced at most: the flush of each commit carries them.
+const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+
+type Written = Pin<Box<dyn Future<Output = (usize, std::io::Result<()>)> + Send>>;
+
+pub(crate) struct Writer<'a> {
+    engine: &'a Arc<Engine>,
+    run: Extent,
+    queue: VecDeque<(NodeRef, Vec<u8>)>,
+    in_flight: FuturesUnordered<Written>,
+    in_flight_bytes: usize,
+    unsynced_bytes: usize,
+    /// What the new superblock names for the first time.
+    placed: Vec<Extent>,
+    /// Values, in extents that their writers allocated, that trees name for the first time.
+    values: Vec<Extent>,
+    /// What the new superblock no longer names.
+    retired: Vec<Extent>,
+    /// Values that no superblock ever named and nothing reads from now on.
+    superseded: Vec<Extent>,
+    /// Whether the base of the node being replaced was in the cache.
+    warm: bool,
+}
+
+/// What changes hands when a checkpoint is published.
+pub(crate) struct Changes {
+    pub(crate) placed: Vec<Extent>,
+    pub(crate) retired: Vec<Extent>,
+    pub(crate) superseded: Vec<Extent>,
+}
+
+impl Sink for Writer<'_> {
+    fn place(&mut self, pages: u16) -> PageId {
+        let extent = self.allocate(u32::from(pages));
+        self.placed.push(extent);
+        extent.start
+    }
+
+    fn write(&mut self, node: NodeRef, bytes: Vec<u8>) {
+        self.queue.push_back((node, bytes));
+    }
+
+    fn retire(&mut self, node: NodeRef) {
+        self.retired.push(node.extent());
+    }
+
+    fn retire_extent(&mut self, value: ExtentValue) {
+        self.retired.push(value.extent);
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(engine: &'a Arc<Engine>) -> Writer<'a> {
+        Writer {
+            engine,
+            run: Extent::default(),
+            queue: VecDeque::new(),
+            in_flight: FuturesUnordered::new(),
+            in_flight_bytes: 0,
+            unsynced_bytes: 0,
+            placed: Vec::new(),
+            values: Vec::new(),
+            retired: Vec::new(),
+            superseded: Vec::new(),
+            warm: false,
+        }
+    }
+
+    /// Nodes written from now on replace ones that readers had in the cache, or not.
+    pub(crate) fn set_warm(&mut self, warm: bool) {
+        self.warm = warm;
+    }
+
+    /// A value that lies in its extent already is named by a tree.
+    pub(crate) fn name_value(&mut self, value: &ExtentValue) {
+        self.values.push(value.extent);
+    }
+
+    /// A value was overwritten before any tree named it.
+    pub(crate) fn supersede(&mut self, value: &ExtentValue) {
+        self.superseded.push(value.extent);
+    }
+
+    /// Retires pages that are no node of a merge: blobs, dropped trees.
+    pub(crate) fn retire_pages(&mut self, extent: Extent) {
+        if !extent.is_empty() {
+            self.retired.push(extent);
+        }
+    }
+
+    /// Takes a run of pages for the new superblock to name.
+    pub(crate) fn place_pages(&mut self, pages: u32) -> Extent {
+        let extent = self.allocate(pages);
+        self.placed.push(extent);
+        extent
+    }
+
+    fn allocate(&mut self, pages: u32) -> Extent {
+        if self.run.pages < pages {
+            let mut space = self.engine.space.lock();
+            if !self.run.is_empty() {
+                space.release(self.run);
+            }
+            self.run = match space.allocate_up_to(RUN_PAGES.max(pages)) {
+                Some(run) if run.pages >= pages => run,
+                Some(short) => {
+                    space.release(short);
+                    space.allocate(pages)
+                }
+                None => space.allocate(RUN_PAGES.max(pages)),
+            };
+        }
+        let extent = Extent { start: self.run.start, pages };
+        self.run =
+            Extent { start: extent.end(), pages: self.run.pages - pages };
+        for page in extent.start.0..extent.end().0 {
+            // A reader of an older state may have brought the page's former life back.
+            self.engine.pages.forget(PageId(page));
+        }
+        extent
+    }
+
+    /// Issues what was queued, within the bounds.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        self.engine.grow().await?;
+        while let Some((node, bytes)) = self.queue.pop_front() {
+            let room = if self.warm { Room::Evict } else { Room::IfFree };
+            self.engine.pages.keep(node, &bytes, room);
+            self.issue(node.page, &bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a blob into pages of its own.
+    pub(crate) async fn write_blob(&mut self, bytes: &[u8], extent: Extent) -> Result<BlobRef> {
+        self.engine.grow().await?;
+        let mut padded = vec![0; extent.len_bytes() as usize];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        self.issue(extent.start, &padded).await?;
+        Ok(BlobRef::of(bytes, extent, &self.engine.file_id))
+    }
+
+    async fn issue(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
+        while self.in_flight_bytes + bytes.len() > IN_FLIGHT_BYTES_MAX && self.in_flight_bytes > 0 {
+            self.settle_one().await?;
+        }
+        if self.unsynced_bytes + bytes.len() > UNSYNCED_BYTES_MAX {
+            self.sync().await?;
+        }
+        let len = bytes.len();
+        let mut buf = Buf::zeroed(len);
+        buf.copy_from_slice(bytes);
+        let write = self.engine.io.write(page.byte_offset(), buf, len);
+        self.in_flight.push(Box::pin(async move { (len, write.await.0) }));
+        self.in_flight_bytes += len;
+        self.unsynced_bytes += len;
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<()> {
+        if let Some((len, result)) = self.in_flight.next().await {
+            self.in_flight_bytes -= len;
+            result.map_err(|cause| self.engine.poison("a page write failed", cause))?;
+        }
+        Ok(())
+    }
+
+    /// Everything written so far survives power loss when this returns.
+    pub(crate) async fn sync(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.settle_one().await?;
+        }
+        let synced = self.engine.io.sync().await;
+        synced.map_err(|cause| self.engine.poison("a sync failed", cause))?;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    /// What was placed so far and what is retired so far.
+    pub(crate) fn pending(&self) -> (impl Iterator<Item = Extent>, &[Extent]) {
+        (self.placed.iter().chain(&self.values).copied(), &self.retired)
+    }
+
+    /// All that changes hands when the checkpoint is published.
+    pub(crate) fn changes(&mut self) -> Changes {
+        self.release_run();
+        let mut placed = std::mem::take(&mut self.placed);
+        placed.append(&mut self.values);
+        Changes {
+            placed,
+            retired: std::mem::take(&mut self.retired),
+            superseded: std::mem::take(&mut self.superseded),
+        }
+    }
+
+    fn release_run(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if !run.is_empty() {
+            self.engine.space.lock().release(run);
+        }
+    }
+
+    /// The checkpoint failed: its own pages become free after the next sync. Values stay with
+    /// the memtables that hold them.
+    pub(crate) fn abandon(mut self) {
+        self.release_run();
+        self.engine.space.lock().orphan(std::mem::take(&mut self.placed));
+    }
+}

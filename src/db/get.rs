@@ -1,0 +1,318 @@
+//! The futures of point reads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::try_join_all;
+
+use crate::blocking;
+use crate::column_family::Handle;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Seq;
+use crate::page::cache::Held;
+use crate::read::lookup::{self, Lookup, Stored};
+use crate::snapshot::Pinned;
+use crate::state::FamilyView;
+use crate::value::Value;
+
+/// Keys whose pages `multi_get` fetches together.
+const KEYS_TOGETHER: usize = 64;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a read sees.
+#[derive(Clone)]
+pub(crate) enum At {
+    /// What is visible at the first poll.
+    Latest,
+    Pinned(Arc<Pinned>),
+}
+
+/// One key of one family, to be looked up.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) at: At,
+}
+
+impl Target {
+    fn engine(&self) -> &Arc<Engine> {
+        self.handle.engine()
+    }
+
+    /// Looks in memory, and says what to wait for if that is not enough.
+    fn look(&self, key: &[u8]) -> Result<std::result::Result<Option<Stored>, Miss>> {
+        let engine = self.engine();
+        match &self.at {
+            At::Latest => {
+                engine.readable(&self.handle.family)?;
+                let (seq, state) = engine.read_view();
+                let Some(view) = state.view(self.handle.family.id) else { return Ok(Ok(None)) };
+                Ok(look_in(engine, view, seq, key))
+            }
+            At::Pinned(pinned) => {
+                let state = pinned.state()?;
+                let Some(view) = state.view(self.handle.family.id) else { return Ok(Ok(None)) };
+                Ok(look_in(engine, view, pinned.seq, key))
+            }
+        }
+    }
+}
+
+/// A read that needs pages.
+struct Miss {
+    view: Arc<FamilyView>,
+    at: Seq,
+}
+
+#[inline]
+fn look_in(
+    engine: &Engine,
+    view: &Arc<FamilyView>,
+    at: Seq,
+    key: &[u8],
+) -> std::result::Result<Option<Stored>, Miss> {
+    let guard = ringdb_frames::pin();
+    let held = Held::default();
+    match lookup::step(view, at, key, &engine.pages.view(&guard, &held)) {
+        Lookup::Found(stored) => Ok(Some(stored)),
+        Lookup::Absent => Ok(None),
+        Lookup::Missing(_) => Err(Miss { view: view.clone(), at }),
+    }
+}
+
+async fn stored_later(engine: Arc<Engine>, miss: Miss, key: Bytes) -> Result<Option<Stored>> {
+    lookup::run(engine, miss.view, miss.at, key).await
+}
+
+async fn value_later(
+    engine: Arc<Engine>,
+    looked: std::result::Result<Stored, Miss>,
+    key: Bytes,
+) -> Result<Option<Value>> {
+    let stored = match looked {
+        Ok(stored) => Some(stored),
+        Err(miss) => stored_later(engine.clone(), miss, key).await?,
+    };
+    match stored {
+        None => Ok(None),
+        Some(stored) => lookup::value(&engine, stored).await.map(|bytes| Some(Value::new(bytes))),
+    }
+}
+
+/// Reads one key: ready at once if memory has the answer.
+///
+/// # Errors
+///
+/// `InvalidArgument` for an empty key, `NotFound` if the family was dropped, `SnapshotExpired`,
+/// `Io` and `Corrupt`.
+///
+/// # Cancel safety
+///
+/// Dropping it is harmless.
+#[must_use = "futures do nothing until polled"]
+pub struct Get {
+    target: Target,
+    step: Step,
+}
+
+enum Step {
+    Known(Option<Value>),
+    New(Bytes),
+    Waiting(Boxed<Result<Option<Value>>>),
+    Done,
+}
+
+impl Get {
+    pub(crate) fn new(target: Target, key: Bytes) -> Get {
+        Get { target, step: Step::New(key) }
+    }
+
+    /// A read whose answer is known: a transaction's own write.
+    pub(crate) fn known(target: Target, value: Option<Value>) -> Get {
+        Get { target, step: Step::Known(value) }
+    }
+}
+
+impl Future for Get {
+    type Output = Result<Option<Value>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let get = &mut *self;
+        if let Step::Known(value) = &mut get.step {
+            let value = value.take();
+            get.step = Step::Done;
+            return Poll::Ready(Ok(value));
+        }
+        if let Step::New(key) = &mut get.step {
+            let key = std::mem::take(key);
+            get.step = Step::Done;
+            let looked = match check_key(&key).and_then(|()| get.target.look(&key))? {
+                Ok(None) => return Poll::Ready(Ok(None)),
+                Ok(Some(Stored::Inline(bytes))) => {
+                    return Poll::Ready(Ok(Some(Value::new(bytes))));
+                }
+                Ok(Some(stored)) => Ok(stored),
+                Err(miss) => Err(miss),
+            };
+            let engine = get.target.engine().clone();
+            get.step = Step::Waiting(Box::pin(value_later(engine, looked, key)));
+        }
+        let Step::Waiting(waiting) = &mut get.step else {
+            return Poll::Ready(Err(polled_again()));
+        };
+        let polled = waiting.poll_unpin(context);
+        match polled {
+            Poll::Ready(_) => get.step = Step::Done,
+            Poll::Pending => blocking::note(&get.target.engine().io),
+        }
+        polled
+    }
+}
+
+/// Whether a key is there; reads no large value.
+///
+/// # Errors
+///
+/// As [`Get`].
+///
+/// # Cancel safety
+///
+/// Dropping it is harmless.
+#[must_use = "futures do nothing until polled"]
+pub struct Contains(Boxed<Result<bool>>, Target);
+
+impl Contains {
+    pub(crate) fn new(target: Target, key: Bytes) -> Contains {
+        let found = contains(target.clone(), key);
+        Contains(Box::pin(found), target)
+    }
+
+    /// A read whose answer is known: a transaction's own write.
+    pub(crate) fn known(target: Target, there: bool) -> Contains {
+        Contains(Box::pin(std::future::ready(Ok(there))), target)
+    }
+}
+
+async fn contains(target: Target, key: Bytes) -> Result<bool> {
+    check_key(&key)?;
+    match target.look(&key)? {
+        Ok(stored) => Ok(stored.is_some()),
+        Err(miss) => {
+            let engine = target.engine().clone();
+            stored_later(engine, miss, key).await.map(|stored| stored.is_some())
+        }
+    }
+}
+
+impl Future for Contains {
+    type Output = Result<bool>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<bool>> {
+        let polled = self.0.poll_unpin(context);
+        if polled.is_pending() {
+            blocking::note(&self.1.engine().io);
+        }
+        polled
+    }
+}
+
+/// Reads many keys at one seq; answers come in the order of the keys.
+///
+/// All pages that are missing are fetched together, 64 keys at a time.
+///
+/// # Errors
+///
+/// As [`Get`]; the first failure fails the whole.
+///
+/// # Cancel safety
+///
+/// Dropping it is harmless.
+#[must_use = "futures do nothing until polled"]
+pub struct MultiGet(Boxed<Result<Vec<Option<Value>>>>, Target);
+
+impl MultiGet {
+    pub(crate) fn new(target: Target, keys: Vec<Bytes>) -> MultiGet {
+        let found = multi_get(target.clone(), keys);
+        MultiGet(Box::pin(found), target)
+    }
+}
+
+async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>>> {
+    keys.iter().try_for_each(|key| check_key(key))?;
+    let engine = target.engine().clone();
+    let (view, at) = match &target.at {
+        At::Latest => {
+            engine.readable(&target.handle.family)?;
+            let (seq, state) = engine.read_view();
+            (state.view(target.handle.family.id).cloned(), seq)
+        }
+        At::Pinned(pinned) => {
+            (pinned.state()?.view(target.handle.family.id).cloned(), pinned.seq)
+        }
+    };
+    let Some(view) = view else { return Ok(vec![None; keys.len()]) };
+    let mut values = Vec::with_capacity(keys.len());
+    for some in keys.chunks(KEYS_TOGETHER) {
+        get_some(&engine, &view, at, some, &mut values).await?;
+    }
+    Ok(values)
+}
+
+/// Looks in memory first, one key after another, then waits for all that is missing at once.
+async fn get_some(
+    engine: &Arc<Engine>,
+    view: &Arc<FamilyView>,
+    at: Seq,
+    keys: &[Bytes],
+    values: &mut Vec<Option<Value>>,
+) -> Result<()> {
+    let first = values.len();
+    let mut later = Vec::new();
+    for (index, key) in keys.iter().enumerate() {
+        let looked = look_in(engine, view, at, key);
+        values.push(match &looked {
+            Ok(Some(Stored::Inline(bytes))) => Some(Value::new(bytes.clone())),
+            Ok(Some(Stored::Extent(_)) | None) | Err(_) => None,
+        });
+        let looked = match looked {
+            Ok(Some(Stored::Inline(_)) | None) => continue,
+            Ok(Some(stored)) => Ok(stored),
+            Err(miss) => Err(miss),
+        };
+        let value = value_later(engine.clone(), looked, key.clone());
+        later.push(async move { value.await.map(|value| (first + index, value)) });
+    }
+    for (index, value) in try_join_all(later).await? {
+        values[index] = value;
+    }
+    Ok(())
+}
+
+impl Future for MultiGet {
+    type Output = Result<Vec<Option<Value>>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.0.poll_unpin(context);
+        if polled.is_pending() {
+            blocking::note(&self.1.engine().io);
+        }
+        polled
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<()> {
+    match key.is_empty() {
+        true => Err(Error::new(ErrorKind::InvalidArgument, "a key is empty")),
+        false => Ok(()),
+    }
+}
+
+fn polled_again() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "a future was polled after it had resolved")
+}

@@ -1,0 +1,273 @@
+//! The database as a program sees it.
+
+pub(crate) mod done;
+pub(crate) mod get;
+pub(crate) mod range;
+pub(crate) mod write;
+
+mod batch;
+mod catalog;
+mod info;
+mod snapshot;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use futures::channel::oneshot;
+use ringdb_uring::sim::Disk;
+
+use crate::checkpoint::{self, Command};
+use crate::column_family::{ColumnFamily, check_name};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::catalog::Logging;
+use crate::ids::Seq;
+use crate::options::{Durability, Options, Place};
+use crate::recovery;
+
+pub use batch::Batch;
+pub use done::Task;
+pub use get::{Contains, Get, MultiGet};
+pub use info::{
+    BackendKind, BackendReport, CheckReport, Defect, FamilyStat, Health, Metrics, Stat,
+};
+pub use range::{Range, TryNext};
+pub use snapshot::Snapshot;
+pub use write::{Commit, Submit, Visible, Write};
+
+/// What is decided when a column family is created.
+///
+/// # Examples
+///
+/// ```
+/// # ringdb::block_on(async {
+/// use ringdb::{ColumnFamilyOptions, Db};
+///
+/// let db = Db::in_memory().await?;
+/// let cache = db.create_column_family("cache", ColumnFamilyOptions::new().unlogged()).await?;
+/// cache.put("page", "rendered").await?;
+/// # Ok::<(), ringdb::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ColumnFamilyOptions {
+    logging: Logging,
+}
+
+impl ColumnFamilyOptions {
+    /// The defaults: a logged family.
+    pub fn new() -> ColumnFamilyOptions {
+        ColumnFamilyOptions::default()
+    }
+
+    /// Commits cost no log and resolve when visible; after a crash the family is as of the last
+    /// checkpoint. A batch that touches a logged family too is logged whole.
+    pub fn unlogged(mut self) -> ColumnFamilyOptions {
+        self.logging = Logging::Unlogged;
+        self
+    }
+}
+
+/// An open database: a cheap clone, shared by all tasks.
+///
+/// When the last handle is dropped, what was acknowledged is kept and the file is let go in the
+/// background; [`Db::close`] does so with an answer.
+#[derive(Clone)]
+pub struct Db {
+    handle: Arc<DbHandle>,
+}
+
+/// Lives as long as any handle does.
+pub(crate) struct DbHandle {
+    engine: Arc<Engine>,
+}
+
+impl DbHandle {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+}
+
+impl Drop for DbHandle {
+    fn drop(&mut self) {
+        // (I12) Our threads finish what was ordered and then let the file go.
+        self.engine.command(Command::Abandon);
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("path", &self.engine().io.path()).finish()
+    }
+}
+
+impl Options {
+    /// Opens the database at `path`, recovering it if it was not closed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `AlreadyExists`, `Locked`, `Corrupt`, `Version`, `NoSpace`, `Unsupported`, `Io`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the database is opened and at once let go again, or not opened.
+    pub fn open(self, path: impl AsRef<Path>) -> Task<Db> {
+        open(Place::path(path), self)
+    }
+
+    /// Opens a database on a simulated disk, for crash tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    #[cfg(feature = "sim")]
+    pub fn open_sim(self, disk: &Disk) -> Task<Db> {
+        open(Place::Disk(disk.clone()), self)
+    }
+}
+
+/// Opening reads and syncs, so it has a thread of its own, which then becomes the checkpointer's.
+fn open(place: Place, options: Options) -> Task<Db> {
+    Task::without_engine(async move {
+        let (reply, opened) = oneshot::channel();
+        let work = move || match futures::executor::block_on(recovery::open(place, options)) {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok((engine, keeper)) => {
+                let handle = Arc::new(DbHandle { engine: engine.clone() });
+                // If nobody waits any more, dropping the handle lets the file go.
+                drop(reply.send(Ok(Db { handle })));
+                checkpoint::run(engine, keeper);
+            }
+        };
+        let spawned = thread::Builder::new().name("ringdb-checkpoint".to_owned()).spawn(work);
+        spawned.map_err(|cause| {
+            Error::new(ErrorKind::Io, "a thread could not be started").with_source(cause)
+        })?;
+        opened.await.map_err(|_| Error::new(ErrorKind::Closed, "opening was abandoned"))?
+    })
+}
+
+impl Db {
+    /// Opens or creates the database at `path` with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Task<Db> {
+        Options::new().open(path)
+    }
+
+    /// A database in memory, gone with its last handle.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if its threads cannot be started.
+    pub fn in_memory() -> Task<Db> {
+        open(Place::Disk(Disk::in_memory()), Options::new())
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.handle.engine
+    }
+
+    fn default_durability(&self) -> Durability {
+        self.engine().options.durability
+    }
+
+    /// A batch that belongs to this database.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.engine().clone(), self.default_durability())
+    }
+
+    /// What is visible now, to be read as often as wanted.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::latest(self)
+    }
+
+    /// Resolves once the commit with that seq, and all before it, survive power loss.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if a log write failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is harmless.
+    pub fn durable(&self, seq: Seq) -> Task<()> {
+        let engine = self.engine().clone();
+        Task::new(self.engine(), async move { engine.pipeline.durable(seq).await })
+    }
+
+    /// Resolves once every commit ordered so far survives power loss; checkpoints if commits to
+    /// unlogged families are among them.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if a write failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is harmless.
+    pub fn sync(&self) -> Task<()> {
+        let engine = self.engine().clone();
+        let unlogged = {
+            let order = engine.pipeline.order();
+            order.dirty.iter().any(|family| family.logging == Logging::Unlogged)
+        };
+        if unlogged {
+            return self.checkpoint();
+        }
+        let last = engine.pipeline.order().last;
+        self.durable(last)
+    }
+
+    /// Writes everything committed so far into the trees.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`, `Poisoned`, `Corrupt`, `Closed`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the checkpoint goes on.
+    pub fn checkpoint(&self) -> Task<()> {
+        self.ask(Command::Checkpoint)
+    }
+
+    /// Refuses new work, waits until everything in flight is done, checkpoints, and lets the file
+    /// go. The next open has nothing to recover.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` if it was closed before; `NoSpace`, `Poisoned`: then nothing acknowledged is lost,
+    /// and the next open recovers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, closing goes on.
+    pub fn close(&self) -> Task<()> {
+        self.ask(Command::Close)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command + Send + 'static,
+    ) -> Task<T> {
+        let engine = self.engine().clone();
+        Task::new(self.engine(), async move {
+            let (reply, answer) = oneshot::channel();
+            engine.command(command(reply));
+            answer.await.map_err(|_| Error::new(ErrorKind::Closed, "the database is closed"))?
+        })
+    }
+
+    fn family_handle(&self, family: &Arc<crate::state::Family>) -> ColumnFamily {
+        ColumnFamily::new(&self.handle, family, self.default_durability())
+    }
+}
+
+fn checked(name: &str) -> Result<String> {
+    check_name(name)?;
+    Ok(name.to_owned())
+}

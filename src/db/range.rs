@@ -1,0 +1,291 @@
+//! Scans as streams.
+
+use std::future::Future;
+use std::ops::{Bound, RangeBounds};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::blocking;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::read::lookup;
+use crate::read::scan::{Next as Step, Scan};
+use crate::read::source::{Row, Span};
+use crate::snapshot::Pinned;
+use crate::state::Family;
+use crate::tree::Direction;
+use crate::value::Value;
+
+/// Rows that a stream gives before it lets the runtime have a turn.
+const ROWS_PER_TURN: u32 = 4096;
+
+/// The rows of a range in key order: a stream that owns its snapshot.
+///
+/// Nothing is read before the first poll. A stream that is held for long counts as a snapshot and
+/// may expire.
+///
+/// # Errors
+///
+/// Each item may fail with `Io` or `Corrupt`, naming nothing of the content; with `NotFound` if
+/// the family was dropped; with `SnapshotExpired`.
+///
+/// # Cancel safety
+///
+/// Dropping it, or the future of `try_next`, loses no row: the next call goes on behind the last
+/// row that was given.
+#[must_use = "streams do nothing until polled"]
+pub struct Range {
+    engine: Arc<Engine>,
+    state: State,
+    turn: u32,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A row with its value.
+type Entry = (Value, Value);
+
+enum State {
+    /// Not polled yet.
+    New { origin: Origin, span: Span, own: Vec<Row> },
+    Scanning(Box<Running>),
+    Waiting(Boxed<(Box<Running>, Result<Option<Entry>>)>),
+    Failed(crate::error::Error),
+    Ended,
+}
+
+struct Running {
+    scan: Scan,
+    pinned: Arc<Pinned>,
+}
+
+/// What the scan sees.
+pub(crate) enum Origin {
+    /// What is visible at the first poll.
+    Latest(Arc<Family>),
+    Pinned(Arc<Family>, Arc<Pinned>),
+    /// A mistake of the caller, told at the first poll.
+    Refused(crate::error::Error),
+}
+
+impl Range {
+    pub(crate) fn new(engine: Arc<Engine>, origin: Origin, span: Span) -> Range {
+        Range { engine, state: State::New { origin, span, own: Vec::new() }, turn: 0 }
+    }
+
+    /// Rows of a transaction's own that outdo what is there; ascending by key.
+    pub(crate) fn with_own_rows(mut self, rows: Vec<Row>) -> Range {
+        if let State::New { own, .. } = &mut self.state {
+            *own = rows;
+        }
+        self
+    }
+
+    /// The same rows in descending order. Only before the first row is taken.
+    ///
+    /// # Panics
+    ///
+    /// If rows were taken already.
+    pub fn rev(mut self) -> Range {
+        let State::New { span, .. } = &mut self.state else {
+            panic!("a range is reversed before its first row is taken")
+        };
+        span.direction = match span.direction {
+            Direction::Forward => Direction::Backward,
+            Direction::Backward => Direction::Forward,
+        };
+        self
+    }
+
+    /// The next row, or `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// As the stream's items.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no row.
+    pub fn try_next(&mut self) -> TryNext<'_> {
+        TryNext { range: self }
+    }
+
+    fn start(&self, origin: Origin, span: Span, own: Vec<Row>) -> Result<Option<Box<Running>>> {
+        let (family, pinned) = match origin {
+            Origin::Refused(error) => return Err(error),
+            Origin::Pinned(family, pinned) => (family, pinned),
+            Origin::Latest(family) => {
+                self.engine.readable(&family)?;
+                let (seq, state) = self.engine.read_view();
+                let pinned = Pinned::new(seq, arc_swap::Guard::into_inner(state));
+                self.engine.snapshots.register(&pinned);
+                (family, pinned)
+            }
+        };
+        let state = pinned.state()?;
+        let Some(view) = state.view(family.id) else { return Ok(None) };
+        let scan = Scan::new(view.clone(), pinned.seq, span, own);
+        Ok(Some(Box::new(Running { scan, pinned })))
+    }
+
+    /// Gives the runtime its turn after a bounded number of rows.
+    fn takes_turn(&mut self, context: &mut Context<'_>) -> bool {
+        self.turn += 1;
+        if self.turn < ROWS_PER_TURN {
+            return false;
+        }
+        self.turn = 0;
+        context.waker().wake_by_ref();
+        true
+    }
+}
+
+async fn advance(
+    engine: Arc<Engine>,
+    mut running: Box<Running>,
+    mut step: Step,
+) -> (Box<Running>, Result<Option<Entry>>) {
+    loop {
+        step = match step {
+            Step::End => return (running, Ok(None)),
+            Step::Row(key, stored) => {
+                let value = lookup::value(&engine, stored).await;
+                return (running, value.map(|value| Some(entry(key, value))));
+            }
+            Step::Missing(want) => {
+                if let Err(error) = running.scan.fetch(&engine, want).await {
+                    return (running, Err(error));
+                }
+                if let Err(expired) = running.pinned.state() {
+                    return (running, Err(expired));
+                }
+                running.scan.step(&engine)
+            }
+        };
+    }
+}
+
+fn entry(key: Bytes, value: Bytes) -> Entry {
+    (Value::new(key), Value::new(value))
+}
+
+impl Stream for Range {
+    type Item = Result<Entry>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Entry>>> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::New { origin, span, own } => match self.start(origin, span, own) {
+                    Ok(Some(running)) => self.state = State::Scanning(running),
+                    Ok(None) => return Poll::Ready(None),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
+                State::Scanning(mut running) => {
+                    if self.takes_turn(context) {
+                        self.state = State::Scanning(running);
+                        return Poll::Pending;
+                    }
+                    match running.scan.step(&self.engine) {
+                        Step::Row(key, lookup::Stored::Inline(value)) => {
+                            self.state = State::Scanning(running);
+                            return Poll::Ready(Some(Ok(entry(key, value))));
+                        }
+                        Step::End => return Poll::Ready(None),
+                        step => {
+                            let advanced = advance(self.engine.clone(), running, step);
+                            self.state = State::Waiting(Box::pin(advanced));
+                        }
+                    }
+                }
+                State::Waiting(mut waiting) => match waiting.as_mut().poll(context) {
+                    Poll::Pending => {
+                        blocking::note(&self.engine.io);
+                        self.state = State::Waiting(waiting);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready((running, Ok(Some(row)))) => {
+                        self.state = State::Scanning(running);
+                        return Poll::Ready(Some(Ok(row)));
+                    }
+                    Poll::Ready((_, Ok(None))) => return Poll::Ready(None),
+                    Poll::Ready((_, Err(error))) => {
+                        self.state = State::Failed(error.clone());
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                },
+                State::Failed(error) => {
+                    self.state = State::Failed(error);
+                    return Poll::Ready(None);
+                }
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// The future of [`Range::try_next`].
+#[must_use = "futures do nothing until polled"]
+pub struct TryNext<'a> {
+    range: &'a mut Range,
+}
+
+impl Future for TryNext<'_> {
+    type Output = Result<Option<Entry>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Option<Entry>>> {
+        Pin::new(&mut *self.range).poll_next(context).map(Option::transpose)
+    }
+}
+
+/// The span of a caller's range of keys.
+pub(crate) fn span_of<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Span {
+    let owned = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
+    Span {
+        low: owned(range.start_bound()),
+        high: owned(range.end_bound()),
+        direction: Direction::Forward,
+    }
+}
+
+/// The span of all keys that begin with a prefix.
+pub(crate) fn span_of_prefix(prefix: &[u8]) -> Span {
+    let low = Bound::Included(Bytes::copy_from_slice(prefix));
+    let last = prefix.iter().rposition(|&byte| byte != 0xFF);
+    let high = last.map_or(Bound::Unbounded, |last| {
+        let mut next = prefix[..=last].to_vec();
+        next[last] += 1;
+        Bound::Excluded(next.into())
+    });
+    Span { low, high, direction: Direction::Forward }
+}
+
+/// Whether the span's bounds are in order; a reversed range is the caller's mistake.
+pub(crate) fn is_reversed(span: &Span) -> bool {
+    match (&span.low, &span.high) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
+            low > high
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_its_successor() {
+        let high = |prefix: &[u8]| span_of_prefix(prefix).high;
+        assert_eq!(high(b"ab"), Bound::Excluded(Bytes::from_static(b"ac")));
+        assert_eq!(high(b"a\xFF\xFF"), Bound::Excluded(Bytes::from_static(b"b")));
+        assert_eq!(high(b"\xFF"), Bound::Unbounded);
+        assert_eq!(high(b""), Bound::Unbounded);
+    }
+}

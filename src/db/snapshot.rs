@@ -1,0 +1,102 @@
+//! Snapshots.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::column_family::{ColumnFamily, reversed};
+use crate::db::Db;
+use crate::db::get::{At, Contains, Get, MultiGet, Target};
+use crate::db::range::{self, Origin, Range};
+use crate::ids::Seq;
+use crate::snapshot::Pinned;
+
+/// Everything that was visible at one seq, over all column families.
+///
+/// A cheap clone. Held for too long, or keeping too much space from being reused, it expires and
+/// its reads answer `SnapshotExpired`; see `Options::snapshot_age_max`.
+#[derive(Clone)]
+pub struct Snapshot {
+    db: Db,
+    pinned: Arc<Pinned>,
+}
+
+impl Snapshot {
+    pub(crate) fn latest(db: &Db) -> Snapshot {
+        let (seq, state) = db.engine().read_view();
+        let pinned = Pinned::new(seq, arc_swap::Guard::into_inner(state));
+        db.engine().snapshots.register(&pinned);
+        Snapshot { db: db.clone(), pinned }
+    }
+
+    /// The last commit that it shows.
+    pub fn seq(&self) -> Seq {
+        self.pinned.seq
+    }
+
+    fn target(&self, family: &ColumnFamily) -> Target {
+        Target { handle: family.handle().clone(), at: At::Pinned(self.pinned.clone()) }
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Get`].
+    pub fn get(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Get {
+        Get::new(self.target(family), Bytes::copy_from_slice(key.as_ref()))
+    }
+
+    /// Reads many keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`MultiGet`].
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        family: &ColumnFamily,
+        keys: impl IntoIterator<Item = K>,
+    ) -> MultiGet {
+        let copied = |key: K| Bytes::copy_from_slice(key.as_ref());
+        MultiGet::new(self.target(family), keys.into_iter().map(copied).collect())
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Get`].
+    pub fn contains(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Contains {
+        Contains::new(self.target(family), Bytes::copy_from_slice(key.as_ref()))
+    }
+
+    /// The rows of a range of keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Range`].
+    pub fn range<K: AsRef<[u8]>>(
+        &self,
+        family: &ColumnFamily,
+        range: impl RangeBounds<K>,
+    ) -> Range {
+        let span = range::span_of(&range);
+        let origin = match range::is_reversed(&span) {
+            true => Origin::Refused(reversed()),
+            false => Origin::Pinned(family.family().clone(), self.pinned.clone()),
+        };
+        Range::new(self.db.engine().clone(), origin, span)
+    }
+
+    /// All rows of a family.
+    pub fn iter(&self, family: &ColumnFamily) -> Range {
+        self.range::<&[u8]>(family, ..)
+    }
+
+    /// The rows whose keys begin with `prefix`.
+    pub fn prefix(&self, family: &ColumnFamily, prefix: impl AsRef<[u8]>) -> Range {
+        let origin = Origin::Pinned(family.family().clone(), self.pinned.clone());
+        Range::new(self.db.engine().clone(), origin, range::span_of_prefix(prefix.as_ref()))
+    }
+}

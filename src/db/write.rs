@@ -1,0 +1,283 @@
+//! The futures of a commit: room and a place, then visible and durable.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use ringdb_uring::Buf;
+
+use crate::batch::{Encoded, Operations};
+use crate::blocking;
+use crate::commit::footprint::Reads;
+use crate::commit::{Admission, Ticket};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Seq;
+use crate::large;
+use crate::options::Durability;
+
+/// Waits for room and takes a place in the order; resolves to the [`Commit`].
+///
+/// # Cancel safety
+///
+/// Dropped before it resolves, nothing happened.
+#[must_use = "nothing is written until the future is polled"]
+pub struct Submit {
+    engine: Arc<Engine>,
+    durability: Durability,
+    step: Step,
+    ticket: Option<Arc<Ticket>>,
+    brought: Option<Buf>,
+    reads: Option<(Reads, Seq)>,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+enum Step {
+    Built(Operations),
+    WritingLarge(Boxed<Result<Operations>>),
+    Encoded(Encoded),
+    Done,
+}
+
+impl Submit {
+    pub(crate) fn new(engine: Arc<Engine>, operations: Operations, durability: Durability) -> Submit {
+        let step = Step::Built(operations);
+        Submit { engine, durability, step, ticket: None, brought: None, reads: None }
+    }
+
+    /// A transaction's commit: what it read at that seq must still hold.
+    pub(crate) fn validated(mut self, reads: Reads, at: Seq) -> Submit {
+        self.reads = Some((reads, at));
+        self
+    }
+
+    /// One attempt that never waits; gives the operations back if there is no room.
+    pub(crate) fn try_now(mut self) -> std::result::Result<Commit, (Error, Option<Operations>)> {
+        let operations = match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Built(operations) => operations,
+            Step::WritingLarge(_) | Step::Encoded(_) | Step::Done => return Err((misuse(), None)),
+        };
+        if let Err(error) = operations.check(self.engine.shares.batch_bytes_max) {
+            return Err((error, Some(operations)));
+        }
+        if !operations.large.is_empty() {
+            let message = "a value above 64 KiB must be written first; use submit";
+            return Err((Error::new(ErrorKind::Busy, message), Some(operations)));
+        }
+        let mut encoded = operations.encode();
+        match self.order(&mut encoded, None) {
+            Ok(Some(seq)) => Ok(Commit::new(self.engine.clone(), seq)),
+            Ok(None) => {
+                let error = Error::new(ErrorKind::Busy, "there is no room for the commit now");
+                Err((error, Some(encoded.into_operations())))
+            }
+            Err(error) => Err((error, Some(encoded.into_operations()))),
+        }
+    }
+
+    /// Enters the order; `None` if there is no room.
+    fn order(&mut self, encoded: &mut Encoded, waker: Option<&Waker>) -> Result<Option<Seq>> {
+        loop {
+            if let Some((reads, at)) = &mut self.reads {
+                let ahead = self.engine.pipeline.validate_ahead(reads, *at);
+                *at = ahead.inspect_err(|_| self.engine.count_conflict())?;
+            }
+            let mut submission = encoded.submission(self.durability);
+            submission.reads = self.reads.as_ref().map(|(reads, at)| (reads, *at));
+            let pipeline = &self.engine.pipeline;
+            let admission =
+                pipeline.try_submit(&submission, &mut self.ticket, &mut self.brought, waker)?;
+            match admission {
+                Admission::Ordered(seq) => {
+                    encoded.keep_extents();
+                    return Ok(Some(seq));
+                }
+                Admission::Wait => return Ok(None),
+                Admission::NeedsBuffer(bytes) => self.brought = Some(Buf::zeroed(bytes)),
+            }
+        }
+    }
+
+    fn poll_seq(&mut self, context: &mut Context<'_>) -> Poll<Result<Seq>> {
+        loop {
+            match std::mem::replace(&mut self.step, Step::Done) {
+                Step::Built(operations) => {
+                    operations.check(self.engine.shares.batch_bytes_max)?;
+                    self.step = match operations.large.is_empty() {
+                        true => Step::Encoded(operations.encode()),
+                        false => {
+                            let engine = self.engine.clone();
+                            Step::WritingLarge(Box::pin(large::write(engine, operations)))
+                        }
+                    };
+                }
+                Step::WritingLarge(mut writing) => match writing.as_mut().poll(context) {
+                    Poll::Ready(operations) => self.step = Step::Encoded(operations?.encode()),
+                    Poll::Pending => {
+                        self.step = Step::WritingLarge(writing);
+                        return Poll::Pending;
+                    }
+                },
+                Step::Encoded(mut encoded) => {
+                    let ordered = self.order(&mut encoded, Some(context.waker()))?;
+                    let Some(seq) = ordered else {
+                        self.step = Step::Encoded(encoded);
+                        return Poll::Pending;
+                    };
+                    return Poll::Ready(Ok(seq));
+                }
+                Step::Done => return Poll::Ready(Err(misuse())),
+            }
+        }
+    }
+}
+
+impl Future for Submit {
+    type Output = Result<Commit>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Commit>> {
+        let polled = self.poll_seq(context);
+        if polled.is_pending() {
+            blocking::note(&self.engine.io);
+        }
+        polled.map_ok(|seq| Commit::new(self.engine.clone(), seq))
+    }
+}
+
+impl Drop for Submit {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.engine.pipeline.withdraw(&ticket);
+        }
+    }
+}
+
+/// A commit that has its place: it will happen, whole, unless the machine fails.
+///
+/// Resolves to its seq when the commit is visible, which for `Immediate` means durable too.
+///
+/// # Errors
+///
+/// `Poisoned`, with `outcome_unknown()`, if a log write failed.
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing: the commit goes on.
+#[must_use = "the commit is ordered; await it to know that it is visible and durable"]
+pub struct Commit {
+    engine: Arc<Engine>,
+    seq: Seq,
+}
+
+impl Commit {
+    fn new(engine: Arc<Engine>, seq: Seq) -> Commit {
+        Commit { engine, seq }
+    }
+
+    /// Its place in the order.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Resolves when readers see the commit; for `Immediate` that is when it is durable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing: the commit goes on.
+    pub fn visible(&self) -> Visible {
+        Visible { engine: self.engine.clone(), seq: self.seq }
+    }
+
+    /// Blocks this thread until the commit resolves, and drives the ring itself if nobody does,
+    /// so that the commit costs no thread hop. Not for async tasks.
+    ///
+    /// # Errors
+    ///
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Seq> {
+        let pipeline = self.engine.pipeline.clone();
+        let ended = || pipeline.places.visible() >= self.seq || pipeline.failure().is_some();
+        if !ended() {
+            self.engine.io.drive(&ended);
+        }
+        blocking::block_on(self)
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<Seq>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Seq>> {
+        let polled = self.engine.pipeline.poll_shown(self.seq, context);
+        if polled.is_pending() {
+            blocking::note(&self.engine.io);
+        }
+        polled.map_ok(|()| self.seq)
+    }
+}
+
+/// Resolves when a commit can be seen.
+#[must_use = "futures do nothing until polled"]
+pub struct Visible {
+    engine: Arc<Engine>,
+    seq: Seq,
+}
+
+impl Future for Visible {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let pipeline = &self.engine.pipeline;
+        if pipeline.places.watch_visible(self.seq, context) {
+            return Poll::Ready(Ok(()));
+        }
+        blocking::note(&self.engine.io);
+        pipeline.poll_failed()
+    }
+}
+
+/// A write from start to end: resolves to the commit's seq when it is visible, and durable if it
+/// is `Immediate`.
+///
+/// # Errors
+///
+/// `InvalidArgument` or `TooLarge` for keys, values and batches out of bounds, `NotFound` for a
+/// dropped family, `NoSpace`, `Closed`, `Poisoned`; in each case the write did not happen unless
+/// `outcome_unknown()`.
+///
+/// # Cancel safety
+///
+/// Dropped before its first poll, nothing happened. Dropped later, the write happened whole or
+/// not at all.
+#[must_use = "nothing is written until the future is polled"]
+pub struct Write {
+    submit: Submit,
+    commit: Option<Commit>,
+}
+
+impl Write {
+    pub(crate) fn new(submit: Submit) -> Write {
+        Write { submit, commit: None }
+    }
+}
+
+impl Future for Write {
+    type Output = Result<Seq>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Seq>> {
+        if self.commit.is_none() {
+            match Pin::new(&mut self.submit).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(commit) => self.commit = Some(commit?),
+            }
+        }
+        let commit = self.commit.as_mut().expect("it was just put there");
+        Pin::new(commit).poll(context)
+    }
+}
+
+fn misuse() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "a future was polled after it had resolved")
+}

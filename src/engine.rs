@@ -1,0 +1,237 @@
+//! Everything one open database shares between its handles and its threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Mutex, MutexGuard};
+use ringdb_uring::{Feed, Io};
+
+use crate::checkpoint::Command;
+use crate::commit::Pipeline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::superblock::Superblock;
+use crate::ids::{Extent, PageId, Seq};
+use crate::log::Segment;
+use crate::options::{Options, Shares};
+use crate::page::cache::PageCache;
+use crate::page::space::Space;
+use crate::recovery::RecoveryReport;
+use crate::snapshot::Snapshots;
+use crate::state::{Family, FamilyView, State};
+
+/// Released segments that are kept to be used again.
+const RECYCLED_MAX: usize = 4;
+
+pub(crate) struct Engine {
+    pub(crate) io: Io,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) pages: Arc<PageCache>,
+    pub(crate) space: Arc<Mutex<Space>>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) options: Options,
+    pub(crate) shares: Shares,
+    pub(crate) file_id: [u8; 16],
+    pub(crate) recovery: RecoveryReport,
+    /// The newest superblock; only the checkpointer changes it.
+    pub(crate) superblock: Mutex<Superblock>,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    /// `None` once the checkpointer has stopped.
+    commands: Mutex<Option<Vec<Command>>>,
+    /// Segments that a checkpoint released, to be used again.
+    recycled: Mutex<Vec<Extent>>,
+    /// The segment that the last ready one names.
+    named_segment: Mutex<Segment>,
+    state: ArcSwap<State>,
+    /// Serializes changes of the state: catalog changes, freezes, publications.
+    state_edit: Mutex<()>,
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) io: Io,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) pages: PageCache,
+    pub(crate) space: Space,
+    pub(crate) options: Options,
+    pub(crate) superblock: Superblock,
+    pub(crate) recovery: RecoveryReport,
+    pub(crate) state: State,
+    pub(crate) named_segment: Segment,
+}
+
+/// The right to change the state; readers go on meanwhile.
+pub(crate) struct StateEdit<'a> {
+    engine: &'a Engine,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Arc<Engine> {
+        let pipeline = Arc::new(parts.pipeline);
+        parts.io.set_feed(pipeline.clone() as Arc<dyn Feed>);
+        Arc::new(Engine {
+            io: parts.io,
+            pipeline,
+            pages: Arc::new(parts.pages),
+            space: Arc::new(Mutex::new(parts.space)),
+            snapshots: Snapshots::default(),
+            shares: parts.options.shares(),
+            options: parts.options,
+            file_id: parts.superblock.file_id,
+            recovery: parts.recovery,
+            superblock: Mutex::new(parts.superblock),
+            checkpoints: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            commands: Mutex::new(Some(Vec::new())),
+            recycled: Mutex::new(Vec::new()),
+            named_segment: Mutex::new(parts.named_segment),
+            state: ArcSwap::from_pointee(parts.state),
+            state_edit: Mutex::new(()),
+        })
+    }
+
+    /// The seq and the state that a new reader sees: every resolved commit, and no tree newer
+    /// than the seq.
+    pub(crate) fn read_view(&self) -> (Seq, Guard<Arc<State>>) {
+        loop {
+            let visible = self.pipeline.places.visible();
+            let state = self.state.load();
+            // A checkpoint may have published between the two loads; its trees are newer then.
+            if state.checkpoint_seq <= visible {
+                return (visible, state);
+            }
+        }
+    }
+
+    pub(crate) fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
+    }
+
+    pub(crate) fn edit_state(&self) -> StateEdit<'_> {
+        StateEdit { engine: self, _held: self.state_edit.lock() }
+    }
+
+    /// Whether reads through a handle of the family are answered.
+    pub(crate) fn readable(&self, family: &Family) -> Result<()> {
+        match family.dropped() {
+            None => Ok(()),
+            Some(_) => {
+                let error = Error::new(ErrorKind::NotFound, "the column family was dropped");
+                Err(error.with_detail(format!("family {}", family.name())))
+            }
+        }
+    }
+
+    /// Asks the checkpointer for something.
+    pub(crate) fn command(&self, command: Command) {
+        if let Some(commands) = &mut *self.commands.lock() {
+            commands.push(command);
+        }
+        self.pipeline.checkpointer.raise();
+    }
+
+    pub(crate) fn take_commands(&self) -> Vec<Command> {
+        self.commands.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Commands that come from now on are dropped, which their callers see.
+    pub(crate) fn stop_commands(&self) {
+        *self.commands.lock() = None;
+    }
+
+    /// The ordinal that no segment had so far.
+    pub(crate) fn next_segment(&self) -> u64 {
+        self.named_segment.lock().ordinal + 1
+    }
+
+    pub(crate) fn set_named_segment(&self, segment: Segment) {
+        *self.named_segment.lock() = segment;
+    }
+
+    /// The segment that the last ready one names.
+    pub(crate) fn named_segment(&self) -> Segment {
+        *self.named_segment.lock()
+    }
+
+    /// A released segment of at least that size, and not much more.
+    pub(crate) fn recycled_segment(&self, pages: u32) -> Option<Extent> {
+        let mut recycled = self.recycled.lock();
+        let fits = |extent: &Extent| (pages..=pages.saturating_mul(2)).contains(&extent.pages);
+        let index = recycled.iter().position(fits)?;
+        Some(recycled.swap_remove(index))
+    }
+
+    /// Pages of segments that wait to be used again.
+    pub(crate) fn recycled_extents(&self) -> Vec<Extent> {
+        self.recycled.lock().clone()
+    }
+
+    /// The log up to `seq` is not needed any more.
+    pub(crate) fn release_log(&self, seq: Seq) {
+        let released = self.pipeline.order().log.release_through(seq);
+        let mut recycled = self.recycled.lock();
+        recycled.extend(released.iter().map(|segment| segment.extent));
+        // The largest are worth keeping; small ones of the log's youth are not.
+        recycled.sort_by_key(|extent| extent.pages);
+        let excess = recycled.len().saturating_sub(RECYCLED_MAX);
+        let mut space = self.space.lock();
+        recycled.drain(..excess).for_each(|extent| space.release(extent));
+    }
+
+    pub(crate) fn count_conflict(&self) {
+        self.conflicts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Grows the file to what was allocated.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` if the file system is full; the plan shrinks back and nothing else changes.
+    pub(crate) async fn grow(&self) -> Result<()> {
+        let Some(pages) = self.space.lock().wanted_pages() else { return Ok(()) };
+        let grown = self.io.grow(PageId(pages).byte_offset()).await;
+        let mut space = self.space.lock();
+        match grown {
+            Ok(()) => {
+                space.grown_to(pages);
+                Ok(())
+            }
+            Err(cause) => {
+                space.shrink_plan();
+                let error = Error::new(ErrorKind::NoSpace, "the file could not grow");
+                let detail = format!("{} to {pages} pages", self.io.path().display());
+                Err(error.with_detail(detail).with_source(cause))
+            }
+        }
+    }
+
+    /// A failed write or sync outside the log poisons like one of the log. (I8)
+    pub(crate) fn poison(&self, what: &'static str, cause: std::io::Error) -> Error {
+        let error = Error::new(ErrorKind::Poisoned, what)
+            .with_detail(self.io.path().display().to_string())
+            .with_source(cause);
+        self.pipeline.poison(error.clone());
+        error
+    }
+}
+
+impl StateEdit<'_> {
+    /// The state as it is.
+    pub(crate) fn current(&self) -> Arc<State> {
+        self.engine.state.load_full()
+    }
+
+    /// Replaces the state; gives the one before.
+    pub(crate) fn publish(&self, state: State) -> Arc<State> {
+        self.engine.state.swap(Arc::new(state))
+    }
+
+    /// Adds a family that has nothing on disk.
+    pub(crate) fn add_family(&self, family: &Arc<Family>) {
+        let mut state = State::clone(&self.current());
+        state.set(FamilyView::empty(family));
+        self.publish(state);
+    }
+}

@@ -1,0 +1,102 @@
+//! Point reads: a synchronous step that is nearly always the whole answer, and the fetching of
+//! what it misses.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::value::ExtentValue;
+use crate::ids::Seq;
+use crate::large;
+use crate::memtable::{Found, Kind};
+use crate::page::cache::{Held, View};
+use crate::state::FamilyView;
+use crate::tree::{self, RowValue, Step, Wanted};
+
+/// A value, or where it is.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    Inline(Bytes),
+    Extent(ExtentValue),
+}
+
+/// What a step came to.
+pub(crate) enum Lookup {
+    Found(Stored),
+    Absent,
+    Missing(Wanted),
+}
+
+/// Looks for the newest version of `key` at or below `at`, as far as memory goes.
+#[inline]
+pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &View<'_>) -> Lookup {
+    for memtable in &view.memtables {
+        if let Some(found) = memtable.table.get(key, at) {
+            return in_memtable(found);
+        }
+    }
+    for tree in &view.trees {
+        match tree::find(pages, tree, key) {
+            Step::Missing(wanted) => return Lookup::Missing(wanted),
+            Step::Ready(None) => {}
+            Step::Ready(Some(row)) => return in_tree(row.value()),
+        }
+    }
+    Lookup::Absent
+}
+
+fn in_memtable(found: Found) -> Lookup {
+    match found.kind {
+        Kind::Put => Lookup::Found(Stored::Inline(found.value)),
+        Kind::Extent => Lookup::Found(Stored::Extent(decoded(&found.value))),
+        Kind::Delete => Lookup::Absent,
+    }
+}
+
+fn in_tree(value: RowValue<'_>) -> Lookup {
+    match value {
+        // A copy of a few hundred bytes costs less than counting references to a page.
+        RowValue::Inline(bytes) => Lookup::Found(Stored::Inline(Bytes::copy_from_slice(bytes))),
+        RowValue::Extent(bytes) => Lookup::Found(Stored::Extent(decoded(bytes))),
+        RowValue::Tombstone => Lookup::Absent,
+    }
+}
+
+/// A reference that was checked when it was logged or its node was loaded.
+pub(crate) fn decoded(bytes: &[u8]) -> ExtentValue {
+    ExtentValue::decode(bytes).expect("references are checked before they are believed")
+}
+
+/// Takes steps and fetches pages until the answer is there.
+pub(crate) async fn run(
+    engine: Arc<Engine>,
+    view: Arc<FamilyView>,
+    at: Seq,
+    key: Bytes,
+) -> Result<Option<Stored>> {
+    let mut held = Held::default();
+    loop {
+        let step = {
+            let guard = ringdb_frames::pin();
+            step(&view, at, &key, &engine.pages.view(&guard, &held))
+        };
+        match step {
+            Lookup::Found(stored) => return Ok(Some(stored)),
+            Lookup::Absent => return Ok(None),
+            Lookup::Missing(wanted) => {
+                let bytes = engine.pages.load(wanted, view.family.id).await?;
+                held.add(wanted.node, bytes);
+            }
+        }
+    }
+}
+
+/// The value itself, read from its extent if it has one.
+pub(crate) async fn value(engine: &Engine, stored: Stored) -> Result<Bytes> {
+    match stored {
+        Stored::Inline(bytes) => Ok(bytes),
+        Stored::Extent(value) => large::read(engine, &value).await,
+    }
+}

@@ -1,0 +1,5 @@
+//! Lookups and scans over memtables and trees, newest source first.
+
+pub(crate) mod lookup;
+pub(crate) mod scan;
+pub(crate) mod source;

@@ -1,0 +1,142 @@
+//! A new file: no file, or a valid empty one; never half of one.
+
+use std::path::{Path, PathBuf};
+
+use ringdb_uring::{BackendChoice, Coalesce, Io, OpenError, Probe, Settings};
+
+use crate::alloc::free_space::FreeSpace;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::blob::BlobRef;
+use crate::format::superblock::{self, Closed, FIRST_GENERATION, Superblock};
+use crate::format::{catalog, free_map};
+use crate::ids::{Extent, FamilyId, Incarnation, PAGE_BYTES, PageId, Seq};
+use crate::options::{Backend, Create, DirectIo, Grouping, Options, Place};
+
+/// Pages of a new file: both places of the superblock, and room for the first log segments.
+const NEW_FILE_PAGES: u64 = 130;
+const CATALOG_PAGE: PageId = PageId(1);
+const FREE_MAP_PAGE: PageId = PageId(2);
+
+/// How the I/O crate is to open the file.
+pub(super) fn settings(place: &Place, options: &Options) -> Settings {
+    let backend = match (place, options.backend) {
+        (Place::Disk(disk), _) => BackendChoice::Sim(disk.clone()),
+        (Place::Path(_), Backend::Auto) => BackendChoice::Auto,
+        (Place::Path(_), Backend::Uring) => BackendChoice::Uring,
+        (Place::Path(_), Backend::Pwrite) => BackendChoice::Pwrite,
+    };
+    let direct = match options.direct_io {
+        DirectIo::Auto => ringdb_uring::DirectIo::Auto,
+        DirectIo::Off => ringdb_uring::DirectIo::Off,
+    };
+    let coalesce = match options.grouping {
+        Grouping::Shared => Coalesce::On,
+        Grouping::PerCommit => Coalesce::Off,
+    };
+    Settings { backend, direct, queue_depth: options.queue_depth, coalesce, probe: Probe::Assume }
+}
+
+pub(super) fn path(place: &Place) -> PathBuf {
+    match place {
+        Place::Path(path) => path.clone(),
+        Place::Disk(_) => PathBuf::from("ringdb"),
+    }
+}
+
+pub(super) fn create_if_wanted(path: &Path, settings: &Settings, create: Create) -> Result<()> {
+    if create == Create::Never || (create == Create::IfMissing && exists(path, settings)) {
+        return Ok(());
+    }
+    let (superblock, catalog, free_map) = empty_database();
+    let block = superblock.encode();
+    let [first, second] = superblock::offsets(superblock.generation);
+    let contents: [(u64, &[u8]); 4] = [
+        (first, &block),
+        (second, &block),
+        (CATALOG_PAGE.byte_offset(), &catalog),
+        (FREE_MAP_PAGE.byte_offset(), &free_map),
+    ];
+    let len_bytes = NEW_FILE_PAGES * PAGE_BYTES as u64;
+    match Io::create(path, settings, len_bytes, &contents) {
+        Ok(()) => Ok(()),
+        // Another opener was faster; that is as good.
+        Err(error)
+            if create == Create::IfMissing && error.kind() == std::io::ErrorKind::AlreadyExists =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(open_error(path, error)),
+    }
+}
+
+fn exists(path: &Path, settings: &Settings) -> bool {
+    match &settings.backend {
+        BackendChoice::Sim(disk) => disk.exists(path),
+        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => {
+            path.symlink_metadata().is_ok()
+        }
+    }
+}
+
+fn empty_database() -> (Superblock, Vec<u8>, Vec<u8>) {
+    let file_id = new_file_id();
+    let one_page = |page| Extent { start: page, pages: 1 };
+    let catalog = padded(catalog::encode(&[]));
+    let catalog_ref = BlobRef::of(&catalog::encode(&[]), one_page(CATALOG_PAGE), &file_id);
+    let mut free = FreeSpace::new(0);
+    free.grow(0, NEW_FILE_PAGES);
+    for page in [CATALOG_PAGE, FREE_MAP_PAGE] {
+        free.take(one_page(page)).expect("a new file is free");
+    }
+    let map = free_map::encode(free.extents());
+    let free_map_ref = BlobRef::of(&map, one_page(FREE_MAP_PAGE), &file_id);
+    let superblock = Superblock {
+        file_id,
+        generation: FIRST_GENERATION,
+        incarnation: Incarnation(0),
+        checkpoint_seq: Seq(0),
+        seq_next_min: Seq(1),
+        next_family: FamilyId(0),
+        next_segment: 1,
+        file_pages: NEW_FILE_PAGES,
+        catalog: catalog_ref,
+        free_map: free_map_ref,
+        chapters: Vec::new(),
+        closed: Closed::Cleanly,
+    };
+    (superblock, catalog, padded(map))
+}
+
+fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
+    bytes
+}
+
+/// Salts every checksum of the file, so that a block of another file is never taken for one of
+/// this. Unique, not secret.
+fn new_file_id() -> [u8; 16] {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let half = || RandomState::new().build_hasher().finish().to_le_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half());
+    id[8..].copy_from_slice(&half());
+    id
+}
+
+pub(super) fn open_error(path: &Path, cause: OpenError) -> Error {
+    use std::io::ErrorKind as Os;
+    let (kind, message) = match cause.kind() {
+        _ if cause.is_locked() => (ErrorKind::Locked, "the database is open elsewhere"),
+        Os::NotFound => (ErrorKind::NotFound, "the file or its directory does not exist"),
+        Os::AlreadyExists => (ErrorKind::AlreadyExists, "the file exists already"),
+        Os::StorageFull | Os::QuotaExceeded | Os::FileTooLarge => {
+            (ErrorKind::NoSpace, "there is no space for the file")
+        }
+        Os::PermissionDenied => (ErrorKind::Io, "the file may not be read and written"),
+        Os::ReadOnlyFilesystem => (ErrorKind::Io, "the file system is read-only"),
+        Os::Unsupported => (ErrorKind::Unsupported, "the platform cannot open the file so"),
+        _ => (ErrorKind::Io, "the file could not be opened"),
+    };
+    let detail = format!("{}: {cause}", path.display());
+    Error::new(kind, message).with_detail(detail).with_source(cause)
+}

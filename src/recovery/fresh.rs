@@ -1,0 +1,171 @@
+//! A new incarnation on top of what recovery found.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringdb_uring::{Buf, Io};
+
+use crate::checkpoint::keeper::{Keeper, SEGMENT_PAGES_MIN, fill_with_zeros, write_header};
+use crate::checkpoint::publish;
+use crate::commit::{Pipeline, Start};
+use crate::engine::{Engine, Parts};
+use crate::error::Result;
+use crate::format::chapter::Chapter;
+use crate::format::segment::{SegmentHeader, SegmentRef};
+use crate::format::superblock::{CHAPTERS_MAX, Closed};
+use crate::ids::{Extent, Incarnation, Seq};
+use crate::log::{LogPosition, Segment};
+use crate::options::Options;
+use crate::page::cache::PageCache;
+use crate::page::space::Space;
+use crate::recovery::replay::Replayed;
+use crate::recovery::{Found, RecoveryReport, corrupt, io_error, read};
+use crate::state::{FamilyView, State};
+
+/// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any
+/// incarnation can have given out beyond what its log shows.
+const SEQ_SKIP: u64 = 1 << 36;
+
+pub(super) async fn begin(
+    io: Io,
+    options: Options,
+    found: Found,
+    replayed: Replayed,
+    started: Instant,
+) -> Result<(Arc<Engine>, Keeper)> {
+    make_durable_again(&io, &replayed).await?;
+    let last = last_seq(&found, &replayed);
+    let incarnation = Incarnation(found.superblock.incarnation.0 + 1);
+    let mut space = space(&io, &found, &replayed)?;
+    let ordinal = found.superblock.next_segment;
+    let mut segment = |ordinal| Segment { extent: space.allocate(SEGMENT_PAGES_MIN), ordinal };
+    let (first, named) = (segment(ordinal), segment(ordinal + 1));
+    let state = state(&found, &replayed);
+    let mut superblock = found.superblock;
+    superblock.incarnation = incarnation;
+    superblock.next_family = replayed.next_family;
+    let pipeline = Pipeline::new(
+        io.clone(),
+        Start {
+            file_id: superblock.file_id,
+            incarnation,
+            generation: superblock.generation,
+            last,
+            log: LogPosition::new(first, VecDeque::from(replayed.segments.clone()), last),
+            memtable_bytes_max: options.shares().memtable_bytes_max,
+            grouping: options.grouping,
+            next_family: replayed.next_family,
+        },
+    );
+    restore_order(&pipeline, &replayed);
+    let cache_bytes_max = options.shares().cache_bytes_max;
+    let chapters = chapters(&replayed, incarnation, first, superblock.checkpoint_seq);
+    let engine = Engine::new(Parts {
+        pages: PageCache::new(io.clone(), superblock.file_id, cache_bytes_max),
+        io,
+        pipeline,
+        space,
+        options,
+        superblock,
+        recovery: RecoveryReport {
+            commits: replayed.commits,
+            log_bytes: replayed.log_bytes,
+            duration: started.elapsed(),
+            tail: replayed.tail,
+        },
+        state,
+        named_segment: named,
+    });
+    for segment in [first, named] {
+        fill_with_zeros(&engine, segment.extent).await?;
+    }
+    let header = SegmentHeader {
+        file_id: engine.file_id,
+        incarnation,
+        ordinal: first.ordinal,
+        extent: first.extent,
+        successor: named.extent,
+    };
+    write_header(&engine, &header).await?;
+    publish::begin_incarnation(&engine, chapters, Seq(last.0 + 1)).await?;
+    Ok((engine, Keeper { incarnation, named }))
+}
+
+/// A page cache may hold, as clean, what a failed sync lost: what was replayed is written again
+/// where it lies, and flushed. Direct reads came from the device, and only its cache is flushed.
+async fn make_durable_again(io: &Io, replayed: &Replayed) -> Result<()> {
+    if !io.report().direct {
+        for used in &replayed.segments {
+            let offset = used.segment.extent.start.byte_offset();
+            let bytes: Buf = read(io, offset, used.segment.extent.len_bytes() as usize).await?;
+            let len = bytes.len();
+            let (result, _) = io.write(offset, bytes, len).await;
+            result.map_err(|cause| io_error(io, "writing the log again failed", cause))?;
+        }
+    }
+    io.sync().await.map_err(|cause| io_error(io, "syncing the log failed", cause))
+}
+
+fn last_seq(found: &Found, replayed: &Replayed) -> Seq {
+    let last = Seq(replayed.last.0.max(found.superblock.seq_next_min.0 - 1));
+    match found.superblock.closed {
+        Closed::Cleanly => last,
+        Closed::No => Seq((last.0 / SEQ_SKIP + 1) * SEQ_SKIP),
+    }
+}
+
+/// What is free now: what the superblock does not name, less what the log holds and names. (I9)
+fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
+    let mut free = found.unnamed.clone();
+    let segments = replayed.segments.iter().map(|used| used.segment.extent);
+    let values: BTreeSet<Extent> = replayed.values.iter().copied().collect();
+    for extent in segments.chain(values) {
+        free.take(extent).map_err(|defect| {
+            let detail = format!("offset {}: {defect}", extent.start.byte_offset());
+            corrupt(io, "the log names pages that are in use", &detail)
+        })?;
+    }
+    Ok(Space::new(found.unnamed.clone(), free, found.file_pages))
+}
+
+fn state(found: &Found, replayed: &Replayed) -> State {
+    let mut state = State {
+        generation: found.superblock.generation,
+        checkpoint_seq: found.superblock.checkpoint_seq,
+        families: Vec::new(),
+    };
+    for family in replayed.families.values().chain(&replayed.dropped) {
+        let mut view = FamilyView::empty(family);
+        let known = found.catalog.iter().find(|entry| entry.id == family.id);
+        view.trees = known.map(|entry| entry.trees.clone()).unwrap_or_default();
+        state.set(view);
+    }
+    state
+}
+
+fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
+    let mut order = pipeline.order();
+    for family in replayed.families.values() {
+        order.names.insert(family.name(), family.clone());
+    }
+    for family in replayed.touched.iter().chain(&replayed.dropped) {
+        order.mark_dirty(family);
+    }
+    order.memory.active = replayed.payload_bytes as usize;
+}
+
+/// The chapters that still have something to replay, and the new one.
+fn chapters(
+    replayed: &Replayed,
+    incarnation: Incarnation,
+    first: Segment,
+    checkpoint_seq: Seq,
+) -> Vec<Chapter> {
+    let needed = |chapter: &&Chapter| chapter.end.is_some_and(|end| end.last_seq > checkpoint_seq);
+    let mut chapters: Vec<_> = replayed.chapters.iter().filter(needed).copied().collect();
+    assert!(chapters.len() < CHAPTERS_MAX, "old chapters are bounded by a checkpoint");
+    let segment = SegmentRef { extent: first.extent, ordinal: first.ordinal };
+    chapters.push(Chapter { incarnation, segment, end: None });
+    chapters
+}

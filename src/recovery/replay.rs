@@ -1,0 +1,288 @@
+//! Replaying the log: every chapter, segment by segment, group by group.
+//!
+//! A group counts if it is whole, of the expected life and chained to the one before. Where the
+//! groups of a segment end, the log may go on in the successor; if it does not, the end is either
+//! a torn tail or corruption, and the blocks behind it tell which. (I4, I7)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringdb_uring::{Buf, Io};
+
+use crate::commit::apply_op;
+use crate::error::Result;
+use crate::format::Defect;
+use crate::format::chapter::{Chapter, ChapterEnd};
+use crate::format::commits::{Commit, commits};
+use crate::format::group::Group;
+use crate::format::record::Op;
+use crate::format::replay::{Expect, Groups, Life, check_tail};
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::ids::{Extent, FamilyId, Generation, Seq};
+use crate::log::{Segment, UsedSegment};
+use crate::recovery::{Found, corrupt, read};
+use crate::state::Family;
+
+/// What the log held.
+pub(super) struct Replayed {
+    /// Every family of the catalog as it is at the end of the log, with its memtable.
+    pub(super) families: BTreeMap<FamilyId, Arc<Family>>,
+    /// Families of the catalog that the log dropped; their trees are still on disk.
+    pub(super) dropped: Vec<Arc<Family>>,
+    /// Families that have rows in memory now.
+    pub(super) touched: Vec<Arc<Family>>,
+    /// Extents of large values that the log names.
+    pub(super) values: Vec<Extent>,
+    /// Segments that hold the log.
+    pub(super) segments: Vec<UsedSegment>,
+    /// The chapters with their ends.
+    pub(super) chapters: Vec<Chapter>,
+    pub(super) next_family: FamilyId,
+    pub(super) last: Seq,
+    pub(super) commits: u64,
+    pub(super) payload_bytes: u64,
+    pub(super) log_bytes: u64,
+    pub(super) tail: String,
+}
+
+pub(super) async fn replay(io: &Io, found: &Found) -> Result<Replayed> {
+    let mut replay = Replay::new(io, found);
+    let chapters = &found.superblock.chapters;
+    for chapter in chapters {
+        replay.chapter(*chapter).await?;
+    }
+    Ok(replay.out)
+}
+
+struct Replay<'a> {
+    io: &'a Io,
+    file_id: [u8; 16],
+    generation: Generation,
+    checkpoint_seq: Seq,
+    out: Replayed,
+}
+
+/// A segment that was read whole.
+struct Read {
+    segment: Segment,
+    successor: Extent,
+    bytes: Buf,
+}
+
+impl<'a> Replay<'a> {
+    fn new(io: &'a Io, found: &Found) -> Replay<'a> {
+        let superblock = &found.superblock;
+        let families = found.catalog.iter().map(|entry| {
+            let family = Family::new(entry.id, &entry.name, entry.options.logging, Seq(0));
+            (entry.id, family)
+        });
+        let out = Replayed {
+            families: families.collect(),
+            dropped: Vec::new(),
+            touched: Vec::new(),
+            values: Vec::new(),
+            segments: Vec::new(),
+            chapters: Vec::new(),
+            next_family: superblock.next_family,
+            last: superblock.checkpoint_seq,
+            commits: 0,
+            payload_bytes: 0,
+            log_bytes: 0,
+            tail: "clean".to_owned(),
+        };
+        Replay {
+            io,
+            file_id: superblock.file_id,
+            generation: superblock.generation,
+            checkpoint_seq: superblock.checkpoint_seq,
+            out,
+        }
+    }
+
+    /// Replays one incarnation's log to its end, known or found.
+    async fn chapter(&mut self, chapter: Chapter) -> Result<()> {
+        let incarnation = chapter.incarnation;
+        let first = Segment { extent: chapter.segment.extent, ordinal: chapter.segment.ordinal };
+        let mut expect = Expect {
+            life: Life { incarnation, ordinal: first.ordinal },
+            previous_crc: None,
+            after: Seq(0),
+        };
+        let Some(mut current) = self.segment(first, expect.life).await? else {
+            let detail = format!("segment at offset {}", first.extent.start.byte_offset());
+            return Err(corrupt(self.io, "the first segment of the log is damaged", &detail));
+        };
+        let mut end = ChapterEnd {
+            last_seq: self.out.last,
+            last_crc: 0,
+            ordinal: first.ordinal,
+            offset_bytes: SEGMENT_HEADER_BYTES as u64,
+        };
+        // The last segment with groups and those behind it, to be searched for proof that a group
+        // is missing.
+        let mut behind: Vec<Read> = Vec::new();
+        let mut segments = Vec::new();
+        loop {
+            let mut groups = Groups::new(&current.bytes, &self.file_id, expect);
+            let mut any = false;
+            for located in groups.by_ref() {
+                if is_past(&chapter, current.segment.ordinal, located.offset_bytes) {
+                    break;
+                }
+                self.group(&located.group, current.segment, located.offset_bytes)?;
+                any = true;
+                end = ChapterEnd {
+                    last_seq: located.group.header.last_seq,
+                    last_crc: located.group.crc,
+                    ordinal: current.segment.ordinal,
+                    offset_bytes: located.offset_bytes + located.group.padded_bytes() as u64,
+                };
+            }
+            self.out.log_bytes += groups.offset_bytes();
+            segments.push(UsedSegment { segment: current.segment, last: end.last_seq });
+            if any {
+                behind.clear();
+            }
+            let ordinal = current.segment.ordinal + 1;
+            let life = Life { incarnation, ordinal };
+            expect = match any {
+                true => Expect { life, previous_crc: Some(end.last_crc), after: end.last_seq },
+                // The first group of an incarnation repeats 0; a first segment without groups is
+                // one that its first group did not fit into.
+                false => Expect { life, previous_crc: expect.previous_crc.or(Some(0)), ..expect },
+            };
+            let next = Segment { extent: current.successor, ordinal };
+            behind.push(current);
+            let ended = chapter.end.is_some_and(|end| end.ordinal < ordinal);
+            match self.segment(next, life).await? {
+                Some(read) if !ended => current = read,
+                Some(_) | None => break,
+            }
+        }
+        // What lies behind the end will not be replayed again: it is free.
+        segments.retain(|used: &UsedSegment| used.segment.ordinal <= end.ordinal);
+        self.out.segments.append(&mut segments);
+        match chapter.end {
+            Some(known) if known != end => {
+                let detail = format!("it ends at seq {}, {} expected", end.last_seq.0, known.last_seq.0);
+                return Err(corrupt(self.io, "the log is damaged", &detail));
+            }
+            Some(_) => {}
+            None => self.tail(&behind, incarnation, end)?,
+        }
+        self.out.last = self.out.last.max(end.last_seq);
+        self.out.chapters.push(Chapter { end: Some(end), ..chapter });
+        Ok(())
+    }
+
+    /// Reads a segment whole, if its head says that it is the one expected.
+    async fn segment(&self, segment: Segment, life: Life) -> Result<Option<Read>> {
+        let extent = segment.extent;
+        if extent.is_empty() || extent.end().byte_offset() > self.io.len_bytes() {
+            return Ok(None);
+        }
+        let offset = extent.start.byte_offset();
+        let head = read(self.io, offset, SEGMENT_HEADER_BYTES).await?;
+        let Ok(header) = SegmentHeader::decode(&head, &self.file_id) else { return Ok(None) };
+        let expected = header.incarnation == life.incarnation
+            && header.ordinal == life.ordinal
+            && header.extent == extent;
+        if !expected {
+            return Ok(None);
+        }
+        let bytes = read(self.io, offset, extent.len_bytes() as usize).await?;
+        Ok(Some(Read { segment, successor: header.successor, bytes }))
+    }
+
+    fn group(&mut self, group: &Group<'_>, segment: Segment, offset: u64) -> Result<()> {
+        let place = segment.extent.start.byte_offset() + offset;
+        if group.header.generation > self.generation {
+            let detail = format!("offset {place}: generation {}", group.header.generation.0);
+            return Err(corrupt(self.io, "the newest superblock is lost", &detail));
+        }
+        if group.header.last_seq <= self.checkpoint_seq || group.header.commits == 0 {
+            return Ok(());
+        }
+        let payload = Bytes::copy_from_slice(group.payload);
+        for commit in commits(group) {
+            let applied = commit.and_then(|commit| self.commit(&commit, &payload));
+            applied.map_err(|defect| {
+                corrupt(self.io, "a record of the log is malformed", &format!("offset {place}: {defect}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit<'_>, payload: &Bytes) -> std::result::Result<(), Defect> {
+        if commit.seq <= self.checkpoint_seq {
+            return Ok(());
+        }
+        self.out.commits += 1;
+        for found in commit.ops.clone() {
+            let found = found?;
+            match &found.op {
+                Op::CreateFamily { id, name, options } => {
+                    let family = Family::new(*id, name, options.logging, commit.seq);
+                    self.out.families.insert(*id, family);
+                    self.out.next_family = self.out.next_family.max(FamilyId(id.0.saturating_add(1)));
+                }
+                Op::DropFamily { id } => {
+                    if let Some(family) = self.out.families.remove(id) {
+                        family.mark_dropped(commit.seq);
+                        self.out.dropped.push(family);
+                    }
+                }
+                Op::RenameFamily { id, name } => {
+                    if let Some(family) = self.out.families.get(id) {
+                        family.rename(name);
+                    }
+                }
+                op => {
+                    if let Op::PutExtent { value, .. } = op {
+                        self.out.values.push(value.extent);
+                    }
+                    let Some(family) = self.out.families.get(&op.family()) else {
+                        return Err(Defect { what: "record of an unknown column family", at: 0 });
+                    };
+                    if !self.out.touched.iter().any(|known| known.id == family.id) {
+                        self.out.touched.push(family.clone());
+                    }
+                    self.out.payload_bytes += found.row.len() as u64;
+                    apply_op(commit.seq, family, &found, payload);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a torn tail from corruption.
+    fn tail(
+        &mut self,
+        behind: &[Read],
+        incarnation: crate::ids::Incarnation,
+        end: ChapterEnd,
+    ) -> Result<()> {
+        let missing = Seq(end.last_seq.0 + 1);
+        for read in behind.iter().filter(|read| read.segment.ordinal >= end.ordinal) {
+            let from = match read.segment.ordinal == end.ordinal {
+                true => end.offset_bytes,
+                false => SEGMENT_HEADER_BYTES as u64,
+            };
+            let life = Life { incarnation, ordinal: read.segment.ordinal };
+            let checked = check_tail(&read.bytes, &self.file_id, life, from, missing);
+            checked.map_err(|defect| {
+                let at = read.segment.extent.start.byte_offset() + defect.at;
+                let detail = format!("offset {at}, seq {}: {}", missing.0, defect.what);
+                corrupt(self.io, "the log is damaged in the middle", &detail)
+            })?;
+        }
+        self.out.tail = format!("ended at seq {}", end.last_seq.0);
+        Ok(())
+    }
+}
+
+/// Whether a group lies behind the known end of its chapter: it was rolled back once and stays so.
+fn is_past(chapter: &Chapter, ordinal: u64, offset: u64) -> bool {
+    chapter.end.is_some_and(|end| (ordinal, offset) >= (end.ordinal, end.offset_bytes))
+}

@@ -1,0 +1,302 @@
+//! Transactions: optimistic, serializable.
+//!
+//! A transaction reads at `applied`, so that a hot key is not limited to one success per flush,
+//! and remembers what it read; its commit goes through the pipeline like every other and is
+//! refused if a commit in between wrote what it read. It resolves when its own seq is durable,
+//! and so is everything that it read. A conflict leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::batch::Operations;
+use crate::column_family::{ColumnFamily, reversed};
+use crate::commit::footprint::ReadSet;
+use crate::commit::signal::yield_now;
+use crate::db::get::{At, Contains, Get, Target};
+use crate::db::range::{self, Origin, Range};
+use crate::db::write::{Submit, Write};
+use crate::db::{Db, Task};
+use crate::error::{Error, ErrorKind};
+use crate::ids::{FamilyId, Seq};
+use crate::options::Durability;
+use crate::read::source::{Content, Row, Span, as_slice};
+use crate::snapshot::Pinned;
+use crate::value::Value;
+
+/// Attempts of `transact` before it gives up and hands the conflict to its caller.
+const ATTEMPTS_MAX: u32 = 128;
+
+/// A transaction: a snapshot, its own writes on top, and what it read.
+///
+/// A cheap clone of one transaction, so that it can be handed to helpers; all methods take
+/// `&self`. Dropped without `commit`, nothing happened.
+#[derive(Clone)]
+#[must_use = "a transaction does nothing until it is committed"]
+pub struct Transaction {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: Db,
+    pinned: Arc<Pinned>,
+    set: Mutex<Set>,
+}
+
+struct Set {
+    reads: ReadSet,
+    operations: Operations,
+    /// What the operations come to, for reads of the transaction's own writes.
+    writes: BTreeMap<(FamilyId, Bytes), Option<Bytes>>,
+    durability: Durability,
+}
+
+impl Transaction {
+    fn begin(db: &Db) -> Transaction {
+        let engine = db.engine();
+        // A state loaded after `applied` may have trees newer than it only if a checkpoint was
+        // published in between; those hold visible commits, so looking again ends.
+        let (seq, state) = loop {
+            let applied = engine.pipeline.places.applied();
+            let state = engine.state().clone();
+            if state.checkpoint_seq <= applied {
+                break (applied, state);
+            }
+        };
+        let pinned = Pinned::new(seq, state);
+        engine.snapshots.register(&pinned);
+        let set = Set {
+            reads: ReadSet::default(),
+            operations: Operations::default(),
+            writes: BTreeMap::new(),
+            durability: engine.options.durability,
+        };
+        Transaction { shared: Arc::new(Shared { db: db.clone(), pinned, set: Mutex::new(set) }) }
+    }
+
+    /// The last commit that it reads.
+    pub fn read_seq(&self) -> Seq {
+        self.shared.pinned.seq
+    }
+
+    /// Reads a key: the transaction's own write of it, else what its snapshot shows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Get`].
+    pub fn get(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Get {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        match self.own_or_recorded(family, &key) {
+            Some(own) => Get::known(self.target(family), own.map(Value::new)),
+            None => Get::new(self.target(family), key),
+        }
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Get`].
+    pub fn contains(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Contains {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        match self.own_or_recorded(family, &key) {
+            Some(own) => Contains::known(self.target(family), own.is_some()),
+            None => Contains::new(self.target(family), key),
+        }
+    }
+
+    /// The rows of a range of keys, the transaction's own writes so far among them.
+    ///
+    /// The whole range counts as read, however much of it is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Range`].
+    pub fn range<K: AsRef<[u8]>>(
+        &self,
+        family: &ColumnFamily,
+        range: impl RangeBounds<K>,
+    ) -> Range {
+        self.scan(family, range::span_of(&range))
+    }
+
+    /// All rows of a family.
+    pub fn iter(&self, family: &ColumnFamily) -> Range {
+        self.range::<&[u8]>(family, ..)
+    }
+
+    /// The rows whose keys begin with `prefix`.
+    pub fn prefix(&self, family: &ColumnFamily, prefix: impl AsRef<[u8]>) -> Range {
+        self.scan(family, range::span_of_prefix(prefix.as_ref()))
+    }
+
+    fn scan(&self, family: &ColumnFamily, span: Span) -> Range {
+        let engine = self.shared.db.engine().clone();
+        if range::is_reversed(&span) {
+            return Range::new(engine, Origin::Refused(reversed()), span);
+        }
+        let mut set = self.shared.set.lock();
+        set.reads.range(family.family().id, as_slice(&span.low), as_slice(&span.high));
+        let own = own_rows(&set.writes, family.family().id, &span);
+        let origin = Origin::Pinned(family.family().clone(), self.shared.pinned.clone());
+        Range::new(engine, origin, span).with_own_rows(own)
+    }
+
+    /// Gives a key a value when the transaction commits.
+    pub fn put(&self, family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let mut set = self.shared.set.lock();
+        set.operations.put(family.family(), key, value);
+        let place = (family.family().id, Bytes::copy_from_slice(key));
+        set.writes.insert(place, Some(Bytes::copy_from_slice(value)));
+    }
+
+    /// Deletes a key when the transaction commits.
+    pub fn delete(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) {
+        let mut set = self.shared.set.lock();
+        set.operations.delete(family.family(), key.as_ref());
+        set.writes.insert((family.family().id, Bytes::copy_from_slice(key.as_ref())), None);
+    }
+
+    /// When the commit resolves; by default as the database's options say.
+    pub fn durability(&self, durability: Durability) {
+        self.shared.set.lock().durability = durability;
+    }
+
+    /// Commits, if nothing that was read has been written since.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict`: nothing happened, begin again. Else as [`Write`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Write`].
+    pub fn commit(self) -> Write {
+        let mut set = self.shared.set.lock();
+        let operations = std::mem::take(&mut set.operations);
+        let reads = std::mem::take(&mut set.reads).finish();
+        let (engine, at) = (self.shared.db.engine().clone(), self.shared.pinned.seq);
+        Write::new(Submit::new(engine, operations, set.durability).validated(reads, at))
+    }
+
+    fn target(&self, family: &ColumnFamily) -> Target {
+        let at = At::Pinned(self.shared.pinned.clone());
+        Target { handle: family.handle().clone(), at }
+    }
+
+    /// The transaction's own write of a key; if there is none, the key counts as read.
+    fn own_or_recorded(&self, family: &ColumnFamily, key: &Bytes) -> Option<Option<Bytes>> {
+        let mut set = self.shared.set.lock();
+        let own = set.writes.get(&(family.family().id, key.clone())).cloned();
+        if own.is_none() {
+            set.reads.key(family.family().id, key);
+        }
+        own
+    }
+}
+
+fn own_rows(
+    writes: &BTreeMap<(FamilyId, Bytes), Option<Bytes>>,
+    family: FamilyId,
+    span: &Span,
+) -> Vec<Row> {
+    let low = match &span.low {
+        Bound::Unbounded => Bound::Included((family, Bytes::new())),
+        Bound::Included(key) => Bound::Included((family, key.clone())),
+        Bound::Excluded(key) => Bound::Excluded((family, key.clone())),
+    };
+    let inside = |key: &Bytes| match &span.high {
+        Bound::Unbounded => true,
+        Bound::Included(high) => key <= high,
+        Bound::Excluded(high) => key < high,
+    };
+    let rows = writes.range((low, Bound::Unbounded));
+    let rows = rows.take_while(|((id, key), _)| *id == family && inside(key));
+    rows.map(|((_, key), value)| Row {
+        key: key.clone(),
+        content: value.clone().map_or(Content::Deleted, Content::Inline),
+    })
+    .collect()
+}
+
+impl Db {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` or `Poisoned`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it is harmless.
+    pub fn begin(&self) -> Task<Transaction> {
+        let db = self.clone();
+        Task::new(self.engine(), async move {
+            match db.engine().pipeline.failure() {
+                Some(cause) => Err(cause),
+                None => Ok(Transaction::begin(&db)),
+            }
+        })
+    }
+
+    /// Runs a closure in a transaction and commits; runs it again if it met a conflict, at most
+    /// 128 times.
+    ///
+    /// # Errors
+    ///
+    /// The closure's error, with which nothing happened; `Conflict` after the last attempt; else
+    /// as [`Write`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the transaction happened whole or not at all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # ringdb::block_on(async {
+    /// let db = ringdb::Db::in_memory().await?;
+    /// let users = db.column_family("users").await?;
+    /// let made = db
+    ///     .transact(|tx| {
+    ///         let users = users.clone();
+    ///         async move {
+    ///             if tx.contains(&users, "ada").await? {
+    ///                 return Ok(false);
+    ///             }
+    ///             tx.put(&users, "ada", "1815");
+    ///             Ok::<_, ringdb::Error>(true)
+    ///         }
+    ///     })
+    ///     .await?;
+    /// assert!(made);
+    /// # Ok::<(), ringdb::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn transact<T, E, F, Fut>(&self, mut work: F) -> std::result::Result<T, E>
+    where
+        F: FnMut(Transaction) -> Fut + Send,
+        Fut: Future<Output = std::result::Result<T, E>> + Send,
+        E: From<Error> + Send,
+        T: Send,
+    {
+        for _ in 1..ATTEMPTS_MAX {
+            let tx = self.begin().await?;
+            let output = work(tx.clone()).await?;
+            match tx.commit().await {
+                Ok(_) => return Ok(output),
+                Err(error) if error.kind() == ErrorKind::Conflict => yield_now().await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let tx = self.begin().await?;
+        let output = work(tx.clone()).await?;
+        tx.commit().await?;
+        Ok(output)
+    }
+}
