@@ -1,0 +1,294 @@
+//! What this disk does without an engine: durable writes in a loop, and random reads past the page
+//! cache.
+//!
+//! Nothing may flatter an engine here, so the bare loop is the fastest of all ways to make a write
+//! durable on a file whose blocks are already written. Reads 64 at a time come from 64 threads: on
+//! the disks tried, that is as fast as a ring of depth 64, because the device is the limit.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::key::mix;
+
+const FILE_BYTES: u64 = 64 << 20;
+/// Unit of direct I/O: offsets, lengths and addresses are multiples of it.
+const BLOCK_BYTES: usize = 4096;
+const CHUNK_BYTES: usize = 1 << 20;
+/// Reads in flight at most.
+pub const DEPTH: usize = 64;
+/// Time for each method of each size in each round when all are compared: in turns, because a disk
+/// has its moods.
+const TRIAL: Duration = Duration::from_millis(40);
+const ROUNDS: u32 = 4;
+const READ_TIME: Duration = Duration::from_millis(250);
+/// Time of a slice beside those of a case.
+const BESIDE: Duration = Duration::from_millis(50);
+
+/// A way to make a write durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `O_DIRECT`, and the write itself is durable (`RWF_DSYNC`).
+    DirectDsync,
+    /// `O_DIRECT`, then `fdatasync`.
+    DirectSync,
+    /// Through the page cache, and the write itself is durable.
+    BufferedDsync,
+    /// Through the page cache, then `fdatasync` (`F_FULLFSYNC` on macOS).
+    BufferedSync,
+}
+
+const METHODS: [Method; 4] =
+    [Method::DirectDsync, Method::DirectSync, Method::BufferedDsync, Method::BufferedSync];
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::DirectDsync => "O_DIRECT + RWF_DSYNC",
+            Method::DirectSync => "O_DIRECT + fdatasync",
+            Method::BufferedDsync => "buffered + RWF_DSYNC",
+            Method::BufferedSync => "buffered + fdatasync",
+        })
+    }
+}
+
+/// Durable writes a second, by method.
+#[derive(Clone, Debug)]
+pub struct DurableWrites {
+    /// Bytes of a write.
+    pub bytes: usize,
+    /// The fastest method.
+    pub method: Method,
+    /// Its writes a second.
+    pub per_s: f64,
+    /// The other methods that this file system knows.
+    pub others: Vec<(Method, f64)>,
+}
+
+/// Random reads a second.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomReads {
+    /// One at a time.
+    pub depth_1_per_s: f64,
+    /// 64 at a time.
+    pub depth_64_per_s: f64,
+    /// Whether they went past the page cache.
+    pub direct: bool,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    /// 4 KiB.
+    pub small: DurableWrites,
+    /// 64 KiB.
+    pub large: DurableWrites,
+    /// 4 KiB.
+    pub reads: RandomReads,
+}
+
+/// A file to measure on; removed when dropped.
+pub struct Bare {
+    path: PathBuf,
+    buffered: File,
+    direct: Option<File>,
+    next: std::cell::Cell<u64>,
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // The directory goes next and takes it along if this does not.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+impl Bare {
+    /// Writes the file in full, so that no write that is measured allocates.
+    pub fn create(directory: &Path) -> io::Result<Bare> {
+        let path = directory.join("bare");
+        let mut buffered =
+            OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let zeros = vec![0; CHUNK_BYTES];
+        for _ in 0..FILE_BYTES / CHUNK_BYTES as u64 {
+            buffered.write_all(&zeros)?;
+        }
+        buffered.sync_all()?;
+        let direct = open_direct(&path).ok();
+        Ok(Bare { path, buffered, direct, next: std::cell::Cell::new(0) })
+    }
+
+    /// Measures everything.
+    pub fn rates(&self) -> io::Result<Rates> {
+        Ok(Rates {
+            small: self.writes(4 << 10)?,
+            large: self.writes(64 << 10)?,
+            reads: self.reads()?,
+        })
+    }
+
+    fn writes(&self, bytes: usize) -> io::Result<DurableWrites> {
+        let mut rates: Vec<(Method, f64)> = METHODS.map(|method| (method, 0.0)).to_vec();
+        for _ in 0..ROUNDS {
+            for (method, per_s) in &mut rates {
+                // A method that the kernel or the file system does not know does nothing.
+                let trial = self.write_loop(*method, bytes, TRIAL).unwrap_or(0.0);
+                *per_s += trial / f64::from(ROUNDS);
+            }
+        }
+        rates.retain(|(_, per_s)| *per_s > 0.0);
+        rates.sort_by(|a, b| b.1.total_cmp(&a.1));
+        match rates.split_first() {
+            Some(((method, per_s), others)) => {
+                Ok(DurableWrites { bytes, method: *method, per_s: *per_s, others: others.to_vec() })
+            }
+            None => Err(io::Error::other("no durable write succeeded")),
+        }
+    }
+
+    /// The 4 KiB loop again, in a slice beside those of a case; writes a second.
+    pub fn writes_beside(&self, method: Method) -> io::Result<f64> {
+        self.write_loop(method, 4 << 10, BESIDE)
+    }
+
+    /// The reads again, 64 at a time, in a slice beside those of a case; reads a second.
+    pub fn reads_beside(&self) -> io::Result<f64> {
+        self.read_threads(DEPTH, BESIDE)
+    }
+
+    fn write_loop(&self, method: Method, bytes: usize, time: Duration) -> io::Result<f64> {
+        let buffer = Aligned::new(bytes);
+        let start = Instant::now();
+        let mut writes = 0u64;
+        while start.elapsed() < time {
+            let offset = self.next.get();
+            self.next.set((offset + bytes as u64) % FILE_BYTES);
+            self.write_durable(
+                method,
+                &buffer,
+                offset.next_multiple_of(bytes as u64) % FILE_BYTES,
+            )?;
+            writes += 1;
+        }
+        Ok(writes as f64 / start.elapsed().as_secs_f64())
+    }
+
+    fn write_durable(&self, method: Method, buffer: &Aligned, offset: u64) -> io::Result<()> {
+        let direct = || self.direct.as_ref().ok_or(io::ErrorKind::Unsupported);
+        match method {
+            Method::DirectDsync => write_dsync(direct()?, buffer.bytes(), offset),
+            Method::BufferedDsync => write_dsync(&self.buffered, buffer.bytes(), offset),
+            Method::DirectSync => {
+                direct()?.write_all_at(buffer.bytes(), offset)?;
+                direct()?.sync_data()
+            }
+            Method::BufferedSync => {
+                self.buffered.write_all_at(buffer.bytes(), offset)?;
+                self.buffered.sync_data()
+            }
+        }
+    }
+
+    fn reads(&self) -> io::Result<RandomReads> {
+        Ok(RandomReads {
+            depth_1_per_s: self.read_threads(1, READ_TIME)?,
+            depth_64_per_s: self.read_threads(DEPTH, READ_TIME)?,
+            direct: self.direct.is_some(),
+        })
+    }
+
+    fn read_threads(&self, depth: usize, time: Duration) -> io::Result<f64> {
+        let file = self.direct.as_ref().unwrap_or(&self.buffered);
+        let start = Instant::now();
+        let until = start + time;
+        let reads = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..depth)
+                .map(|seed| scope.spawn(move || read_loop(file, seed as u64, until)))
+                .collect();
+            threads.into_iter().try_fold(0, |sum, thread| {
+                let reads = thread.join().map_err(|_| io::Error::other("a reader panicked"))??;
+                Ok::<u64, io::Error>(sum + reads)
+            })
+        })?;
+        Ok(reads as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+fn read_loop(file: &File, seed: u64, until: Instant) -> io::Result<u64> {
+    let mut buffer = Aligned::new(BLOCK_BYTES);
+    let mut random = mix(seed + 1);
+    let mut reads = 0;
+    while Instant::now() < until {
+        random = mix(random.wrapping_add(1));
+        let block = random % (FILE_BYTES / BLOCK_BYTES as u64);
+        file.read_exact_at(buffer.bytes_mut(), block * BLOCK_BYTES as u64)?;
+        reads += 1;
+    }
+    Ok(reads)
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    let file = OpenOptions::new().read(true).write(true).custom_flags(direct).open(path)?;
+    // Some file systems accept the flag and refuse the I/O.
+    file.read_exact_at(Aligned::new(BLOCK_BYTES).bytes_mut(), 0)?;
+    Ok(file)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(target_os = "linux")]
+fn write_dsync(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    use rustix::io::{ReadWriteFlags, pwritev2};
+    let written = pwritev2(file, &[io::IoSlice::new(bytes)], offset, ReadWriteFlags::DSYNC)?;
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_dsync(_file: &File, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Memory at an address that direct I/O takes.
+struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        let memory = vec![0x5a; len + BLOCK_BYTES];
+        let start = memory.as_ptr().align_offset(BLOCK_BYTES);
+        Aligned { memory, start, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_direct_io_is_aligned() {
+        let mut buffer = Aligned::new(64 << 10);
+        assert_eq!(buffer.bytes().len(), 64 << 10);
+        assert!(buffer.bytes().as_ptr().addr().is_multiple_of(BLOCK_BYTES));
+        buffer.bytes_mut()[0] = 1;
+        assert_eq!(buffer.bytes()[0], 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! The commands, one file each.
+
+mod check;
+mod dump;
+mod load;
+mod rows;
+mod stat;
+
+use ringdb::{ColumnFamily, Create, Db, ErrorKind, Options, block_on};
+
+use crate::args::{Command, Place};
+use crate::exit::Failure;
+
+/// Does what was asked.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Bench(args) => crate::bench::run(args),
+        Command::BenchChild(args) => crate::bench::child::run(&args.spec),
+        Command::Load(args) => load::run(args),
+        Command::Dump(args) => dump::run(args),
+        Command::Stat(args) => stat::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Get(args) => rows::get(args),
+        Command::Put(args) => rows::put(args),
+        Command::Delete(args) => rows::delete(args),
+        Command::Scan(args) => rows::scan(args),
+    }
+}
+
+fn options(place: &Place, create: Create) -> Options {
+    Options::new()
+        .backend(place.backend.into())
+        .memory_bytes((place.memory as usize) << 20)
+        .create(create)
+}
+
+/// Opens the database, runs `work`, and closes it whatever `work` said: its failure comes before
+/// one of closing.
+fn with_database(
+    place: &Place,
+    options: Options,
+    work: impl FnOnce(&Db) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let name = place.path.display();
+    let db = block_on(options.open(&place.path)).map_err(|error| Failure::from(error).of(name))?;
+    let done = work(&db);
+    let closed = block_on(db.close()).map_err(Failure::from);
+    done.and(closed)
+}
+
+/// A family that must be there; where it is not, that is exit code 1 with a word.
+fn existing(db: &Db, name: &str) -> Result<ColumnFamily, Failure> {
+    block_on(db.existing_column_family(name)).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::NotFound(Some(format!("no column family {name}"))),
+        _ => error.into(),
+    })
+}
