@@ -68,10 +68,10 @@ pub use value::Value;
 /// The simulated disk, for crash tests of services built on ringdb.
 #[cfg(feature = "sim")]
 pub mod sim {
-    pub use ringdb_uring::sim::Disk;
+    pub use ringdb_uring::sim::{Calls, Call, Choice, Disk, Fault, Faults, Injected, Unsynced};
 }
 
 /// The README's programs, compiled and run with the documentation's.
-#[cfg(any())]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

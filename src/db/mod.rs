@@ -164,7 +164,7 @@ impl Db {
     ///
     /// `Io` if its threads cannot be started.
     pub fn in_memory() -> Task<Db> {
-        open(Place::Disk(Disk::in_memory()), Options::new())
+        open(Place::Disk(Disk::new()), Options::new())
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -80,7 +80,7 @@ impl<'a> Encoder<'a> {
 
     /// Appends a put.
     pub(crate) fn put(&mut self, family: FamilyId, key: &[u8], value: &[u8]) -> Range<usize> {
-        assert!(is_key(key), "a key has 1 to 65,535 bytes");
+        assert!(is_key(key), "a key has 1 to 65,536 bytes");
         self.append(PUT, family, key, value)
     }
 
@@ -91,13 +91,13 @@ impl<'a> Encoder<'a> {
         key: &[u8],
         value: &ExtentValue,
     ) -> Range<usize> {
-        assert!(is_key(key), "a key has 1 to 65,535 bytes");
+        assert!(is_key(key), "a key has 1 to 65,536 bytes");
         self.append(PUT_EXTENT, family, key, &value.encode())
     }
 
     /// Appends a delete.
     pub(crate) fn delete(&mut self, family: FamilyId, key: &[u8]) -> Range<usize> {
-        assert!(is_key(key), "a key has 1 to 65,535 bytes");
+        assert!(is_key(key), "a key has 1 to 65,536 bytes");
         self.append(DELETE, family, key, &[])
     }
 
@@ -377,7 +377,7 @@ mod tests {
         let key = vec![7; KEY_BYTES_MAX];
         let bytes = encode(&Op::Delete { family: FAMILY, key: &key });
         assert!(Ops::new(&bytes).next().unwrap().is_ok());
-        let mut longer = b"\x03\x01\x80\x80\x04\x00".to_vec();
+        let mut longer = b"\x03\x01\x81\x80\x04\x00".to_vec();
         longer.resize(6 + KEY_BYTES_MAX + 1, 7);
         let what = "key is empty or too long";
         assert_eq!(Ops::new(&longer).next(), Some(Err(Defect { what, at: 0 })));

@@ -12,11 +12,10 @@ mod create;
 mod fresh;
 mod replay;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringdb_uring::{Buf, Io, OpenError};
+use ringdb_uring::{Buf, Io};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::checkpoint::keeper::Keeper;
@@ -28,8 +27,8 @@ use crate::format::copies;
 use crate::format::free_map;
 use crate::format::superblock::{COPY_OFFSETS, Refused, SUPERBLOCK_BYTES, Superblock};
 use crate::format::{Defect, superblock};
-use crate::ids::{BLOCK_BYTES, FamilyId, PAGE_BYTES};
-use crate::options::{Create, Options, Place};
+use crate::ids::{BLOCK_BYTES, PAGE_BYTES};
+use crate::options::{Options, Place};
 
 /// What opening found in the log.
 #[derive(Clone, Debug, Default)]

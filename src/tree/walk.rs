@@ -28,6 +28,9 @@ pub(crate) enum WalkStep {
 }
 
 /// A walk under way.
+///
+/// In a hostile file a node may be below itself, or below many others: whoever must not walk for ever remembers the pages that
+/// it saw and [skips](Walk::skip) a node that comes again. (Levels fall, so no walk is deeper than a tree may be.)
 pub(crate) struct Walk {
     leaves: Leaves,
     path: Vec<Frame>,

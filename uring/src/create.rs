@@ -15,8 +15,9 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use crate::buf::Buf;
+use crate::calls::{Durably, sync, write_full};
 use crate::errors::OpenError;
-use crate::file::{Durably, OsFile, Plugs};
+use crate::file::{OsFile, Plugs};
 use crate::settings::{BackendChoice, Settings};
 use crate::stats::Counters;
 
@@ -67,14 +68,14 @@ fn fill(file: &OsFile, len_bytes: u64, contents: &[(u64, &[u8])]) -> io::Result<
     let mut at = 0;
     while at < len_bytes {
         let len = (len_bytes - at).min(FILL_BYTES as u64) as usize;
-        file.write_full(at, &[&zeros[..len]], Durably::No, &stats)?;
+        write_full(file, at, &[&zeros[..len]], Durably::No, &stats)?;
         at += len as u64;
     }
     for (offset, bytes) in contents {
         assert!(offset + bytes.len() as u64 <= len_bytes, "contents beyond the file's length");
-        file.write_full(*offset, &[bytes], Durably::No, &stats)?;
+        write_full(file, *offset, &[bytes], Durably::No, &stats)?;
     }
-    file.sync(&stats)
+    sync(file, &stats)
 }
 
 fn publish(temporary: &Path, path: &Path) -> Result<(), OpenError> {

@@ -1,4 +1,4 @@
-//! An open file of the operating system: its descriptor and the calls on it, each whole or failed.
+//! An open file of the operating system: its descriptor and the calls on it.
 //!
 //! Descriptors are close-on-exec from the start and never 0, 1 or 2: a program started with its
 //! standard streams closed would print into the database.
@@ -12,20 +12,8 @@ use rustix::io::Errno;
 
 use crate::BLOCK_BYTES;
 use crate::buf::Buf;
+use crate::calls::{Calls, Durably};
 use crate::settings::DirectIo;
-use crate::stats::Counters;
-
-/// Interrupted or put-off calls in a row before the error is believed.
-pub(crate) const TRANSIENT_MAX: u32 = 1000;
-
-/// How durable one write is when it returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durably {
-    /// Not at all.
-    No,
-    /// Its own bytes are.
-    Itself,
-}
 
 /// A file that is open for reading and writing.
 pub(crate) struct OsFile {
@@ -69,86 +57,6 @@ impl OsFile {
         Ok(u64::try_from(rustix::fs::fstat(&self.fd)?.st_size).unwrap_or(0))
     }
 
-    /// Fills the buffer from `offset`, or fails: `UnexpectedEof` if the file ends before.
-    pub(crate) fn read_full(
-        &self,
-        offset: u64,
-        buf: &mut [u8],
-        stats: &Counters,
-    ) -> io::Result<()> {
-        let mut done = 0;
-        let mut transient = 0;
-        while done < buf.len() {
-            stats.syscalls.bump();
-            let rest = &mut [IoSliceMut::new(&mut buf[done..])];
-            match rustix::io::preadv(&self.fd, rest, offset + done as u64) {
-                Ok(count) => done += resume_read(count, stats)?,
-                Err(error) => retry(error, &mut transient, stats)?,
-            }
-            if done < buf.len() {
-                stats.short_transfers.bump();
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes all pieces, one behind the other, from `offset`.
-    pub(crate) fn write_full(
-        &self,
-        offset: u64,
-        pieces: &[&[u8]],
-        durably: Durably,
-        stats: &Counters,
-    ) -> io::Result<()> {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut done = 0;
-        let mut transient = 0;
-        while done < len {
-            stats.syscalls.bump();
-            let rest = skip(pieces, done);
-            match write_vectored(self.fd.as_fd(), &rest, offset + done as u64, durably) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => done += count,
-                Err(error) => retry(error, &mut transient, stats)?,
-            }
-            if done < len {
-                stats.short_transfers.bump();
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes everything written before durable, the length included.
-    pub(crate) fn sync(&self, stats: &Counters) -> io::Result<()> {
-        stats.syscalls.bump();
-        loop {
-            match sync_data(self.fd.as_fd()) {
-                Err(Errno::INTR) => {}
-                other => return Ok(other?),
-            }
-        }
-    }
-
-    /// Makes the file `to` bytes long if it is shorter; `from` is its length now.
-    pub(crate) fn grow(&self, from: u64, to: u64, stats: &Counters) -> io::Result<()> {
-        if to <= from {
-            return Ok(());
-        }
-        stats.syscalls.bump();
-        loop {
-            match allocate(self.fd.as_fd(), from, to) {
-                Err(Errno::INTR) => {}
-                other => return Ok(other?),
-            }
-        }
-    }
-
-    /// Makes the file `to` bytes long, without reserving space.
-    pub(crate) fn set_len(&self, to: u64, stats: &Counters) -> io::Result<()> {
-        stats.syscalls.bump();
-        Ok(rustix::fs::ftruncate(&self.fd, to)?)
-    }
-
     /// Bypasses the page cache if asked for and possible, and says why or why not.
     pub(crate) fn choose_direct(&self, wish: DirectIo) -> io::Result<(bool, String)> {
         if wish == DirectIo::Off {
@@ -175,40 +83,22 @@ impl AsFd for OsFile {
     }
 }
 
-/// How far a read got. A count that ends inside a sector is the end of the file.
-pub(crate) fn resume_read(count: usize, stats: &Counters) -> io::Result<usize> {
-    const SECTOR_BYTES: usize = 512;
-    if count == 0 || !count.is_multiple_of(SECTOR_BYTES) {
-        stats.short_transfers.bump();
-        return Err(io::ErrorKind::UnexpectedEof.into());
+impl Calls for OsFile {
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        rustix::io::preadv(&self.fd, &mut [IoSliceMut::new(buf)], offset)
     }
-    Ok(count)
-}
 
-fn retry(error: Errno, transient: &mut u32, stats: &Counters) -> io::Result<()> {
-    *transient += 1;
-    if !is_transient(error) || *transient > TRANSIENT_MAX {
-        return Err(error.into());
+    fn write(&self, offset: u64, pieces: &[IoSlice<'_>], how: Durably) -> Result<usize, Errno> {
+        write_vectored(self.fd.as_fd(), pieces, offset, how)
     }
-    stats.resubmitted.bump();
-    Ok(())
-}
 
-/// Whether the call may succeed if it is made again: nothing was refused for good.
-pub(crate) fn is_transient(error: Errno) -> bool {
-    matches!(error, Errno::INTR | Errno::AGAIN | Errno::CANCELED)
-}
-
-fn skip<'a>(pieces: &[&'a [u8]], mut bytes: usize) -> Vec<IoSlice<'a>> {
-    let mut rest = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let skipped = bytes.min(piece.len());
-        bytes -= skipped;
-        if skipped < piece.len() {
-            rest.push(IoSlice::new(&piece[skipped..]));
-        }
+    fn sync(&self) -> Result<(), Errno> {
+        sync_data(self.fd.as_fd())
     }
-    rest
+
+    fn allocate(&self, from: u64, to: u64) -> Result<(), Errno> {
+        allocate(self.fd.as_fd(), from, to)
+    }
 }
 
 #[cfg(target_os = "linux")]

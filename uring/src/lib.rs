@@ -7,6 +7,7 @@
 
 mod backend;
 mod buf;
+mod calls;
 mod coalesce;
 mod create;
 mod errors;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::BLOCK_BYTES;
-use crate::backend::pwrite::{self, Listener, Pwrite};
+use crate::backend::blocking::{self, Blocking, Listener};
 use crate::backend::{Backend, Bell};
 use crate::errors::OpenError;
 use crate::file::{OsFile, Plugs};
@@ -17,7 +17,7 @@ use crate::owner::Owner;
 use crate::probe;
 use crate::queue::{Core, Limits, Queue};
 use crate::report::{BackendKind, Report, SyncMethod};
-use crate::settings::{BackendChoice, QUEUE_DEPTH_MAX, Settings};
+use crate::settings::{BackendChoice, DirectIo, QUEUE_DEPTH_MAX, Settings};
 use crate::shared::{Executor, Parts, Shared};
 use crate::sim::Disk;
 use crate::stats::Counters;
@@ -113,18 +113,19 @@ impl<'a> Opened<'a> {
     }
 
     fn pwrite(self, storage: Storage, reason: String) -> io::Result<Arc<Shared>> {
-        let core = self.core(pwrite::limits(self.settings.queue_depth));
+        let core = self.core(blocking::limits(self.settings.queue_depth));
         let bell = Bell::local();
         let listener: Listener = Arc::new(Mutex::new(Weak::new()));
-        let pwrite = Pwrite::start(self.file.clone(), core.clone(), bell.clone(), &listener)?;
+        let backend = Blocking::new(self.file.clone(), core.clone(), bell.clone());
+        let backend = backend.with_pool(&listener)?;
         let chosen = Chosen {
             kind: BackendKind::Pwrite,
             reason,
-            kernel: format!("a pool of {} threads", pwrite::POOL_THREADS),
+            kernel: format!("a pool of {} threads", blocking::POOL_THREADS),
             core,
             bell,
             executor: Executor::Pool,
-            backend: Box::new(pwrite),
+            backend: Box::new(backend),
         };
         let shared = self.start(storage, chosen)?;
         *listener.lock() = Arc::downgrade(&shared);
@@ -154,6 +155,38 @@ impl<'a> Opened<'a> {
     }
 }
 
-fn open_sim(path: &Path, _settings: &Settings, _disk: &Disk) -> Result<Arc<Shared>, OpenError> {
-    Err(OpenError::new("open the file", path, io::Error::from(io::ErrorKind::Unsupported)))
+fn open_sim(path: &Path, settings: &Settings, disk: &Disk) -> Result<Arc<Shared>, OpenError> {
+    let failed = |step| move |error: io::Error| OpenError::new(step, path, error);
+    let (file, lock) = disk.hold(path).map_err(failed("open the file"))?;
+    let direct = settings.direct == DirectIo::Auto;
+    let sync_method = match direct {
+        true => SyncMethod::DsyncWrite,
+        false => SyncMethod::WriteThenSync,
+    };
+    let report = Report {
+        backend: BackendKind::Sim,
+        reason: "asked for by name".into(),
+        direct,
+        direct_reason: "simulated".into(),
+        sync_method,
+        sync_reason: "follows direct I/O".into(),
+        block_bytes: BLOCK_BYTES as u32,
+        kernel: "none".into(),
+    };
+    let queue = Queue::new(Limits::of_depth(settings.queue_depth), settings.coalesce);
+    let core = Arc::new(Core::new(queue, sync_method, file.len_bytes()));
+    let bell = Bell::local();
+    let backend = Blocking::new(Arc::new(file.clone()), core.clone(), bell.clone());
+    let shared = Shared::start(Parts {
+        core,
+        wake: Wake::new(bell),
+        path: path.to_owned(),
+        report,
+        executor: Executor::Caller(file),
+        owner: Owner::new(Box::new(backend)),
+        storage: Storage::Sim(lock),
+    })
+    .map_err(failed("start the backend"))?;
+    disk.attach(&shared);
+    Ok(shared)
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::BLOCK_BYTES;
 use crate::buf::Buf;
-use crate::file::{Durably, OsFile};
+use crate::calls::{Durably, sync, write_full};
+use crate::file::OsFile;
 use crate::report::SyncMethod;
 use crate::settings::Probe;
 use crate::stats::Counters;
@@ -51,22 +52,22 @@ fn measure(
     }
     let zeros = Buf::zeroed(BLOCK_BYTES);
     // Once before the clock runs: the first write to a range may have to allocate it.
-    file.write_full(offset, &[&zeros], Durably::No, stats)?;
-    file.sync(stats)?;
+    write_full(file, offset, &[&zeros], Durably::No, stats)?;
+    sync(file, stats)?;
     let places = len_bytes / block;
     let mut dsync = Duration::MAX;
     let mut then_sync = Duration::MAX;
     for round in 0..TRIES as u64 {
         let at = offset + (round % places) * block;
         let written = Instant::now();
-        if let Err(error) = file.write_full(at, &[&zeros], Durably::Itself, stats) {
+        if let Err(error) = write_full(file, at, &[&zeros], Durably::Itself, stats) {
             let reason = format!("a write that syncs itself failed: {error}");
             return Ok((SyncMethod::WriteThenSync, reason));
         }
         dsync = dsync.min(written.elapsed());
         let written = Instant::now();
-        file.write_full(at, &[&zeros], Durably::No, stats)?;
-        file.sync(stats)?;
+        write_full(file, at, &[&zeros], Durably::No, stats)?;
+        sync(file, stats)?;
         then_sync = then_sync.min(written.elapsed());
     }
     let method = match dsync <= then_sync {

@@ -23,6 +23,7 @@ use crate::fork::Birth;
 use crate::owner::{Left, Owner, Served};
 use crate::queue::{Core, Request};
 use crate::report::Report;
+use crate::sim::{Ran, SimFile};
 use crate::storage::Storage;
 use crate::wake::{Urgency, Wake};
 
@@ -33,7 +34,7 @@ pub(crate) enum Executor {
     /// A pool of threads.
     Pool,
     /// Whoever pushed it, at once.
-    Caller(crate::sim::SimFile),
+    Caller(SimFile),
 }
 
 /// How far a close has come.
@@ -111,9 +112,18 @@ impl Shared {
         match &self.executor {
             Executor::Owner => self.wake.wake(urgency, &self.core.stats),
             Executor::Pool => self.core.wake_worker(),
-            Executor::Caller(file) => file.run(&self.core),
+            Executor::Caller(_) => self.run_caller(),
         }
         place
+    }
+
+    /// Does the queue's work on this thread, where that is how it is done.
+    pub(crate) fn run_caller(&self) {
+        if let Executor::Caller(file) = &self.executor
+            && file.run(&self.core) == Ran::Idle
+        {
+            self.queue_is_idle();
+        }
     }
 
     /// The feed may have something.

@@ -23,6 +23,7 @@ pub(super) struct Output {
     pub written: usize,
 }
 
+/// They saturate: a base that counted itself wrong must not stop us.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     rows: u64,
@@ -65,13 +66,15 @@ impl Output {
 
     /// Counts a row that was not in the base.
     pub(super) fn count_added(&mut self, key_len: usize, value: RowValue<'_>) {
-        self.counts.rows += 1;
-        self.counts.bytes += (key_len + value.bytes().len()) as u64;
+        let bytes = (key_len + value.bytes().len()) as u64;
         let extent = value.extent_value().map_or(0, |value| value.extent.pages);
-        self.counts.extent_pages += u64::from(extent);
+        let Counts { rows, bytes: all_bytes, extent_pages, .. } = &mut self.counts;
+        *rows = rows.saturating_add(1);
+        *all_bytes = all_bytes.saturating_add(bytes);
+        *extent_pages = extent_pages.saturating_add(u64::from(extent));
     }
 
-    /// Counts a row of the base that is gone, and retires its extent. A base that counted itself wrong must not stop us.
+    /// Counts a row of the base that is gone, and retires its extent.
     pub(super) fn count_removed<S: Sink>(
         &mut self,
         sink: &mut S,
@@ -194,7 +197,7 @@ impl Output {
         let node = NodeRef { page, pages, crc: node_crc(&self.settings.file_id, page, &bytes) };
         let child = child_of(node, rows, label.level);
         sink.write(node, bytes);
-        self.counts.pages += u64::from(pages);
+        self.counts.pages = self.counts.pages.saturating_add(u64::from(pages));
         self.written += 1;
         let fence = self.take_fence(level, cut);
         self.levels[level].consume(cut);

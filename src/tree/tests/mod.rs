@@ -1,5 +1,6 @@
 //! The tree against plain maps, with nodes in a hash map.
 
+mod hostile;
 mod merge;
 mod model;
 mod node;

@@ -226,10 +226,9 @@ fn a_child_is_what_was_encoded() {
 }
 
 #[test]
-fn header_last_slot_and_slack_are_one_way_only() {
+fn no_bit_of_the_header_or_the_last_slot_may_flip() {
     let (bytes, expected) = golden_leaf();
     let last_slot = 112..116;
-    // Only the number of rows and the prefix may look sound, and the records tell.
     for at in (0..64).chain(last_slot) {
         for bit in 0..8 {
             let mut bytes = bytes.clone();

@@ -13,8 +13,9 @@ use rustix::io::Errno;
 
 use crate::backend::setup::{BELL_INDEX, FILE_INDEX};
 use crate::buf::Buf;
+use crate::calls::{TRANSIENT_MAX, grow, is_transient, resume_read};
 use crate::feed::{FeedDone, FeedWrite};
-use crate::file::{OsFile, TRANSIENT_MAX, is_transient, resume_read};
+use crate::file::OsFile;
 use crate::queue::Core;
 use crate::report::SyncMethod;
 use crate::stats::Counters;
@@ -108,7 +109,8 @@ impl Flight {
         if let Work::Grow(_, to, _) = &self.work
             && Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP)
         {
-            return file.set_len(*to, &core.stats); // No reservation here: only the length.
+            // No reservation on this file system: the plain call sets the length only.
+            return grow(file, core.len_bytes(), *to, &core.stats);
         }
         Err(error)
     }
@@ -279,3 +281,7 @@ fn write_run(run: &mut Run, vectors: &mut Vec<libc::iovec>, done: usize) -> sque
 fn sync() -> squeue::Entry {
     opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build()
 }
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;

@@ -8,10 +8,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::feed::{FeedDone, FeedWrite};
 use crate::stats::Counters;
 
+pub(crate) mod blocking;
 #[cfg(target_os = "linux")]
 pub(crate) mod flight;
 pub(crate) mod perform;
-pub(crate) mod pwrite;
 #[cfg(target_os = "linux")]
 pub(crate) mod ring;
 #[cfg(target_os = "linux")]

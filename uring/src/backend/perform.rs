@@ -2,41 +2,41 @@
 
 use std::io;
 
-use crate::file::{Durably, OsFile};
+use crate::calls::{Calls, Durably, grow, read_full, sync, write_full};
 use crate::queue::Core;
 use crate::report::SyncMethod;
 use crate::work::Work;
 
 /// Performs the act, whole or failed.
-pub(crate) fn perform(file: &OsFile, core: &Core, work: &mut Work) -> io::Result<()> {
+pub(crate) fn perform(file: &dyn Calls, core: &Core, work: &mut Work) -> io::Result<()> {
     let stats = &core.stats;
     match work {
-        Work::Read(part) => file.read_full(part.offset, &mut part.buf[..part.len], stats),
+        Work::Read(part) => read_full(file, part.offset, &mut part.buf[..part.len], stats),
         Work::Write(run) => {
             let pieces: Vec<&[u8]> = run.parts.iter().map(|part| &part.buf[..part.len]).collect();
-            file.write_full(run.offset, &pieces, Durably::No, stats)
+            write_full(file, run.offset, &pieces, Durably::No, stats)
         }
         Work::Durable(_, part) => {
-            let durably = first_step(core.method());
-            file.write_full(part.offset, &[&part.buf[..part.len]], durably, stats)
+            let pieces = [&part.buf[..part.len]];
+            write_full(file, part.offset, &pieces, first_step(core.method()), stats)
         }
-        Work::Sync(_) => file.sync(stats),
-        Work::Grow(_, len_bytes, _) => file.grow(core.len_bytes(), *len_bytes, stats),
+        Work::Sync(_) => sync(file, stats),
+        Work::Grow(_, len_bytes, _) => grow(file, core.len_bytes(), *len_bytes, stats),
     }
 }
 
 /// Writes durably, both steps.
 pub(crate) fn write_durably(
-    file: &OsFile,
+    file: &dyn Calls,
     core: &Core,
     offset: u64,
     bytes: &[u8],
 ) -> io::Result<()> {
     let method = core.method();
-    file.write_full(offset, &[bytes], first_step(method), &core.stats)?;
+    write_full(file, offset, &[bytes], first_step(method), &core.stats)?;
     match method {
         SyncMethod::DsyncWrite => Ok(()),
-        SyncMethod::WriteThenSync | SyncMethod::WriteThenFullSync => file.sync(&core.stats),
+        SyncMethod::WriteThenSync | SyncMethod::WriteThenFullSync => sync(file, &core.stats),
     }
 }
 

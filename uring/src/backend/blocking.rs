@@ -3,6 +3,9 @@
 //! The holder of the role writes for the feed inline: a hop to another thread would cost more
 //! than the call. Everything else goes to a small pool that takes it from the queue by itself, so
 //! a read waits neither for a log write nor for the holder of the role.
+//!
+//! A simulated disk is driven by the same backend without a pool: there the caller that pushed
+//! does the work at once.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,9 +17,10 @@ use parking_lot::Mutex;
 
 use crate::backend::perform::{perform, write_durably};
 use crate::backend::{Backend, Bell};
+use crate::calls::Calls;
 use crate::errors::copy;
 use crate::feed::{FeedDone, FeedWrite};
-use crate::file::OsFile;
+
 use crate::queue::{Core, Limits};
 use crate::shared::Shared;
 
@@ -33,8 +37,8 @@ pub(crate) fn limits(depth: u32) -> Limits {
 pub(crate) type Listener = Arc<Mutex<Weak<Shared>>>;
 
 /// Blocking calls on a pool, and inline for the feed.
-pub(crate) struct Pwrite {
-    file: Arc<OsFile>,
+pub(crate) struct Blocking {
+    file: Arc<dyn Calls>,
     core: Arc<Core>,
     bell: Bell,
     feed: Option<FeedWrite>,
@@ -42,34 +46,33 @@ pub(crate) struct Pwrite {
     workers: Vec<JoinHandle<()>>,
 }
 
-impl Pwrite {
+impl Blocking {
+    /// Without a pool: only the feed is served.
+    pub(crate) fn new(file: Arc<dyn Calls>, core: Arc<Core>, bell: Bell) -> Blocking {
+        Blocking { file, core, bell, feed: None, over: None, workers: Vec::new() }
+    }
+
     /// Starts the pool.
-    pub(crate) fn start(
-        file: Arc<OsFile>,
-        core: Arc<Core>,
-        bell: Bell,
-        listener: &Listener,
-    ) -> io::Result<Pwrite> {
-        let mut pwrite = Pwrite { file, core, bell, feed: None, over: None, workers: Vec::new() };
+    pub(crate) fn with_pool(mut self, listener: &Listener) -> io::Result<Blocking> {
         for number in 0..POOL_THREADS {
-            let (file, core) = (pwrite.file.clone(), pwrite.core.clone());
+            let (file, core) = (self.file.clone(), self.core.clone());
             let listener = listener.clone();
             let worker = std::thread::Builder::new()
                 .name(format!("ringdb-io-{number}"))
-                .spawn(move || work(&file, &core, &listener));
+                .spawn(move || work(&*file, &core, &listener));
             match worker {
-                Ok(worker) => pwrite.workers.push(worker),
+                Ok(worker) => self.workers.push(worker),
                 Err(error) => {
-                    Box::new(pwrite).stop();
+                    Box::new(self).stop();
                     return Err(error);
                 }
             }
         }
-        Ok(pwrite)
+        Ok(self)
     }
 }
 
-fn work(file: &OsFile, core: &Core, listener: &Listener) {
+fn work(file: &dyn Calls, core: &Core, listener: &Listener) {
     while let Some(mut work) = core.pop_wait() {
         let result = catch_unwind(AssertUnwindSafe(|| perform(file, core, &mut work)));
         let result = result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
@@ -84,7 +87,7 @@ fn work(file: &OsFile, core: &Core, listener: &Listener) {
     }
 }
 
-impl Backend for Pwrite {
+impl Backend for Blocking {
     fn start_feed(&mut self, write: FeedWrite) {
         assert!(self.feed.is_none() && self.over.is_none(), "one write of the feed at a time");
         self.feed = Some(write);
@@ -106,7 +109,7 @@ impl Backend for Pwrite {
             return Ok(());
         };
         let bytes = &write.buf[..write.len];
-        let result = write_durably(&self.file, &self.core, write.offset, bytes);
+        let result = write_durably(&*self.file, &self.core, write.offset, bytes);
         self.core.count_feed(write.len, &result);
         self.over = Some(write.over(result));
         Ok(())

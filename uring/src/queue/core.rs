@@ -1,0 +1,205 @@
+//! The queue behind its lock, with what all who use it share.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::errors::{OwnerGone, Refused};
+use crate::queue::{Queue, Request};
+use crate::report::SyncMethod;
+use crate::stats::Counters;
+use crate::work::Work;
+
+/// Why nothing more is taken in.
+#[derive(Clone, Debug)]
+pub(crate) enum Refusal {
+    /// The file was closed.
+    Closed,
+    /// The owner failed.
+    Gone(OwnerGone),
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> io::Error {
+        match refusal {
+            Refusal::Closed => Refused::Closed.into(),
+            Refusal::Gone(gone) => gone.into(),
+        }
+    }
+}
+
+struct Guarded {
+    queue: Queue,
+    refusal: Option<Refusal>,
+    workers_stop: bool,
+}
+
+/// The queue behind its lock, and what goes with it.
+pub(crate) struct Core {
+    guarded: Mutex<Guarded>,
+    work_waits: Condvar,
+    pushes: AtomicU64,
+    len_bytes: AtomicU64,
+    method: SyncMethod,
+    pub(crate) stats: Counters,
+}
+
+impl Core {
+    pub(crate) fn new(queue: Queue, method: SyncMethod, len_bytes: u64) -> Core {
+        Core {
+            guarded: Mutex::new(Guarded { queue, refusal: None, workers_stop: false }),
+            work_waits: Condvar::new(),
+            pushes: AtomicU64::new(0),
+            len_bytes: AtomicU64::new(len_bytes),
+            method,
+            stats: Counters::default(),
+        }
+    }
+
+    /// Takes a request in; its place if it has to stand in line; an answer at once if refused.
+    pub(crate) fn push(&self, request: Request) -> Option<u64> {
+        let mut guarded = self.guarded.lock();
+        if let Some(refusal) = guarded.refusal.clone() {
+            drop(guarded);
+            request.answer(Err(refusal.into()));
+            return None;
+        }
+        let place = guarded.queue.push(request);
+        self.pushes.fetch_add(1, Ordering::SeqCst);
+        drop(guarded);
+        place
+    }
+
+    /// How many requests were taken in: it changes when there may be something new to pop.
+    pub(crate) fn pushes(&self) -> u64 {
+        self.pushes.load(Ordering::SeqCst)
+    }
+
+    /// Forgets a request that still stands in line.
+    pub(crate) fn withdraw(&self, number: u64) {
+        let withdrawn = self.guarded.lock().queue.withdraw(number);
+        drop(withdrawn);
+    }
+
+    /// The next act, if there is one.
+    pub(crate) fn pop(&self) -> Option<Work> {
+        self.guarded.lock().queue.pop()
+    }
+
+    /// The next act, waiting for one; `None` when the workers are to stop.
+    pub(crate) fn pop_wait(&self) -> Option<Work> {
+        let mut guarded = self.guarded.lock();
+        loop {
+            if let Some(work) = guarded.queue.pop() {
+                return Some(work);
+            }
+            if guarded.workers_stop {
+                return None;
+            }
+            self.stats.syscalls.bump();
+            self.work_waits.wait(&mut guarded);
+        }
+    }
+
+    /// Wakes a worker for what was pushed.
+    pub(crate) fn wake_worker(&self) {
+        if self.work_waits.notify_one() {
+            self.stats.syscalls.bump();
+            self.stats.wakeups.bump();
+        }
+    }
+
+    /// Lets the workers leave once nothing is left to pop.
+    pub(crate) fn stop_workers(&self) {
+        self.guarded.lock().workers_stop = true;
+        self.work_waits.notify_all();
+    }
+
+    /// Ends an act: takes note, then answers outside the lock. True if that left the queue idle.
+    pub(crate) fn finish(&self, work: Work, result: io::Result<()>) -> bool {
+        self.count(&work, &result);
+        let mut guarded = self.guarded.lock();
+        guarded.queue.landed(&work);
+        let two_steps = self.method != SyncMethod::DsyncWrite;
+        if two_steps
+            && result.is_ok()
+            && let Work::Durable(_, part) = work
+        {
+            guarded.queue.sync_after(part);
+            return false;
+        }
+        let idle = guarded.queue.is_idle();
+        drop(guarded);
+        work.answer(result);
+        idle
+    }
+
+    /// Refuses everything from now on; what was taken in will still be done.
+    pub(crate) fn close(&self) {
+        self.guarded.lock().refusal.get_or_insert(Refusal::Closed);
+    }
+
+    /// Refuses everything from now on, and answers all that waits with the cause.
+    pub(crate) fn fail(&self, gone: &OwnerGone) {
+        let mut guarded = self.guarded.lock();
+        guarded.refusal = Some(Refusal::Gone(gone.clone()));
+        let waiting = guarded.queue.drain();
+        drop(guarded);
+        for request in waiting {
+            request.answer(Err(gone.clone().into()));
+        }
+    }
+
+    /// Whether nothing waits and nothing flies.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.guarded.lock().queue.is_idle()
+    }
+
+    /// How writes are made durable.
+    pub(crate) fn method(&self) -> SyncMethod {
+        self.method
+    }
+
+    /// Length of the file.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.len_bytes.load(Ordering::Acquire)
+    }
+
+    /// Counts a write of the feed.
+    pub(crate) fn count_feed(&self, len: usize, result: &io::Result<()>) {
+        match result {
+            Err(_) => self.stats.failed.bump(),
+            Ok(()) => {
+                self.stats.durable_writes.bump();
+                self.stats.durable_bytes.add(len as u64);
+            }
+        }
+    }
+
+    fn count(&self, work: &Work, result: &io::Result<()>) {
+        let stats = &self.stats;
+        if result.is_err() {
+            return stats.failed.bump();
+        }
+        match work {
+            Work::Read(part) => {
+                stats.reads.bump();
+                stats.read_bytes.add(part.len as u64);
+            }
+            Work::Write(run) => {
+                stats.writes.add(run.parts.len() as u64);
+                stats.coalesced.add(run.parts.len() as u64 - 1);
+                stats.write_bytes.add(run.len_bytes() as u64);
+            }
+            Work::Durable(_, part) => {
+                stats.durable_writes.bump();
+                stats.durable_bytes.add(part.len as u64);
+            }
+            Work::Sync(_) => stats.syncs.bump(),
+            Work::Grow(_, len_bytes, _) => {
+                self.len_bytes.fetch_max(*len_bytes, Ordering::AcqRel);
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What happened on a simulated disk, in order.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::calls::Durably;
+
+/// Number of a file, whatever its names.
+pub(super) type FileId = u64;
+
+/// Number of a call; its end names it again.
+pub(super) type CallId = u64;
+
+/// One thing that happened. Power may be lost between any two.
+#[derive(Clone)]
+pub(super) enum Event {
+    /// A write was issued.
+    Write { call: CallId, file: FileId, offset: u64, bytes: Arc<[u8]>, how: Durably },
+    /// It is over.
+    WriteOver { call: CallId, result: Ended },
+    /// The file's length was changed.
+    Size { file: FileId, len_bytes: u64 },
+    /// A sync of the file was issued.
+    Sync { call: CallId, file: FileId },
+    /// It is over.
+    SyncOver { call: CallId, result: Ended },
+    /// A name was given to a new file, from nothing or from another name.
+    Name { from: Option<PathBuf>, to: PathBuf, file: FileId },
+    /// A name was removed.
+    Unname { path: PathBuf },
+    /// All names are durable.
+    SyncNames,
+    /// Something the observer wants to find again.
+    Mark(u64),
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Well.
+    Well,
+    /// With an error: what it did is undefined for ever.
+    Badly,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Write { call, file, offset, bytes, how } => {
+                let how = if *how == Durably::Itself { " durably" } else { "" };
+                write!(f, "#{call} write file {file} at {offset}, {} bytes{how}", bytes.len())
+            }
+            Event::WriteOver { call, result } => write!(f, "#{call} write over {result:?}"),
+            Event::Size { file, len_bytes } => write!(f, "size of file {file} is {len_bytes}"),
+            Event::Sync { call, file } => write!(f, "#{call} sync file {file}"),
+            Event::SyncOver { call, result } => write!(f, "#{call} sync over {result:?}"),
+            Event::Name { from, to, file } => write!(f, "name {from:?} -> {to:?} for file {file}"),
+            Event::Unname { path } => write!(f, "remove name {path:?}"),
+            Event::SyncNames => f.write_str("sync names"),
+            Event::Mark(mark) => write!(f, "mark {mark}"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Driving the owner from a thread that would block anyway.
+
+use std::cell::Cell;
+
+use futures::executor::block_on;
+use ringdb_uring::BLOCK_BYTES;
+
+use crate::feed::Blocks;
+use crate::place::{at, bytes_of_blocks, everywhere, full, on_files};
+
+/// Drives until the feed has done this many, whoever has the role.
+fn drive_until(io: &ringdb_uring::Io, feed: &Blocks, count: usize) {
+    if !io.drive(&|| feed.done() >= count) {
+        io.kick();
+        feed.wait_done(count);
+    }
+}
+
+#[test]
+fn a_driver_writes_for_the_feed_itself() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        for round in 1..=100 {
+            feed.give(round, round as u8);
+            drive_until(&io, &feed, round);
+        }
+        block_on(io.close());
+        let expected: Vec<_> = (0..=100).map(Some).collect();
+        assert_eq!(bytes_of_blocks(&place.contents())[..101], expected);
+    });
+}
+
+#[test]
+fn a_driven_write_costs_one_call() {
+    on_files(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        feed.give(1, 1);
+        drive_until(&io, &feed, 1);
+        // The background thread may still be on its way to bed: only a quiet stretch counts.
+        let quiet = (0..200).any(|round| {
+            let before = io.stats();
+            feed.give(2, 2);
+            drive_until(&io, &feed, round + 2);
+            let after = io.stats();
+            after.syscalls - before.syscalls == 1 && after.wakeups == before.wakeups
+        });
+        assert!(quiet, "{:?}", io.stats());
+    });
+}
+
+#[test]
+fn a_driver_with_nothing_to_do_returns() {
+    everywhere(|place| {
+        let io = place.fresh();
+        assert!(!io.drive(&|| false));
+        assert!(io.drive(&|| true));
+        let feed = Blocks::attach(&io);
+        assert!(!io.drive(&|| false));
+        assert_eq!(feed.done(), 0);
+    });
+}
+
+#[test]
+fn only_one_drives() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        let inner = Cell::new(None);
+        for _ in 0..1000 {
+            feed.give(1, 1);
+            io.drive(&|| {
+                // Called outside the role first, then inside.
+                if feed.done() > 0 {
+                    inner.set(Some(io.drive(&|| false)));
+                }
+                inner.get().is_some()
+            });
+            if inner.get().is_some() {
+                break;
+            }
+        }
+        assert_ne!(inner.get(), Some(true));
+    });
+}
+
+#[test]
+fn a_driver_completes_reads() {
+    everywhere(|place| {
+        let io = place.fresh();
+        block_on(io.write(at(7), full(1, 7), BLOCK_BYTES)).0.unwrap();
+        for round in 1..=100 {
+            let read = io.read(at(7), full(1, 0));
+            io.drive(&|| io.stats().reads == round);
+            let (result, buf) = block_on(read);
+            result.unwrap();
+            assert_eq!(buf[0], 7);
+        }
+    });
+}
+
+#[test]
+fn what_a_driver_leaves_the_background_thread_finishes() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        for round in 0..100 {
+            // Two writes wait; the driver wants only the first.
+            feed.give(1, 1);
+            feed.give(2, 2);
+            if !io.drive(&|| feed.done() > round * 2) {
+                io.kick();
+            }
+            feed.wait_done(round * 2 + 2);
+        }
+    });
+}
+
+#[test]
+fn what_an_exiting_thread_leaves_is_finished() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        for round in 0..50 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    feed.give(1, 1);
+                    feed.give(2, 2);
+                    drop(io.write(at(3), full(1, 3), BLOCK_BYTES));
+                    if !io.drive(&|| feed.done() > round * 2) {
+                        io.kick();
+                    }
+                });
+            });
+            feed.wait_done(round * 2 + 2);
+            block_on(io.sync()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn drivers_and_tasks_share_the_owner() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (io, feed) = (&io, &feed);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        feed.give(thread * 50 + round, 1);
+                        io.drive(&|| feed.done() > round);
+                        io.kick(); // Others may have made it true: nobody drove for this one.
+                        let (read, _) = block_on(io.read(at(round), full(1, 0)));
+                        read.unwrap();
+                    }
+                });
+            }
+            for round in 0..50 {
+                let (written, _) = block_on(io.write(at(200 + round), full(1, 1), BLOCK_BYTES));
+                written.unwrap();
+                block_on(io.sync()).unwrap();
+            }
+        });
+        feed.wait_done(150);
+    });
+}

@@ -1,0 +1,168 @@
+//! What is written is read, whole or not at all.
+
+use std::io::ErrorKind;
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use ringdb_uring::{BLOCK_BYTES, BackendKind, Buf, DirectIo, Probe, Settings, SyncMethod};
+
+use crate::place::{BLOCKS, at, bytes_of_blocks, everywhere, full, on_files};
+
+#[test]
+fn what_was_written_is_read() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let (written, buf) = block_on(io.write(at(3), full(2, 7), 2 * BLOCK_BYTES));
+        written.unwrap();
+        assert_eq!(buf.len(), 2 * BLOCK_BYTES);
+        let (read, buf) = block_on(io.read(at(2), Buf::zeroed(4 * BLOCK_BYTES)));
+        read.unwrap();
+        assert_eq!(bytes_of_blocks(&buf), [Some(0), Some(7), Some(7), Some(0)]);
+    });
+}
+
+#[test]
+fn only_the_named_length_is_written() {
+    everywhere(|place| {
+        let io = place.fresh();
+        block_on(io.write(at(0), full(3, 7), BLOCK_BYTES)).0.unwrap();
+        block_on(io.write_durable(at(5), full(3, 8), 2 * BLOCK_BYTES)).0.unwrap();
+        block_on(io.close());
+        let expected = [Some(7), Some(0), Some(0), Some(0), Some(0), Some(8), Some(8), Some(0)];
+        assert_eq!(bytes_of_blocks(&place.contents())[..8], expected);
+    });
+}
+
+#[test]
+fn many_transfers_at_once_all_arrive() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let writes =
+            (0..BLOCKS).map(|block| io.write(at(block), full(1, block as u8), BLOCK_BYTES));
+        for (written, _) in block_on(join_all(writes.collect::<Vec<_>>())) {
+            written.unwrap();
+        }
+        let reads = (0..BLOCKS).rev().map(|block| io.read(at(block), Buf::zeroed(BLOCK_BYTES)));
+        for (index, (read, buf)) in
+            block_on(join_all(reads.collect::<Vec<_>>())).into_iter().enumerate()
+        {
+            read.unwrap();
+            assert_eq!(bytes_of_blocks(&buf), [Some((BLOCKS - 1 - index) as u8)]);
+        }
+        let stats = io.stats();
+        assert_eq!((stats.reads, stats.writes), (BLOCKS as u64, BLOCKS as u64));
+        assert_eq!(stats.read_bytes, (BLOCKS * BLOCK_BYTES) as u64);
+        assert_eq!(stats.write_bytes, (BLOCKS * BLOCK_BYTES) as u64);
+    });
+}
+
+#[test]
+fn a_read_past_the_end_fails_and_gives_the_buffer_back() {
+    everywhere(|place| {
+        let io = place.fresh();
+        for block in [BLOCKS - 1, BLOCKS, BLOCKS + 100] {
+            let (read, buf) = block_on(io.read(at(block), Buf::zeroed(2 * BLOCK_BYTES)));
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+            assert_eq!(buf.len(), 2 * BLOCK_BYTES);
+        }
+        assert_eq!(io.stats().failed, 3);
+    });
+}
+
+#[test]
+fn a_file_that_ends_inside_a_block_is_read_up_to_there() {
+    on_files(|place| {
+        std::fs::write(&place.path, vec![7; BLOCK_BYTES + 100]).unwrap();
+        let io = place.open();
+        assert_eq!(io.len_bytes(), BLOCK_BYTES as u64 + 100);
+        assert!(block_on(io.read(0, Buf::zeroed(BLOCK_BYTES))).0.is_ok());
+        let (read, _) = block_on(io.read(0, Buf::zeroed(2 * BLOCK_BYTES)));
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    });
+}
+
+#[test]
+fn no_bytes_are_transferred_at_once() {
+    everywhere(|place| {
+        let io = place.fresh();
+        assert!(block_on(io.read(at(0), Buf::zeroed(0))).0.is_ok());
+        assert!(block_on(io.write(at(0), full(1, 1), 0)).0.is_ok());
+    });
+}
+
+#[test]
+fn a_file_grows_and_never_shrinks() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let long = at(BLOCKS + 64);
+        block_on(io.grow(long)).unwrap();
+        block_on(io.grow(at(1))).unwrap();
+        assert_eq!(io.len_bytes(), long);
+        block_on(io.write(at(BLOCKS + 63), full(1, 7), BLOCK_BYTES)).0.unwrap();
+        block_on(io.sync()).unwrap();
+        block_on(io.close());
+        let contents = place.contents();
+        assert_eq!(contents.len() as u64, long);
+        assert_eq!(bytes_of_blocks(&contents)[BLOCKS + 62..], [Some(0), Some(7)]);
+    });
+}
+
+#[test]
+fn many_growths_at_once_end_with_the_longest() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let growths = [90, 50, 70, 10].map(|more| io.grow(at(BLOCKS + more)));
+        assert!(block_on(join_all(growths)).into_iter().all(|grown| grown.is_ok()));
+        assert_eq!(io.len_bytes(), at(BLOCKS + 90));
+        block_on(io.close());
+        assert_eq!(place.contents().len() as u64, at(BLOCKS + 90));
+    });
+}
+
+#[test]
+fn the_report_tells_what_was_chosen() {
+    everywhere(|place| {
+        let report = place.fresh().report();
+        let kind = match place.name {
+            "uring" => BackendKind::Uring,
+            "pwrite" => BackendKind::Pwrite,
+            _ => BackendKind::Sim,
+        };
+        assert_eq!(report.backend, kind);
+        assert_eq!(report.block_bytes as usize, BLOCK_BYTES);
+        if place.settings.direct == DirectIo::Off {
+            assert!(!report.direct);
+            assert_ne!(report.sync_method, SyncMethod::DsyncWrite);
+        }
+        assert!(!report.reason.is_empty() && !report.direct_reason.is_empty());
+    });
+}
+
+#[test]
+fn measuring_the_sync_methods_touches_nothing_outside_its_range() {
+    on_files(|place| {
+        place.create();
+        std::fs::write(&place.path, vec![7; BLOCKS * BLOCK_BYTES]).unwrap();
+        let probe = Probe::Measure { offset: at(4), len_bytes: at(2) };
+        let settings = Settings { probe, ..place.settings.clone() };
+        let io = ringdb_uring::Io::open(&place.path, &settings).unwrap();
+        assert!(io.report().sync_reason.starts_with("measured"), "{}", io.report().sync_reason);
+        block_on(io.close());
+        for (block, byte) in bytes_of_blocks(&place.contents()).into_iter().enumerate() {
+            assert_eq!(byte, Some(if (4..6).contains(&block) { 0 } else { 7 }), "block {block}");
+        }
+    });
+}
+
+#[test]
+fn a_range_that_cannot_be_measured_in_is_refused() {
+    on_files(|place| {
+        place.create();
+        for (offset, len_bytes) in [(at(BLOCKS), at(1)), (1, at(1)), (0, 0), (u64::MAX, at(1))] {
+            let probe = Probe::Measure { offset, len_bytes };
+            let settings = Settings { probe, ..place.settings.clone() };
+            let error = ringdb_uring::Io::open(&place.path, &settings).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    });
+}
