@@ -167,7 +167,9 @@ impl Operations {
             Op::Put { family, key, .. } | Op::PutExtent { family, key, .. } => Some((family, key)),
             _ => None,
         });
-        puts.filter(|(id, key)| *id == family.id && inside(key)).map(|(_, key)| key.to_vec()).collect()
+        puts.filter(|(id, key)| *id == family.id && inside(key))
+            .map(|(_, key)| key.to_vec())
+            .collect()
     }
 
     fn touch(&mut self, family: &Arc<Family>, key: &[u8]) {

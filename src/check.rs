@@ -113,11 +113,12 @@ impl Check<'_> {
             (space.unnamed().extents().collect(), space.occupancy().file)
         };
         let mut all: BTreeMap<PageId, (Extent, &'static str)> = BTreeMap::new();
-        let superblocks = crate::format::SUPERBLOCK_PAGES.map(|page| {
-            (Extent { start: page, pages: 1 }, "a superblock")
-        });
+        let superblocks = crate::format::SUPERBLOCK_PAGES
+            .map(|page| (Extent { start: page, pages: 1 }, "a superblock"));
         let free = unnamed.into_iter().map(|extent| (extent, "free"));
-        for (extent, what) in superblocks.into_iter().chain(free).chain(std::mem::take(&mut self.live)) {
+        for (extent, what) in
+            superblocks.into_iter().chain(free).chain(std::mem::take(&mut self.live))
+        {
             if let Some((_, other)) = all.insert(extent.start, (extent, what)) {
                 self.defect(None, extent.start, format!("a page is {what} and {other}"));
             }
@@ -131,7 +132,11 @@ impl Check<'_> {
             expected = extent.end();
         }
         if expected.0 != pages {
-            self.defect(None, expected, format!("{} pages of {pages} are accounted for", expected.0));
+            self.defect(
+                None,
+                expected,
+                format!("{} pages of {pages} are accounted for", expected.0),
+            );
         }
     }
 

@@ -150,22 +150,12 @@ impl Engine {
         *self.named_segment.lock() = segment;
     }
 
-    /// The segment that the last ready one names.
-    pub(crate) fn named_segment(&self) -> Segment {
-        *self.named_segment.lock()
-    }
-
     /// A released segment of at least that size, and not much more.
     pub(crate) fn recycled_segment(&self, pages: u32) -> Option<Extent> {
         let mut recycled = self.recycled.lock();
         let fits = |extent: &Extent| (pages..=pages.saturating_mul(2)).contains(&extent.pages);
         let index = recycled.iter().position(fits)?;
         Some(recycled.swap_remove(index))
-    }
-
-    /// Pages of segments that wait to be used again.
-    pub(crate) fn recycled_extents(&self) -> Vec<Extent> {
-        self.recycled.lock().clone()
     }
 
     /// The log up to `seq` is not needed any more.

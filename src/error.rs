@@ -86,7 +86,13 @@ impl Error {
     /// An error whose message is fit to be sent to a client.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Error {
         let message = message.into();
-        Error(Arc::new(Report { kind, message, detail: None, outcome: Outcome::Known, source: None }))
+        Error(Arc::new(Report {
+            kind,
+            message,
+            detail: None,
+            outcome: Outcome::Known,
+            source: None,
+        }))
     }
 
     /// The same error with what only the operator should see: file, offset, names.

@@ -55,8 +55,8 @@ pub use bytes::Bytes;
 pub use column_family::ColumnFamily;
 pub use db::{
     BackendKind, BackendReport, Batch, CheckReport, ColumnFamilyOptions, Commit, Contains, Db,
-    Defect, FamilyStat, Get, Health, Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task, TryNext,
-    Visible, Write,
+    Defect, FamilyStat, Get, Health, Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task,
+    TryNext, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;
@@ -68,7 +68,7 @@ pub use value::Value;
 /// The simulated disk, for crash tests of services built on ringdb.
 #[cfg(feature = "sim")]
 pub mod sim {
-    pub use ringdb_uring::sim::{Calls, Call, Choice, Disk, Fault, Faults, Injected, Unsynced};
+    pub use ringdb_uring::sim::{Call, Calls, Choice, Disk, Fault, Faults, Injected, Unsynced};
 }
 
 /// The README's programs, compiled and run with the documentation's.

@@ -67,7 +67,14 @@ impl LogPosition {
     /// A log that continues in an empty segment; `used` are older ones still to be kept.
     pub(crate) fn new(current: Segment, used: VecDeque<UsedSegment>, last: Seq) -> LogPosition {
         let ready = VecDeque::with_capacity(READY_SEGMENTS + 1);
-        LogPosition { current, offset_bytes: SEGMENT_BODY_BYTES, last, used, ready, wanted_bytes: 0 }
+        LogPosition {
+            current,
+            offset_bytes: SEGMENT_BODY_BYTES,
+            last,
+            used,
+            ready,
+            wanted_bytes: 0,
+        }
     }
 
     /// The largest padded group that could be placed now.
@@ -125,12 +132,6 @@ impl LogPosition {
     pub(crate) fn first_after(&self, seq: Seq) -> Segment {
         let kept = self.used.iter().find(|used| used.last > seq);
         kept.map_or(self.current, |used| used.segment)
-    }
-
-    /// Every segment that holds or may take groups.
-    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> {
-        let used = self.used.iter().map(|used| used.segment);
-        used.chain([self.current]).chain(self.ready.iter().copied())
     }
 
     /// Bytes of groups, older segments counted whole.

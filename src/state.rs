@@ -184,7 +184,8 @@ impl FamilyView {
     /// Rows in the trees and versions in the memtables.
     pub(crate) fn approximate_rows(&self) -> u64 {
         let in_trees = self.trees.iter().map(|tree| tree.rows).sum::<u64>();
-        let in_memory = self.memtables.iter().map(|memtable| memtable.table.entries()).sum::<usize>();
+        let in_memory =
+            self.memtables.iter().map(|memtable| memtable.table.entries()).sum::<usize>();
         in_trees + in_memory as u64
     }
 

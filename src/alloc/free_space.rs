@@ -94,6 +94,7 @@ impl FreeSpace {
         self.pages
     }
 
+    #[cfg(test)]
     /// How many pages the file has.
     pub(crate) fn file_pages(&self) -> u64 {
         self.file_pages
@@ -104,6 +105,7 @@ impl FreeSpace {
         self.by_size.last().map_or(0, |&(pages, _)| pages)
     }
 
+    #[cfg(test)]
     /// How many runs there are.
     pub(crate) fn runs(&self) -> usize {
         self.by_place.len()
@@ -174,6 +176,7 @@ impl FreeSpace {
         }
     }
 
+    #[cfg(test)]
     /// Free pages at the end of the file, which could be cut off.
     pub(crate) fn tail_pages(&self) -> u64 {
         let last = self.by_place.last_key_value();
@@ -181,6 +184,7 @@ impl FreeSpace {
         last.filter(|run| run.end() == self.file_pages).map_or(0, |run| run.pages)
     }
 
+    #[cfg(test)]
     /// Takes the free pages off the end of the file, and says how many; the file is that much shorter.
     pub(crate) fn trim_tail(&mut self) -> Option<u64> {
         let pages = self.tail_pages();

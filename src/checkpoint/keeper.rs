@@ -49,7 +49,8 @@ impl Keeper {
             }
             let woken = std::pin::pin!(engine.pipeline.keeper.raised());
             let stopped = std::pin::pin!(stop.raised());
-            if let futures::future::Either::Right(_) = futures::future::select(woken, stopped).await {
+            if let futures::future::Either::Right(_) = futures::future::select(woken, stopped).await
+            {
                 return;
             }
         }

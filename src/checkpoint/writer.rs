@@ -136,8 +136,7 @@ impl<'a> Writer<'a> {
             };
         }
         let extent = Extent { start: self.run.start, pages };
-        self.run =
-            Extent { start: extent.end(), pages: self.run.pages - pages };
+        self.run = Extent { start: extent.end(), pages: self.run.pages - pages };
         for page in extent.start.0..extent.end().0 {
             // A reader of an older state may have brought the page's former life back.
             self.engine.pages.forget(PageId(page));

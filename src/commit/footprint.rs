@@ -87,10 +87,6 @@ impl Prints {
         self.detail = Detail::Keys;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.is_empty() && self.detail != Detail::Everything
-    }
-
     fn add_key(&mut self, family: FamilyId, key: &[u8]) {
         match self.detail {
             Detail::Keys if self.keys.len() < self.keys_max => {
@@ -152,19 +148,16 @@ impl Footprint {
         self.0.add_range(family, prefix(low), prefix(high));
     }
 
+    #[cfg(test)]
     /// The commit changes a family as a whole: clears it, drops it.
     pub(crate) fn whole_family(&mut self, family: FamilyId) {
         self.0.add_range(family, 0, u128::MAX);
     }
 
+    #[cfg(test)]
     /// Forgets everything and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
-    }
-
-    /// Whether nothing is written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use ringdb_uring::Buf;
 
-use crate::format::group::GROUP_HEADER_BYTES;
 use crate::format::commits::{COMMIT_HEADER_BYTES, CommitHeader};
+use crate::format::group::GROUP_HEADER_BYTES;
 use crate::ids::{BLOCK_BYTES, Seq};
 
 /// Bytes of a group's buffer; a commit that needs more brings a buffer of its own.

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use ringdb_uring::{Buf, Feed, Io, Next};
 
-use crate::commit::group::{GROUP_BYTES, ClosedGroup};
+use crate::commit::group::{ClosedGroup, GROUP_BYTES};
 use crate::commit::order::{Flight, Regroup};
 use crate::commit::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,9 +44,9 @@ use crate::log::{GroupPlace, LogPosition, Segment};
 use crate::options::Grouping;
 use crate::state::{Family, Generational};
 
+pub(crate) use change::Request;
 pub(crate) use order::{Gate, Memory, Order, Ticket};
 pub(crate) use places::{Places, Shown};
-pub(crate) use change::Request;
 pub(crate) use submission::{Admission, Submission, apply_op};
 
 /// A flush that woke at most this many commits is followed by the next group at once.
@@ -108,11 +108,8 @@ pub(crate) struct Start {
 impl Pipeline {
     pub(crate) fn new(io: Io, start: Start) -> Pipeline {
         let memory = Memory { active: 0, frozen: 0, max: start.memtable_bytes_max };
-        let sealer = Sealer {
-            file_id: start.file_id,
-            incarnation: start.incarnation,
-            previous_crc: 0,
-        };
+        let sealer =
+            Sealer { file_id: start.file_id, incarnation: start.incarnation, previous_crc: 0 };
         Pipeline {
             io,
             order: Mutex::new(Order::new(
@@ -235,7 +232,8 @@ impl Pipeline {
         order.epoch += 1;
         order.memory.frozen += std::mem::take(&mut order.memory.active);
         let names = order.names.iter();
-        let mut catalog: Vec<_> = names.map(|(name, family)| (name.clone(), family.clone())).collect();
+        let mut catalog: Vec<_> =
+            names.map(|(name, family)| (name.clone(), family.clone())).collect();
         let (next_family, log_from) = (order.next_family, order.log.first_after(seq));
         drop(order);
         catalog.sort_by_key(|(_, family)| family.id);

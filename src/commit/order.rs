@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use ringdb_uring::Buf;
 
 use crate::commit::group::{GROUP_BYTES, OpenGroup};
+use crate::commit::window::Window;
 use crate::error::Error;
 use crate::ids::{FamilyId, Seq};
 use crate::log::LogPosition;
 use crate::options::Grouping;
 use crate::state::Family;
-use crate::commit::window::Window;
 
 /// Memory for the window of recent commits' write keys.
 const WINDOW_BYTES: usize = 1 << 20;

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 use ringdb_uring::Buf;
 
-use crate::commit::group::{self, GROUP_BYTES};
 use crate::commit::footprint::{Footprint, Reads};
+use crate::commit::group::{self, GROUP_BYTES};
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
 use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, wake};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::catalog::Logging;
 use crate::format::record::{Found, KEY_BYTES_MAX, Op, Ops};
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::{Kind, RANGE_DELETES_MAX};
-use crate::format::catalog::Logging;
 use crate::state::Family;
 
 /// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.

@@ -176,6 +176,7 @@ impl Window {
         self.chunks.push_back(next);
     }
 
+    #[cfg(test)]
     /// Heap bytes that the window takes.
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.len() * CHUNK_BYTES
@@ -186,11 +187,6 @@ impl Sealed {
     /// Compares what was read at `after` with the commits since, as far as these chunks have them.
     pub(crate) fn conflicts(&self, after: Seq, reads: &Reads) -> Verdict {
         verdict(self.0.iter(), after, reads)
-    }
-
-    /// Lets go of the chunks, so that the window can use them again.
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
     }
 }
 

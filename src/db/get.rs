@@ -252,9 +252,7 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
             let (seq, state) = engine.read_view();
             (state.view(target.handle.family.id).cloned(), seq)
         }
-        At::Pinned(pinned) => {
-            (pinned.state()?.view(target.handle.family.id).cloned(), pinned.seq)
-        }
+        At::Pinned(pinned) => (pinned.state()?.view(target.handle.family.id).cloned(), pinned.seq),
     };
     let Some(view) = view else { return Ok(vec![None; keys.len()]) };
     let mut values = Vec::with_capacity(keys.len());

@@ -51,7 +51,11 @@ type Entry = (Value, Value);
 
 enum State {
     /// Not polled yet.
-    New { origin: Origin, span: Span, own: Vec<Row> },
+    New {
+        origin: Origin,
+        span: Span,
+        own: Vec<Row>,
+    },
     Scanning(Box<Running>),
     Waiting(Boxed<(Box<Running>, Result<Option<Entry>>)>),
     Failed(crate::error::Error),
@@ -270,9 +274,10 @@ pub(crate) fn span_of_prefix(prefix: &[u8]) -> Span {
 pub(crate) fn is_reversed(span: &Span) -> bool {
     match (&span.low, &span.high) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
-            low > high
-        }
+        (
+            Bound::Included(low) | Bound::Excluded(low),
+            Bound::Included(high) | Bound::Excluded(high),
+        ) => low > high,
     }
 }
 

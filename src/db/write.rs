@@ -42,7 +42,11 @@ enum Step {
 }
 
 impl Submit {
-    pub(crate) fn new(engine: Arc<Engine>, operations: Operations, durability: Durability) -> Submit {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        operations: Operations,
+        durability: Durability,
+    ) -> Submit {
         let step = Step::Built(operations);
         Submit { engine, durability, step, ticket: None, brought: None, reads: None }
     }

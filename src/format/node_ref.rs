@@ -42,6 +42,7 @@ pub(crate) struct NodeRef {
 }
 
 impl NodeRef {
+    #[cfg(test)]
     /// Refers to a node with these bytes, about to be written at `page`.
     pub(crate) fn of(bytes: &[u8], page: PageId, file_id: &FileId) -> NodeRef {
         assert!(bytes.len().is_multiple_of(PAGE_BYTES), "a node is whole pages");

@@ -134,6 +134,7 @@ impl<'a> Encoder<'a> {
         self.append(RENAME_FAMILY, id, name.as_bytes(), &[])
     }
 
+    #[cfg(test)]
     /// Appends the emptying of a column family.
     pub(crate) fn clear_family(&mut self, id: FamilyId) -> Range<usize> {
         self.append(CLEAR_FAMILY, id, &[], &[])

@@ -73,19 +73,16 @@ impl<'a> Groups<'a> {
         Groups { segment, file_id: *file_id, expect, at: SEGMENT_HEADER_BYTES, end: None }
     }
 
+    #[cfg(test)]
     /// How they ended; nothing before the iterator did.
     pub(crate) fn end(&self) -> Option<End> {
         self.end
     }
 
+    #[cfg(test)]
     /// The last seq that was read, or that was to be followed if there was no group.
     pub(crate) fn last_seq(&self) -> Seq {
         self.expect.after
-    }
-
-    /// The checksum of the last group, if one is known.
-    pub(crate) fn last_crc(&self) -> Option<u32> {
-        self.expect.previous_crc
     }
 
     /// Where the next group would begin, from the front of the segment.
@@ -93,6 +90,7 @@ impl<'a> Groups<'a> {
         self.at as u64
     }
 
+    #[cfg(test)]
     /// What the first group of the successor has to be for the log to go on there.
     ///
     /// Nothing if no checksum is known: then a group here is missing, and nothing behind it may count.

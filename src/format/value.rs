@@ -38,6 +38,7 @@ impl ExtentValue {
         len_bytes.div_ceil(PAGE_BYTES as u64)
     }
 
+    #[cfg(test)]
     /// Bytes of the encoded reference to a value of so many bytes.
     pub(crate) fn encoded_bytes(len_bytes: u64) -> u64 {
         FIXED_BYTES as u64 + chunks(len_bytes) * CRC_BYTES as u64
@@ -97,7 +98,8 @@ impl ExtentValue {
     }
 
     fn check(&self) -> Result<(), &'static str> {
-        if self.len_bytes == 0 || ExtentValue::pages(self.len_bytes) != self.extent.pages.into() {
+        if self.len_bytes == 0 || ExtentValue::pages(self.len_bytes) != u64::from(self.extent.pages)
+        {
             return Err("value does not fit its pages");
         }
         if self.crcs.len() as u64 != chunks(self.len_bytes) {

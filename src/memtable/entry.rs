@@ -38,6 +38,7 @@ pub(crate) struct Found {
     pub(crate) value: Bytes,
 }
 
+#[cfg(test)]
 /// The answer of a lookup, lent for the time of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FoundRef<'a> {
@@ -84,6 +85,7 @@ impl Entry {
         Found { seq: self.seq, kind: self.kind, value: self.value_bytes() }
     }
 
+    #[cfg(test)]
     pub(super) fn lent(&self) -> FoundRef<'_> {
         FoundRef { seq: self.seq, kind: self.kind, value: self.value() }
     }

@@ -36,7 +36,9 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ids::Seq;
-pub(crate) use entry::{Entry, Found, FoundRef, Kind};
+#[cfg(test)]
+pub(crate) use entry::FoundRef;
+pub(crate) use entry::{Entry, Found, Kind};
 use index::Index;
 use leaf::{Body, Cut, Leaf};
 use leaves::{LeafId, Leaves};
@@ -110,6 +112,7 @@ impl Memtable {
         }
     }
 
+    #[cfg(test)]
     /// As `get`, but lends the value while the leaf is locked for reading, and so counts no
     /// reference. `look` must be short.
     pub(crate) fn get_with<T>(
@@ -153,6 +156,7 @@ impl Memtable {
         self.entries.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
     /// Whether neither a key nor a range delete was ever added.
     pub(crate) fn is_empty(&self) -> bool {
         self.core.get().is_none() && self.range_delete_count() == 0

@@ -8,10 +8,10 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::format::node_ref::TreeRoot;
 use crate::ids::Seq;
 use crate::memtable::{self, Entry, Kind, Memtable, Scanned};
 use crate::page::cache::View;
-use crate::format::node_ref::TreeRoot;
 use crate::tree::{self, Direction, Leaf, LeafAt, RowValue, Step, Wanted};
 
 /// What a source says about a key.
@@ -77,7 +77,13 @@ impl Source {
     }
 
     /// Reads up to `max` rows out of a memtable.
-    pub(crate) fn fill_from_memtable(&mut self, table: &Memtable, at: Seq, span: &Span, max: usize) {
+    pub(crate) fn fill_from_memtable(
+        &mut self,
+        table: &Memtable,
+        at: Seq,
+        span: &Span,
+        max: usize,
+    ) {
         let Some(next) = self.next.take() else { return };
         let (low, high, direction) = match span.direction {
             Direction::Forward => {

@@ -65,11 +65,7 @@ pub(crate) async fn open(place: Place, options: Options) -> Result<(Arc<Engine>,
     opened
 }
 
-async fn open_file(
-    io: Io,
-    options: Options,
-    started: Instant,
-) -> Result<(Arc<Engine>, Keeper)> {
+async fn open_file(io: Io, options: Options, started: Instant) -> Result<(Arc<Engine>, Keeper)> {
     let found = find(&io).await?;
     let replayed = replay::replay(&io, &found).await?;
     fresh::begin(io, options, found, replayed, started).await
@@ -87,8 +83,7 @@ async fn find(io: &Io) -> Result<Found> {
     let catalog = catalog::decode(&bytes, &superblock.catalog, file_id);
     let catalog = catalog.map_err(|defect| broken_blob(io, &superblock.catalog, defect))?;
     let bytes = read_blob(io, &superblock.free_map).await?;
-    let extents =
-        free_map::decode(&bytes, &superblock.free_map, file_id, superblock.file_pages);
+    let extents = free_map::decode(&bytes, &superblock.free_map, file_id, superblock.file_pages);
     let extents = extents.map_err(|defect| broken_blob(io, &superblock.free_map, defect))?;
     let unnamed = FreeSpace::from_extents(superblock.file_pages, extents);
     let mut unnamed = unnamed.map_err(|defect| broken_blob(io, &superblock.free_map, defect))?;
@@ -151,7 +146,10 @@ fn refusal(io: &Io, refused: Refused) -> Error {
             error.with_detail(path.to_string())
         }
         Refused::Version(version) => {
-            let message = format!("the file has format version {version}, this build reads {}", superblock::VERSION);
+            let message = format!(
+                "the file has format version {version}, this build reads {}",
+                superblock::VERSION
+            );
             Error::new(ErrorKind::Version, message).with_detail(path.to_string())
         }
         Refused::Defect(defect) => corrupt(io, "no superblock is whole", &defect.to_string()),

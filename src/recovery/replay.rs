@@ -165,7 +165,8 @@ impl<'a> Replay<'a> {
         self.out.segments.append(&mut segments);
         match chapter.end {
             Some(known) if known != end => {
-                let detail = format!("it ends at seq {}, {} expected", end.last_seq.0, known.last_seq.0);
+                let detail =
+                    format!("it ends at seq {}, {} expected", end.last_seq.0, known.last_seq.0);
                 return Err(corrupt(self.io, "the log is damaged", &detail));
             }
             Some(_) => {}
@@ -208,7 +209,11 @@ impl<'a> Replay<'a> {
         for commit in commits(group) {
             let applied = commit.and_then(|commit| self.commit(&commit, &payload));
             applied.map_err(|defect| {
-                corrupt(self.io, "a record of the log is malformed", &format!("offset {place}: {defect}"))
+                corrupt(
+                    self.io,
+                    "a record of the log is malformed",
+                    &format!("offset {place}: {defect}"),
+                )
             })?;
         }
         Ok(())
@@ -225,7 +230,8 @@ impl<'a> Replay<'a> {
                 Op::CreateFamily { id, name, options } => {
                     let family = Family::new(*id, name, options.logging, commit.seq);
                     self.out.families.insert(*id, family);
-                    self.out.next_family = self.out.next_family.max(FamilyId(id.0.saturating_add(1)));
+                    self.out.next_family =
+                        self.out.next_family.max(FamilyId(id.0.saturating_add(1)));
                 }
                 Op::DropFamily { id } => {
                     if let Some(family) = self.out.families.remove(id) {

@@ -38,16 +38,20 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use crate::format::value::ExtentValue;
 pub(crate) use check::{Expected, check};
-pub(crate) use inner::{Child, Holds, Inner};
+pub(crate) use inner::Inner;
+#[cfg(test)]
+pub(crate) use inner::{Child, Holds};
 pub(crate) use leaf::{Leaf, RowValue};
 pub(crate) use merge::{Change, Merge, MergeStep, RangeDelete, Settings, Sink, Tombstones};
-pub(crate) use node::{KEY_BYTES_MAX, Key, LEVEL_MAX, NODE_PAGES_MAX, VALUE_BYTES_MAX, node_crc};
-pub(crate) use refs::{Corrupt, NodeRef, TreeRoot, Wanted};
-pub(crate) use search::{
-    Direction, LeafAt, Pages, RowAt, Step, Upcoming, find, seek_leaf, upcoming_leaves,
-};
-pub(crate) use crate::format::value::ExtentValue;
+#[cfg(test)]
+pub(crate) use node::{Key, node_crc};
+pub(crate) use refs::{Corrupt, Wanted};
+#[cfg(test)]
+pub(crate) use refs::{NodeRef, TreeRoot};
+pub(crate) use search::{Direction, LeafAt, Pages, Step, find, seek_leaf, upcoming_leaves};
 pub(crate) use walk::{Leaves, Walk, WalkStep};
 
 /// How many children a checked node has; none if it is a leaf.

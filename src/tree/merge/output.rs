@@ -8,8 +8,8 @@ use super::super::leaf::{Kind, RowValue};
 use super::super::node::{LEVEL_MAX, common_len, node_crc};
 use super::super::pack::{Cut, Pending};
 use super::super::refs::{NodeRef, TreeRoot};
-use crate::format::value::ExtentValue;
 use super::{Settings, Sink};
+use crate::format::value::ExtentValue;
 
 /// What is being built.
 pub(super) struct Output {

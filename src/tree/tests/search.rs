@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Bound;
 
-use super::super::{Direction, Inner, Step, Upcoming, find, seek_leaf, upcoming_leaves};
+use super::super::search::Upcoming;
+use super::super::{Direction, Inner, Step, find, seek_leaf, upcoming_leaves};
 use super::*;
 
 /// Some nodes of a store.
