@@ -359,6 +359,11 @@ impl Feed for Pipeline {
         self.places.mark_durable(last);
         self.wake_front_if_waiting();
     }
+
+    fn abandoned(&self, cause: io::Error) {
+        let error = Error::new(ErrorKind::Poisoned, "the owner of the file's I/O failed; reopen the database");
+        self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
+    }
 }
 
 /// Why a commit is refused after `close`.
