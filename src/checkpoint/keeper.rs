@@ -70,6 +70,8 @@ impl Keeper {
         self.named = Segment { extent, ordinal: ready.ordinal + 1 };
         engine.set_named_segment(self.named);
         engine.pipeline.order().log.add_ready(ready);
+        // An empty group may have found no room.
+        engine.io.kick();
         engine.pipeline.wake_front();
         Ok(())
     }

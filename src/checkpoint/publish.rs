@@ -30,7 +30,7 @@ pub(crate) async fn publish(
     writer.retire_pages(before.free_map.extent);
     let entries = catalog_entries(engine, frozen, &trees);
     let catalog = write_catalog(&entries, writer).await?;
-    let free_map = write_free_map(engine, writer).await?;
+    let (free_map, file_pages) = write_free_map(engine, writer).await?;
     writer.sync().await?;
     let next = Superblock {
         generation: Generation(before.generation.0 + 1),
@@ -38,7 +38,7 @@ pub(crate) async fn publish(
         seq_next_min: Seq(frozen.seq.0 + 1),
         next_family: frozen.next_family,
         next_segment: engine.next_segment(),
-        file_pages: engine.space.lock().occupancy().file,
+        file_pages,
         catalog,
         free_map,
         chapters: vec![Chapter {
@@ -73,8 +73,8 @@ pub(crate) async fn begin_incarnation(
     let mut writer = Writer::new(engine);
     let file_pages = engine.space.lock().occupancy().file;
     // The free map lists pages up to the end of the file, so it changes if the file grew.
-    let free_map = match file_pages == before.file_pages {
-        true => before.free_map,
+    let (free_map, file_pages) = match file_pages == before.file_pages {
+        true => (before.free_map, file_pages),
         false => {
             writer.retire_pages(before.free_map.extent);
             write_free_map(engine, &mut writer).await?
@@ -145,23 +145,26 @@ async fn write_catalog(entries: &[CatalogEntry], writer: &mut Writer<'_>) -> Res
 }
 
 /// The map lists what the new superblock does not name, so its own pages are placed first, by a
-/// bound on what it will need.
-async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<BlobRef> {
-    let without_itself = encode_free_map(engine, writer);
+/// bound on what it will need. Comes with the pages of the file that it speaks of: the keeper of
+/// the log may have the file grow at any await, and pages that neither the map nor a later growth
+/// lists would be lost. (I9)
+async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<(BlobRef, u64)> {
+    let (without_itself, _) = encode_free_map(engine, writer);
     let bound = without_itself.len() + free_map::CHANGE_BYTES_MAX;
     let extent = writer.place_pages(BlobRef::pages(bound) as u32);
-    let map = encode_free_map(engine, writer);
-    writer.write_blob(&map, extent).await
+    let (map, file_pages) = encode_free_map(engine, writer);
+    Ok((writer.write_blob(&map, extent).await?, file_pages))
 }
 
-fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Vec<u8> {
+/// The map, and the pages of the file it was made for.
+fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> (Vec<u8>, u64) {
     let mut unnamed = engine.space.lock().unnamed().clone();
     let (placed, retired) = writer.pending();
     for extent in placed {
         unnamed.take(extent).expect("a checkpoint places on pages that nobody names");
     }
     retired.iter().for_each(|extent| unnamed.free(*extent));
-    free_map::encode(unnamed.extents())
+    (free_map::encode(unnamed.extents()), unnamed.file_pages())
 }
 
 fn swap_state(

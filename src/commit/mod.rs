@@ -39,7 +39,7 @@ use crate::commit::order::{Flight, Regroup};
 use crate::commit::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::group::{self as group_format, GROUP_HEADER_BYTES, GroupHeader};
-use crate::ids::{FamilyId, Generation, Incarnation, Seq};
+use crate::ids::{BLOCK_BYTES, FamilyId, Generation, Incarnation, Seq};
 use crate::log::{GroupPlace, LogPosition, Segment};
 use crate::options::Grouping;
 use crate::state::{Family, Generational};
@@ -317,10 +317,17 @@ impl Feed for Pipeline {
             return Next::At(regroup.until);
         }
         order.paced = false;
-        if !order.group.is_empty() || order.forced {
+        if !order.group.is_empty() {
             return self.close_group(order);
         }
         order.regroup = None;
+        // Nobody reserved room for an empty group: the keeper kicks when it has made some.
+        if order.log.room_bytes() < BLOCK_BYTES as u64 {
+            return Next::Idle;
+        }
+        if order.forced {
+            return self.close_group(order);
+        }
         match order.seal_at {
             None => Next::Idle,
             Some(at) if now < at => Next::At(at),
@@ -349,6 +356,11 @@ impl Feed for Pipeline {
         drop(order);
         self.places.mark_durable(last);
         self.wake_front_if_waiting();
+    }
+
+    fn abandoned(&self, cause: io::Error) {
+        let error = Error::new(ErrorKind::Poisoned, "the owner of the file's I/O failed; reopen the database");
+        self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
     }
 }
 
