@@ -53,6 +53,7 @@ impl Buf {
     }
 
     /// Address of byte `at`, for the kernel.
+    #[cfg(target_os = "linux")]
     pub(crate) fn address(&mut self, at: usize) -> *mut u8 {
         assert!(at <= self.len_bytes);
         // SAFETY: at is inside the buffer or one past its end.

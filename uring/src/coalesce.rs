@@ -32,6 +32,11 @@ impl Elevator {
         Elevator { writes: BTreeMap::new(), swept: (0, 0, 0), mode }
     }
 
+    /// Writes queued.
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len()
+    }
+
     pub(crate) fn push(&mut self, epoch: u64, number: u64, part: Part) {
         self.writes.insert((epoch, part.offset, number), part);
     }

@@ -155,8 +155,10 @@ impl Io {
     /// Lets this thread own the I/O until `done`. For callers that would block anyway: their
     /// durable write then costs no hop between threads.
     ///
-    /// Answers whether `done` held at the end. False at once if somebody else owns the I/O, and
-    /// false when nothing is in flight and the feed is idle: then wait by other means.
+    /// Answers whether `done` held at the end. False at once, without asking `done`, if somebody
+    /// else owns the I/O, and false when nothing is in flight and the feed is idle: then wait by
+    /// other means. `done` is only called while this thread owns the I/O, so what it submits wakes
+    /// nobody: a future may be polled in it. It must not block.
     pub fn drive(&self, done: &dyn Fn() -> bool) -> bool {
         self.shared().birth.is_here() && self.shared().drive(done)
     }

@@ -25,6 +25,7 @@ mod report;
 mod settings;
 mod shared;
 pub mod sim;
+#[cfg(target_os = "linux")]
 mod slots;
 mod stats;
 mod storage;

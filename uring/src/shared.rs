@@ -30,6 +30,7 @@ use crate::wake::{Urgency, Wake};
 /// Who takes work out of the queue.
 pub(crate) enum Executor {
     /// The holder of the role.
+    #[cfg(target_os = "linux")]
     Owner,
     /// A pool of threads.
     Pool,
@@ -104,12 +105,11 @@ impl Shared {
 
     /// Hands a request to whoever does the work; its place if it has to stand in line.
     pub(crate) fn push(&self, request: Request) -> Option<u64> {
-        let urgency = match &request {
-            Request::Write(_) | Request::Grow(..) => Urgency::Batch,
-            Request::Read(_) | Request::Durable(_) | Request::Sync(_) => Urgency::Now,
-        };
+        #[cfg(target_os = "linux")]
+        let urgency = request.urgency();
         let place = self.core.push(request);
         match &self.executor {
+            #[cfg(target_os = "linux")]
             Executor::Owner => self.wake.wake(urgency, &self.core.stats),
             Executor::Pool => self.core.wake_worker(),
             Executor::Caller(_) => self.run_caller(),
@@ -149,9 +149,6 @@ impl Shared {
 
     /// Takes the role if it is free and runs the loop until `done`.
     pub(crate) fn drive(&self, done: &dyn Fn() -> bool) -> bool {
-        if done() {
-            return true;
-        }
         let Some(mut role) = self.role.try_lock() else { return false };
         let Some(owner) = role.as_mut() else { return false };
         self.wake.busy();

@@ -3,7 +3,9 @@
 use std::io;
 
 use crate::buf::Buf;
-use crate::errors::{copy, copy_result};
+#[cfg(target_os = "linux")]
+use crate::errors::copy;
+use crate::errors::copy_result;
 use crate::op::Reply;
 
 /// One buffer's transfer at one offset.
@@ -76,6 +78,7 @@ impl Work {
         }
     }
 
+    #[cfg(target_os = "linux")]
     /// Answers with an error and keeps every buffer for ever: the kernel may still write to them.
     pub(crate) fn abandon(self, error: &io::Error) {
         match self {
@@ -86,6 +89,7 @@ impl Work {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Part {
     fn abandon(self, error: &io::Error) {
         std::mem::forget(self.buf);

@@ -76,13 +76,11 @@ fn work(file: &dyn Calls, core: &Core, listener: &Listener) {
     while let Some(mut work) = core.pop_wait() {
         let result = catch_unwind(AssertUnwindSafe(|| perform(file, core, &mut work)));
         let result = result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
-        let idle = core.finish(work, result);
-        if idle {
-            if let Some(shared) = listener.lock().upgrade() {
-                shared.queue_is_idle();
-            }
-        } else {
-            core.wake_worker(); // The end of one act may make others ready.
+        // What its end makes ready this worker takes next, and wakes others for the rest.
+        if core.finish(work, result)
+            && let Some(shared) = listener.lock().upgrade()
+        {
+            shared.queue_is_idle();
         }
     }
 }

@@ -92,6 +92,9 @@ impl Core {
         let mut guarded = self.guarded.lock();
         loop {
             if let Some(work) = guarded.queue.pop() {
+                if guarded.queue.is_due() {
+                    self.wake_one(); // And that one wakes the next.
+                }
                 return Some(work);
             }
             if guarded.workers_stop {
@@ -102,8 +105,14 @@ impl Core {
         }
     }
 
-    /// Wakes a worker for what was pushed.
+    /// Wakes a worker, if there is something it should come for.
     pub(crate) fn wake_worker(&self) {
+        if self.guarded.lock().queue.is_due() {
+            self.wake_one();
+        }
+    }
+
+    fn wake_one(&self) {
         if self.work_waits.notify_one() {
             self.stats.syscalls.bump();
             self.stats.wakeups.bump();

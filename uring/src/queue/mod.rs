@@ -21,9 +21,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use crate::buf::Buf;
-use crate::coalesce::Elevator;
+use crate::coalesce::{Elevator, RUN_PARTS_MAX};
 use crate::op::Reply;
 use crate::settings::Coalesce;
+#[cfg(target_os = "linux")]
+use crate::wake::Urgency;
 use crate::work::{Part, Waiter, Work};
 
 pub(crate) use core::Core;
@@ -43,6 +45,15 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// What a sleeping owner is to be woken for.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn urgency(&self) -> Urgency {
+        match self {
+            Request::Write(_) | Request::Grow(..) => Urgency::Batch,
+            Request::Read(_) | Request::Durable(_) | Request::Sync(_) => Urgency::Now,
+        }
+    }
+
     /// Sends the result.
     pub(crate) fn answer(self, result: io::Result<()>) {
         match self {
@@ -86,6 +97,7 @@ impl Limits {
     }
 
     /// The most operations that are ever in the kernel: both shares, a sync and a growth.
+    #[cfg(target_os = "linux")]
     pub(crate) fn in_flight_max(&self) -> usize {
         self.reads + self.writes + 2
     }
@@ -161,6 +173,19 @@ impl Queue {
             self.admit(number, request);
         }
         Some(work)
+    }
+
+    /// Whether a worker of a pool should come for something. One writer of pages is enough until
+    /// more than a run is waiting: they gather meanwhile, and coalesce.
+    pub(crate) fn is_due(&self) -> bool {
+        let (limits, flying) = (&self.limits, &self.flying);
+        let writes = self.writes.len();
+        let page = writes > RUN_PARTS_MAX || writes > 0 && flying.writes == 0;
+        !self.reads.is_empty() && flying.reads < limits.reads
+            || !self.ready.is_empty() && flying.syncs == 0
+            || !self.durables.is_empty() && flying.writes < limits.writes
+            || !self.grows.is_empty() && flying.grows == 0
+            || page && flying.writes < limits.writes && flying.write_bytes < limits.write_bytes
     }
 
     /// Takes note that an act given out by [`Queue::pop`] is over. A durable write whose method has
