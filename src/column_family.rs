@@ -228,7 +228,6 @@ impl ColumnFamily {
     /// # Errors
     ///
     /// As [`Range`].
-    #[expect(clippy::len_without_is_empty, reason = "emptiness is `first`, and takes a future too")]
     pub fn len(&self) -> Task<u64> {
         let mut rows = self.iter();
         Task::new(self.handle.engine(), async move {

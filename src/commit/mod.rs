@@ -359,7 +359,10 @@ impl Feed for Pipeline {
     }
 
     fn abandoned(&self, cause: io::Error) {
-        let error = Error::new(ErrorKind::Poisoned, "the owner of the file's I/O failed; reopen the database");
+        let error = Error::new(
+            ErrorKind::Poisoned,
+            "the owner of the file's I/O failed; reopen the database",
+        );
         self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
     }
 }

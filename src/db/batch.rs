@@ -133,7 +133,8 @@ impl Batch {
     ///
     /// `Busy` if there is none; the content stays in the batch.
     pub fn try_submit(&mut self) -> Result<Commit> {
-        self.submit().try_now().map_err(|(error, operations)| {
+        self.submit().try_now().map_err(|refused| {
+            let (error, operations) = *refused;
             if let Some(operations) = operations {
                 self.operations = operations;
             }

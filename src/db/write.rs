@@ -58,26 +58,30 @@ impl Submit {
     }
 
     /// One attempt that never waits; gives the operations back if there is no room.
-    pub(crate) fn try_now(mut self) -> std::result::Result<Commit, (Error, Option<Operations>)> {
+    pub(crate) fn try_now(
+        mut self,
+    ) -> std::result::Result<Commit, Box<(Error, Option<Operations>)>> {
         let operations = match std::mem::replace(&mut self.step, Step::Done) {
             Step::Built(operations) => operations,
-            Step::WritingLarge(_) | Step::Encoded(_) | Step::Done => return Err((misuse(), None)),
+            Step::WritingLarge(_) | Step::Encoded(_) | Step::Done => {
+                return Err(Box::new((misuse(), None)));
+            }
         };
         if let Err(error) = operations.check(self.engine.shares.batch_bytes_max) {
-            return Err((error, Some(operations)));
+            return Err(Box::new((error, Some(operations))));
         }
         if !operations.large.is_empty() {
             let message = "a value above 64 KiB must be written first; use submit";
-            return Err((Error::new(ErrorKind::Busy, message), Some(operations)));
+            return Err(Box::new((Error::new(ErrorKind::Busy, message), Some(operations))));
         }
         let mut encoded = operations.encode();
         match self.order(&mut encoded, None) {
             Ok(Some(seq)) => Ok(Commit::new(self.engine.clone(), seq)),
             Ok(None) => {
                 let error = Error::new(ErrorKind::Busy, "there is no room for the commit now");
-                Err((error, Some(encoded.into_operations())))
+                Err(Box::new((error, Some(encoded.into_operations()))))
             }
-            Err(error) => Err((error, Some(encoded.into_operations()))),
+            Err(error) => Err(Box::new((error, Some(encoded.into_operations())))),
         }
     }
 

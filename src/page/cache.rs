@@ -68,7 +68,7 @@ impl Deref for Page<'_> {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Page::Frame(frame) => &**frame,
+            Page::Frame(frame) => frame,
             Page::Held(bytes) => bytes,
         }
     }
