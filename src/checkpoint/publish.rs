@@ -16,7 +16,7 @@ use crate::format::chapter::Chapter;
 use crate::format::segment::SegmentRef;
 use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
 use crate::ids::{Extent, Generation, PageId, Seq};
-use crate::state::State;
+use crate::state::{Hold, State};
 
 pub(crate) async fn publish(
     engine: &Arc<Engine>,
@@ -172,6 +172,7 @@ fn swap_state(
 ) -> Arc<State> {
     let edit = engine.edit_state();
     let mut state = State::clone(&edit.current());
+    state.hold = Arc::new(Hold);
     state.generation = generation;
     state.checkpoint_seq = frozen.seq;
     for part in &frozen.families {
@@ -202,7 +203,7 @@ fn settle_space(engine: &Engine, old: &Arc<State>, changes: Changes, orphans: Ve
     changes.retired.iter().for_each(|extent| space.unname(*extent));
     let mut extents = changes.retired;
     extents.extend(changes.superseded);
-    space.retire(Arc::downgrade(old), extents);
+    space.retire(Arc::downgrade(&old.hold), extents);
     // The sync of this checkpoint began after their writers were gone.
     orphans.into_iter().for_each(|extent| space.release(extent));
 }

@@ -9,6 +9,8 @@ mod batch;
 mod catalog;
 mod info;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

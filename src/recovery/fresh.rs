@@ -21,7 +21,7 @@ use crate::page::cache::PageCache;
 use crate::page::space::Space;
 use crate::recovery::replay::Replayed;
 use crate::recovery::{Found, RecoveryReport, corrupt, io_error, read};
-use crate::state::{FamilyView, State};
+use crate::state::{FamilyView, Hold, State};
 
 /// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any
 /// incarnation can have given out beyond what its log shows.
@@ -131,6 +131,7 @@ fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
 
 fn state(found: &Found, replayed: &Replayed) -> State {
     let mut state = State {
+        hold: Arc::new(Hold),
         generation: found.superblock.generation,
         checkpoint_seq: found.superblock.checkpoint_seq,
         families: Vec::new(),

@@ -1,0 +1,27 @@
+use crate::{ColumnFamily, Db, block_on};
+
+async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
+    let mut batch = db.batch();
+    for key in 0..2000 {
+        batch.put(family, format!("key {key:05}"), format!("{round} of {key:0100}"));
+    }
+    batch.commit().await.unwrap();
+    db.checkpoint().await.unwrap();
+}
+
+#[test]
+fn a_snapshot_from_between_two_checkpoints_keeps_its_pages() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        overwrite(&family, &db, 0).await;
+        let snapshot = db.snapshot();
+        for round in 1..6 {
+            overwrite(&family, &db, round).await;
+        }
+        for key in 0..2000 {
+            let value = snapshot.get(&family, format!("key {key:05}")).await.unwrap();
+            assert_eq!(value.as_deref(), Some(format!("0 of {key:0100}").as_bytes()));
+        }
+    });
+}
