@@ -57,9 +57,8 @@ pub(crate) async fn publish(
     let old = swap_state(engine, frozen, trees, next.generation);
     settle_space(engine, &old, changes, orphans);
     engine.pipeline.set_generation(next.generation);
-    let seq = next.checkpoint_seq;
     *engine.superblock.lock() = next;
-    engine.release_log(seq);
+    engine.release_log(frozen.log_from);
     Ok(())
 }
 
