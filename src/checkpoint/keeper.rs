@@ -70,6 +70,8 @@ impl Keeper {
         engine.set_named_segment(self.named);
         engine.pipeline.order().log.add_ready(ready);
         engine.pipeline.wake_front();
+        // A seal may wait for room too.
+        engine.io.kick();
         Ok(())
     }
 

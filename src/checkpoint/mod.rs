@@ -169,15 +169,16 @@ impl Checkpointer<'_> {
 
     /// Waits until everything that was ordered is visible; nothing more is, by now.
     async fn finish(&self) {
-        let last = {
+        let (last, last_logged) = {
             let mut order = self.engine.pipeline.order();
             order.gate = Gate::Closed;
-            order.last
+            (order.last, order.last_logged)
         };
         self.engine.pipeline.refuse_waiters();
         // A failure was told to those whose commits it concerns.
         drop(self.engine.pipeline.visible(last).await);
-        drop(self.engine.pipeline.durable(last).await);
+        // Not those behind it: they have no record, and in a full log no seal can tell of them.
+        drop(self.engine.pipeline.durable(last_logged).await);
     }
 
     fn bound_snapshots(&self) {

@@ -59,6 +59,8 @@ pub(crate) async fn publish(
     engine.pipeline.set_generation(next.generation);
     *engine.superblock.lock() = next;
     engine.release_log(frozen.log_from);
+    // Also those that have no record in the log.
+    engine.pipeline.places.mark_durable(frozen.seq);
     Ok(())
 }
 

@@ -208,7 +208,11 @@ impl Pipeline {
             return;
         }
         order.forced = true;
+        let full = order.group.is_empty() && !order.log_has_room_for_seal();
         drop(order);
+        if full {
+            self.keeper.raise();
+        }
         self.io.kick();
     }
 
@@ -319,14 +323,17 @@ impl Feed for Pipeline {
             return Next::At(regroup.until);
         }
         order.paced = false;
-        if !order.group.is_empty() || order.forced {
+        if !order.group.is_empty() {
             return self.close_group(order);
         }
         order.regroup = None;
         match order.seal_at {
-            None => Next::Idle,
-            Some(at) if now < at => Next::At(at),
-            Some(_) => self.close_group(order),
+            None if !order.forced => Next::Idle,
+            Some(at) if !order.forced && now < at => Next::At(at),
+            // No commit asked for this room. In a full log the seal waits, as commits do, until
+            // the keeper has a segment and kicks.
+            _ if !order.log_has_room_for_seal() => Next::Idle,
+            _ => self.close_group(order),
         }
     }
 

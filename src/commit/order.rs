@@ -11,7 +11,7 @@ use ringdb_uring::Buf;
 
 use crate::commit::group::{GROUP_BYTES, OpenGroup};
 use crate::error::Error;
-use crate::ids::{FamilyId, Seq};
+use crate::ids::{BLOCK_BYTES, FamilyId, Seq};
 use crate::log::LogPosition;
 use crate::options::Grouping;
 use crate::state::Family;
@@ -62,6 +62,8 @@ pub(crate) struct Flight {
 
 pub(crate) struct Order {
     pub(crate) last: Seq,
+    /// The last commit with a record in the log.
+    pub(crate) last_logged: Seq,
     pub(crate) group: OpenGroup,
     pub(crate) spare: Option<Buf>,
     pub(crate) grouping: Grouping,
@@ -97,6 +99,7 @@ impl Order {
     ) -> Order {
         Order {
             last,
+            last_logged: last,
             group: OpenGroup::new(Buf::zeroed(GROUP_BYTES)),
             spare: Some(Buf::zeroed(GROUP_BYTES)),
             grouping,
@@ -127,6 +130,11 @@ impl Order {
         };
         let padded = self.group.padded_with(payload_bytes) as u64;
         !alone && self.group.fits(payload_bytes) && padded <= self.log.room_bytes()
+    }
+
+    /// Whether a group without commits has a place.
+    pub(crate) fn log_has_room_for_seal(&self) -> bool {
+        self.log.room_bytes() >= BLOCK_BYTES as u64
     }
 
     /// Whether memtables have room. A commit that finds them empty always fits.

@@ -101,6 +101,7 @@ impl Pipeline {
         let logged = submission.is_logged();
         if logged {
             order.group.push(seq, submission.payload);
+            order.last_logged = seq;
         }
         self.leave(order, ticket, if logged { Owner::HasMore } else { Owner::Unconcerned });
         let shown = if logged { submission.shown } else { Shown::WhenApplied };
