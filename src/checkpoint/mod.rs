@@ -108,7 +108,7 @@ impl Checkpointer<'_> {
     async fn checkpoint_or_stall(&mut self) {
         if let Err(cause) = self.checkpoint().await {
             // Those who wait for room hear the cause; the next commit tries again.
-            self.engine.pipeline.order().gate = Gate::Stalled(cause);
+            self.engine.pipeline.order().stall(cause);
             self.engine.pipeline.wake_front();
         }
     }

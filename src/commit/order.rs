@@ -150,6 +150,13 @@ impl Order {
         }
     }
 
+    /// Those who wait for room hear the cause. Never opens what was closed.
+    pub(crate) fn stall(&mut self, cause: Error) {
+        if !matches!(self.gate, Gate::Closed) {
+            self.gate = Gate::Stalled(cause);
+        }
+    }
+
     /// Whether the owner must be woken for the commit just pushed.
     pub(crate) fn owner_is_needed(&self) -> bool {
         if self.flight.is_some() {
