@@ -97,12 +97,11 @@ impl Checkpointer<'_> {
     /// Memtables are half full, the log is long, or somebody waits for memory.
     fn is_due(&self) -> bool {
         let order = self.engine.pipeline.order();
-        let waiting = !order.queue.is_empty() && order.memory.active > 0;
         order.memory.active > order.memory.max / 2
             || order.log.used_bytes() > self.engine.shares.log_bytes_max
             || order.memory.frozen > 0
             || order.ranges_full
-            || waiting && !order.memory_has_room(order.memory.max / 8)
+            || order.memory_wanted && order.memory.active > 0
     }
 
     async fn checkpoint_or_stall(&mut self) {

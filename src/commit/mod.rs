@@ -236,6 +236,7 @@ impl Pipeline {
         successors.for_each(|successor| successor.starts_after(seq));
         order.dirty.clear();
         order.ranges_full = false;
+        order.memory_wanted = false;
         order.epoch += 1;
         order.memory.frozen += std::mem::take(&mut order.memory.active);
         let names = order.names.iter();
@@ -254,7 +255,12 @@ impl Pipeline {
 
     /// The frozen memtables are in the trees.
     pub(crate) fn thaw(&self) {
-        self.order.lock().memory.frozen = 0;
+        {
+            let mut order = self.order.lock();
+            order.memory.frozen = 0;
+            // The first in the queue looks again, and says so again if this was not enough.
+            order.memory_wanted = false;
+        }
         self.wake_front();
     }
 

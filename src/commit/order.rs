@@ -84,6 +84,8 @@ pub(crate) struct Order {
     pub(crate) epoch: u64,
     pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
     pub(crate) next_family: FamilyId,
+    /// A commit waits for the memory of what is in the memtables now.
+    pub(crate) memory_wanted: bool,
     /// A memtable has as many range deletes as it should have.
     pub(crate) ranges_full: bool,
     pub(crate) window: Window,
@@ -117,6 +119,7 @@ impl Order {
             epoch: 1,
             names: HashMap::new(),
             next_family,
+            memory_wanted: false,
             ranges_full: false,
             window: Window::new(last, WINDOW_BYTES),
         }

@@ -170,6 +170,7 @@ impl Pipeline {
         if is_first && has_room {
             return Ok(Admission::Ordered(()));
         }
+        order.memory_wanted |= !order.memory_has_room(charge_bytes);
         self.want_room(order, payload_bytes);
         if let Gate::Stalled(cause) = &order.gate {
             let cause = cause.clone();

@@ -1,4 +1,8 @@
-use crate::{ColumnFamily, Db, block_on};
+use ringdb_uring::sim::Disk;
+
+use super::open;
+use crate::options::Place;
+use crate::{ColumnFamily, Db, Options, block_on};
 
 async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
     let mut batch = db.batch();
@@ -23,5 +27,21 @@ fn a_snapshot_from_between_two_checkpoints_keeps_its_pages() {
             let value = snapshot.get(&family, format!("key {key:05}")).await.unwrap();
             assert_eq!(value.as_deref(), Some(format!("0 of {key:0100}").as_bytes()));
         }
+    });
+}
+
+#[test]
+fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
+    block_on(async {
+        let options = Options::new().memory_bytes(4 << 20);
+        let db = open(Place::Disk(Disk::in_memory()), options).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        family.put("first", "row").await.unwrap();
+        let mut batch = db.batch();
+        for key in 0u32..20_000 {
+            batch.put(&family, key.to_be_bytes(), "");
+        }
+        batch.commit().await.unwrap();
+        assert_eq!(family.len().await.unwrap(), 20_001);
     });
 }
