@@ -288,6 +288,8 @@ impl Pipeline {
         drop(order);
         if place.opened {
             self.keeper.raise();
+            // The log grew by a segment: it may be long enough for a checkpoint now.
+            self.checkpointer.raise();
         }
         front.iter().for_each(|ticket| wake(ticket));
         closed.fill();
