@@ -1,4 +1,4 @@
-use ringdb_uring::sim::Disk;
+use ringdb_uring::sim::{Choice, Disk};
 
 use super::open;
 use crate::options::Place;
@@ -43,5 +43,23 @@ fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
         }
         batch.commit().await.unwrap();
         assert_eq!(family.len().await.unwrap(), 20_001);
+    });
+}
+
+#[test]
+fn a_database_opens_after_any_number_of_crashes() {
+    block_on(async {
+        let mut disk = Disk::new();
+        for crash in 0..80u64 {
+            disk.start_trace();
+            let db = open(Place::Disk(disk.clone()), Options::new()).await.unwrap();
+            let family = db.column_family("a").await.unwrap();
+            assert_eq!(family.len().await.unwrap(), crash.div_ceil(2));
+            if crash.is_multiple_of(2) {
+                family.put(crash.to_be_bytes(), "row").await.unwrap();
+            }
+            let last = disk.crash_points() - 1;
+            disk = disk.image(last, Choice::None);
+        }
     });
 }

@@ -60,7 +60,7 @@ pub(super) async fn begin(
     );
     restore_order(&pipeline, &replayed);
     let cache_bytes_max = options.shares().cache_bytes_max;
-    let chapters = chapters(&replayed, incarnation, first, superblock.checkpoint_seq);
+    let chapters = chapters(&io, &replayed, incarnation, first)?;
     let engine = Engine::new(Parts {
         pages: PageCache::new(io.clone(), superblock.file_id, cache_bytes_max),
         io,
@@ -158,15 +158,16 @@ fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
 
 /// The chapters that still have something to replay, and the new one.
 fn chapters(
+    io: &Io,
     replayed: &Replayed,
     incarnation: Incarnation,
     first: Segment,
-    checkpoint_seq: Seq,
-) -> Vec<Chapter> {
-    let needed = |chapter: &&Chapter| chapter.end.is_some_and(|end| end.last_seq > checkpoint_seq);
-    let mut chapters: Vec<_> = replayed.chapters.iter().filter(needed).copied().collect();
-    assert!(chapters.len() < CHAPTERS_MAX, "old chapters are bounded by a checkpoint");
+) -> Result<Vec<Chapter>> {
+    if replayed.chapters.len() >= CHAPTERS_MAX {
+        let detail = format!("{} of them", replayed.chapters.len());
+        return Err(corrupt(io, "there are more logs than a superblock can name", &detail));
+    }
     let segment = SegmentRef { extent: first.extent, ordinal: first.ordinal };
-    chapters.push(Chapter { incarnation, segment, end: None });
-    chapters
+    let new = Chapter { incarnation, segment, end: None };
+    Ok(replayed.chapters.iter().copied().chain([new]).collect())
 }
