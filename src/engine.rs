@@ -158,9 +158,9 @@ impl Engine {
         Some(recycled.swap_remove(index))
     }
 
-    /// The log up to `seq` is not needed any more.
-    pub(crate) fn release_log(&self, seq: Seq) {
-        let released = self.pipeline.order().log.release_through(seq);
+    /// The log before this segment is not needed any more.
+    pub(crate) fn release_log(&self, first: Segment) {
+        let released = self.pipeline.order().log.release_before(first);
         let mut recycled = self.recycled.lock();
         recycled.extend(released.iter().map(|segment| segment.extent));
         // The largest are worth keeping; small ones of the log's youth are not.

@@ -122,13 +122,17 @@ impl LogPosition {
         }
     }
 
-    /// Segments whose groups all lie at or below `seq` leave the log.
-    pub(crate) fn release_through(&mut self, seq: Seq) -> Vec<Segment> {
-        let keep = self.used.iter().position(|used| used.last > seq).unwrap_or(self.used.len());
+    /// Segments before this one, where the newest superblock lets a replay begin, leave the log.
+    ///
+    /// Not those up to the checkpoint's seq: the segment that was current at the freeze may have
+    /// taken no group since, and the superblock names it all the same.
+    pub(crate) fn release_before(&mut self, first: Segment) -> Vec<Segment> {
+        let keep = self.used.iter().position(|used| used.segment == first);
+        let keep = keep.unwrap_or(self.used.len());
         self.used.drain(..keep).map(|used| used.segment).collect()
     }
 
-    /// The first segment that a release through `seq` would keep.
+    /// The first segment with groups above `seq`, or the one that the next group may go to.
     pub(crate) fn first_after(&self, seq: Seq) -> Segment {
         let kept = self.used.iter().find(|used| used.last > seq);
         kept.map_or(self.current, |used| used.segment)
@@ -159,7 +163,8 @@ mod tests {
         let second = log.place(8192, Seq(2));
         assert_eq!((second.ordinal, second.offset_bytes, second.opened), (2, 1_642_496, true));
         assert_eq!(log.first_after(Seq(0)).ordinal, 1);
-        assert_eq!(log.release_through(Seq(1)), vec![segment(1, 2)]);
+        assert_eq!(log.first_after(Seq(1)).ordinal, 2);
+        assert_eq!(log.release_before(segment(2, 2)), vec![segment(1, 2)]);
     }
 
     #[test]
@@ -169,7 +174,17 @@ mod tests {
         log.add_ready(segment(3, 8));
         assert_eq!(log.room_bytes(), 8 * 8192 - 4096);
         assert_eq!(log.place(32_768, Seq(9)).ordinal, 3);
-        assert_eq!(log.release_through(Seq(8)).len(), 2);
+        assert_eq!(log.release_before(segment(3, 8)).len(), 2);
+    }
+
+    #[test]
+    fn the_segment_that_a_checkpoint_names_is_kept_though_the_next_group_left_it() {
+        let mut log = LogPosition::new(segment(1, 2), VecDeque::new(), Seq(0));
+        log.add_ready(segment(2, 2));
+        log.place(8192, Seq(7));
+        let named = log.first_after(Seq(7));
+        assert_eq!((named.ordinal, log.place(8192, Seq(8)).ordinal), (1, 2));
+        assert_eq!(log.release_before(named), vec![]);
     }
 
     #[test]

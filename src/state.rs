@@ -2,7 +2,8 @@
 //!
 //! A state is swapped whole with `arc-swap`; whoever holds one holds everything it names: its
 //! memtables by reference count, its pages because the space of a retired page returns only when
-//! every state that could name it is gone.
+//! every [`Hold`] under which it could be named is gone. A read that outlives its step (a miss, a
+//! large value) clones the hold.
 //!
 //! Which memtable a commit belongs to is decided by its seq alone. A freeze publishes the state
 //! with the successors first, then chooses its seq F under the commit lock and writes it into
@@ -145,9 +146,16 @@ pub(crate) struct FamilyView {
     pub(crate) trees: Vec<TreeRoot>,
 }
 
+/// Kept by everybody who may read pages of a checkpoint. All states from one publication to the
+/// next name the same trees and share one hold, so that the space of a retired page waits for the
+/// readers of every one of them, and not only of the last.
+pub(crate) struct Hold;
+
 /// The view that readers load. Families ascend by id.
 #[derive(Clone)]
 pub(crate) struct State {
+    /// Of the checkpoint whose trees this state names.
+    pub(crate) hold: Arc<Hold>,
     pub(crate) generation: Generation,
     /// The trees hold every commit up to here, and no later one.
     pub(crate) checkpoint_seq: Seq,
@@ -219,7 +227,12 @@ mod tests {
     #[test]
     fn views_are_found_by_id_with_gaps() {
         let mut state =
-            State { generation: Generation(0), checkpoint_seq: Seq(0), families: Vec::new() };
+            State {
+                hold: Arc::new(Hold),
+                generation: Generation(0),
+                checkpoint_seq: Seq(0),
+                families: Vec::new(),
+            };
         for id in [5, 1, 3] {
             let family = Family::new(FamilyId(id), "x", Logging::Logged, Seq(0));
             state.set(FamilyView::empty(&family));

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use ringdb_uring::Buf;
 
-use crate::commit::Gate;
 use crate::commit::signal::Signal;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -42,7 +41,7 @@ impl Keeper {
             while engine.pipeline.failure().is_none() && engine.pipeline.order().log.wants_segment()
             {
                 if let Err(cause) = self.make_ready(engine).await {
-                    engine.pipeline.order().gate = Gate::Stalled(cause);
+                    engine.pipeline.order().stall(cause);
                     engine.pipeline.wake_front();
                     break;
                 }
@@ -73,6 +72,8 @@ impl Keeper {
         // An empty group may have found no room.
         engine.io.kick();
         engine.pipeline.wake_front();
+        // A seal may wait for room too.
+        engine.io.kick();
         Ok(())
     }
 

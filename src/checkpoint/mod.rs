@@ -31,9 +31,14 @@ use crate::check::{CheckReport, check};
 use crate::commit::Gate;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::format::superblock::CHAPTERS_MAX;
 
 use freeze::Frozen;
 use keeper::Keeper;
+
+/// Logs of crashed openings that are kept before a checkpoint joins them: a superblock names few,
+/// and an opening that crashes before it has done so leaves one more only if it took commits.
+const CHAPTERS_DUE: usize = 4;
 
 /// What the checkpointer is asked to do.
 pub(crate) enum Command {
@@ -50,6 +55,9 @@ pub(crate) enum Command {
 /// Runs until the database is closed or abandoned.
 pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {
     let stop = crate::commit::signal::Signal::default();
+    if engine.superblock.lock().chapters.len() > CHAPTERS_DUE {
+        engine.pipeline.checkpointer.raise();
+    }
     futures::executor::block_on(async {
         let keeping = keeper.run(&engine, &stop);
         let checkpointing = async {
@@ -61,6 +69,15 @@ pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {
     });
     engine.stop_commands();
     futures::executor::block_on(engine.io.close());
+}
+
+/// Makes room for the logs of openings to come, before this one accepts commits: however often it
+/// crashes from now on, a superblock can name the log it leaves.
+pub(crate) fn join_chapters(engine: &Arc<Engine>) -> Result<()> {
+    if engine.superblock.lock().chapters.len() <= CHAPTERS_MAX / 2 {
+        return Ok(());
+    }
+    futures::executor::block_on(Checkpointer { engine, frozen: None }.checkpoint())
 }
 
 struct Checkpointer<'a> {
@@ -97,18 +114,18 @@ impl Checkpointer<'_> {
     /// Memtables are half full, the log is long, or somebody waits for memory.
     fn is_due(&self) -> bool {
         let order = self.engine.pipeline.order();
-        let waiting = !order.queue.is_empty() && order.memory.active > 0;
         order.memory.active > order.memory.max / 2
             || order.log.used_bytes() > self.engine.shares.log_bytes_max
             || order.memory.frozen > 0
             || order.ranges_full
-            || waiting && !order.memory_has_room(order.memory.max / 8)
+            || self.engine.superblock.lock().chapters.len() > CHAPTERS_DUE
+            || order.memory_wanted && order.memory.active > 0
     }
 
     async fn checkpoint_or_stall(&mut self) {
         if let Err(cause) = self.checkpoint().await {
             // Those who wait for room hear the cause; the next commit tries again.
-            self.engine.pipeline.order().gate = Gate::Stalled(cause);
+            self.engine.pipeline.order().stall(cause);
             self.engine.pipeline.wake_front();
         }
     }
@@ -169,15 +186,16 @@ impl Checkpointer<'_> {
 
     /// Waits until everything that was ordered is visible; nothing more is, by now.
     async fn finish(&self) {
-        let last = {
+        let (last, last_logged) = {
             let mut order = self.engine.pipeline.order();
             order.gate = Gate::Closed;
-            order.last
+            (order.last, order.last_logged)
         };
         self.engine.pipeline.refuse_waiters();
         // A failure was told to those whose commits it concerns.
         drop(self.engine.pipeline.visible(last).await);
-        drop(self.engine.pipeline.durable(last).await);
+        // Not those behind it: they have no record, and in a full log no seal can tell of them.
+        drop(self.engine.pipeline.durable(last_logged).await);
     }
 
     fn bound_snapshots(&self) {

@@ -16,7 +16,7 @@ use crate::format::free_map;
 use crate::format::segment::SegmentRef;
 use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
 use crate::ids::{Extent, Generation, PageId, Seq};
-use crate::state::State;
+use crate::state::{Hold, State};
 
 pub(crate) async fn publish(
     engine: &Arc<Engine>,
@@ -57,9 +57,10 @@ pub(crate) async fn publish(
     let old = swap_state(engine, frozen, trees, next.generation);
     settle_space(engine, &old, changes, orphans);
     engine.pipeline.set_generation(next.generation);
-    let seq = next.checkpoint_seq;
     *engine.superblock.lock() = next;
-    engine.release_log(seq);
+    engine.release_log(frozen.log_from);
+    // Also those that have no record in the log.
+    engine.pipeline.places.mark_durable(frozen.seq);
     Ok(())
 }
 
@@ -175,6 +176,7 @@ fn swap_state(
 ) -> Arc<State> {
     let edit = engine.edit_state();
     let mut state = State::clone(&edit.current());
+    state.hold = Arc::new(Hold);
     state.generation = generation;
     state.checkpoint_seq = frozen.seq;
     for part in &frozen.families {
@@ -205,7 +207,7 @@ fn settle_space(engine: &Engine, old: &Arc<State>, changes: Changes, orphans: Ve
     changes.retired.iter().for_each(|extent| space.unname(*extent));
     let mut extents = changes.retired;
     extents.extend(changes.superseded);
-    space.retire(Arc::downgrade(old), extents);
+    space.retire(Arc::downgrade(&old.hold), extents);
     // The sync of this checkpoint began after their writers were gone.
     orphans.into_iter().for_each(|extent| space.release(extent));
 }

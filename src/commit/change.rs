@@ -43,6 +43,7 @@ impl Pipeline {
         }
         let seq = self.take_seq(&mut order, 0);
         order.group.push(seq, &payload);
+        order.last_logged = seq;
         let family = apply(&mut order, request, seq);
         order.window.push(seq, &Footprint::default());
         self.leave(order, ticket, Owner::HasMore);

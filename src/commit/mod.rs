@@ -205,7 +205,11 @@ impl Pipeline {
             return;
         }
         order.forced = true;
+        let full = order.group.is_empty() && !order.log_has_room_for_seal();
         drop(order);
+        if full {
+            self.keeper.raise();
+        }
         self.io.kick();
     }
 
@@ -229,6 +233,7 @@ impl Pipeline {
         successors.for_each(|successor| successor.starts_after(seq));
         order.dirty.clear();
         order.ranges_full = false;
+        order.memory_wanted = false;
         order.epoch += 1;
         order.memory.frozen += std::mem::take(&mut order.memory.active);
         let names = order.names.iter();
@@ -248,7 +253,12 @@ impl Pipeline {
 
     /// The frozen memtables are in the trees.
     pub(crate) fn thaw(&self) {
-        self.order.lock().memory.frozen = 0;
+        {
+            let mut order = self.order.lock();
+            order.memory.frozen = 0;
+            // The first in the queue looks again, and says so again if this was not enough.
+            order.memory_wanted = false;
+        }
         self.wake_front();
     }
 
@@ -276,6 +286,8 @@ impl Pipeline {
         drop(order);
         if place.opened {
             self.keeper.raise();
+            // The log grew by a segment: it may be long enough for a checkpoint now.
+            self.checkpointer.raise();
         }
         front.iter().for_each(|ticket| wake(ticket));
         closed.fill();
@@ -329,9 +341,12 @@ impl Feed for Pipeline {
             return self.close_group(order);
         }
         match order.seal_at {
-            None => Next::Idle,
-            Some(at) if now < at => Next::At(at),
-            Some(_) => self.close_group(order),
+            None if !order.forced => Next::Idle,
+            Some(at) if !order.forced && now < at => Next::At(at),
+            // No commit asked for this room. In a full log the seal waits, as commits do, until
+            // the keeper has a segment and kicks.
+            _ if !order.log_has_room_for_seal() => Next::Idle,
+            _ => self.close_group(order),
         }
     }
 

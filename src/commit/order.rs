@@ -12,7 +12,7 @@ use ringdb_uring::Buf;
 use crate::commit::group::{GROUP_BYTES, OpenGroup};
 use crate::commit::window::Window;
 use crate::error::Error;
-use crate::ids::{FamilyId, Seq};
+use crate::ids::{BLOCK_BYTES, FamilyId, Seq};
 use crate::log::LogPosition;
 use crate::options::Grouping;
 use crate::state::Family;
@@ -62,6 +62,8 @@ pub(crate) struct Flight {
 
 pub(crate) struct Order {
     pub(crate) last: Seq,
+    /// The last commit with a record in the log.
+    pub(crate) last_logged: Seq,
     pub(crate) group: OpenGroup,
     pub(crate) spare: Option<Buf>,
     pub(crate) grouping: Grouping,
@@ -82,6 +84,8 @@ pub(crate) struct Order {
     pub(crate) epoch: u64,
     pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
     pub(crate) next_family: FamilyId,
+    /// A commit waits for the memory of what is in the memtables now.
+    pub(crate) memory_wanted: bool,
     /// A memtable has as many range deletes as it should have.
     pub(crate) ranges_full: bool,
     pub(crate) window: Window,
@@ -97,6 +101,7 @@ impl Order {
     ) -> Order {
         Order {
             last,
+            last_logged: last,
             group: OpenGroup::new(Buf::zeroed(GROUP_BYTES)),
             spare: Some(Buf::zeroed(GROUP_BYTES)),
             grouping,
@@ -114,6 +119,7 @@ impl Order {
             epoch: 1,
             names: HashMap::new(),
             next_family,
+            memory_wanted: false,
             ranges_full: false,
             window: Window::new(last, WINDOW_BYTES),
         }
@@ -129,6 +135,11 @@ impl Order {
         !alone && self.group.fits(payload_bytes) && padded <= self.log.room_bytes()
     }
 
+    /// Whether a group without commits has a place.
+    pub(crate) fn log_has_room_for_seal(&self) -> bool {
+        self.log.room_bytes() >= BLOCK_BYTES as u64
+    }
+
     /// Whether memtables have room. A commit that finds them empty always fits.
     pub(crate) fn memory_has_room(&self, charge_bytes: usize) -> bool {
         let used = self.memory.active + self.memory.frozen;
@@ -139,6 +150,13 @@ impl Order {
     pub(crate) fn mark_dirty(&mut self, family: &Arc<Family>) {
         if family.dirty_epoch.swap(self.epoch, Ordering::Relaxed) != self.epoch {
             self.dirty.push(family.clone());
+        }
+    }
+
+    /// Those who wait for room hear the cause. Never opens what was closed.
+    pub(crate) fn stall(&mut self, cause: Error) {
+        if !matches!(self.gate, Gate::Closed) {
+            self.gate = Gate::Stalled(cause);
         }
     }
 

@@ -101,6 +101,7 @@ impl Pipeline {
         let logged = submission.is_logged();
         if logged {
             order.group.push(seq, submission.payload);
+            order.last_logged = seq;
         }
         self.leave(order, ticket, if logged { Owner::HasMore } else { Owner::Unconcerned });
         let shown = if logged { submission.shown } else { Shown::WhenApplied };
@@ -169,6 +170,7 @@ impl Pipeline {
         if is_first && has_room {
             return Ok(Admission::Ordered(()));
         }
+        order.memory_wanted |= !order.memory_has_room(charge_bytes);
         self.want_room(order, payload_bytes);
         if let Gate::Stalled(cause) = &order.gate {
             let cause = cause.clone();

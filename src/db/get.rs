@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::Guard;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::try_join_all;
@@ -17,7 +18,7 @@ use crate::ids::Seq;
 use crate::page::cache::Held;
 use crate::read::lookup::{self, Lookup, Stored};
 use crate::snapshot::Pinned;
-use crate::state::FamilyView;
+use crate::state::{FamilyView, Hold};
 use crate::value::Value;
 
 /// Keys whose pages `multi_get` fetches together.
@@ -46,62 +47,83 @@ impl Target {
     }
 
     /// Looks in memory, and says what to wait for if that is not enough.
-    fn look(&self, key: &[u8]) -> Result<std::result::Result<Option<Stored>, Miss>> {
+    fn look(&self, key: &[u8]) -> Result<Looked> {
         let engine = self.engine();
         match &self.at {
             At::Latest => {
                 engine.readable(&self.handle.family)?;
                 let (seq, state) = engine.read_view();
-                let Some(view) = state.view(self.handle.family.id) else { return Ok(Ok(None)) };
-                Ok(look_in(engine, view, seq, key))
+                let Some(view) = state.view(self.handle.family.id) else { return Ok(Looked::Known(None)) };
+                Ok(look_in(engine, view, &state.hold, seq, key))
             }
             At::Pinned(pinned) => {
                 let state = pinned.state()?;
-                let Some(view) = state.view(self.handle.family.id) else { return Ok(Ok(None)) };
-                Ok(look_in(engine, view, pinned.seq, key))
+                let Some(view) = state.view(self.handle.family.id) else { return Ok(Looked::Known(None)) };
+                Ok(look_in(engine, view, &state.hold, pinned.seq, key))
             }
         }
     }
 }
 
-/// A read that needs pages.
-struct Miss {
-    view: Arc<FamilyView>,
-    at: Seq,
+/// What memory says.
+enum Looked {
+    Known(Option<Bytes>),
+    Later(Later),
+}
+
+/// A read that needs the file. It outlives the step that saw the state, so it keeps the pages.
+struct Later {
+    rest: Rest,
+    _hold: Arc<Hold>,
+}
+
+enum Rest {
+    /// The value lies in an extent of its own.
+    Value(Stored),
+    /// A page is missing.
+    Row(Arc<FamilyView>, Seq),
 }
 
 #[inline]
 fn look_in(
     engine: &Engine,
     view: &Arc<FamilyView>,
+    hold: &Arc<Hold>,
     at: Seq,
     key: &[u8],
-) -> std::result::Result<Option<Stored>, Miss> {
+) -> Looked {
     let guard = ringdb_frames::pin();
     let held = Held::default();
+    let later = |rest| Looked::Later(Later { rest, _hold: hold.clone() });
     match lookup::step(view, at, key, &engine.pages.view(&guard, &held)) {
-        Lookup::Found(stored) => Ok(Some(stored)),
-        Lookup::Absent => Ok(None),
-        Lookup::Missing(_) => Err(Miss { view: view.clone(), at }),
+        Lookup::Found(Stored::Inline(bytes)) => Looked::Known(Some(bytes)),
+        Lookup::Found(stored) => later(Rest::Value(stored)),
+        Lookup::Absent => Looked::Known(None),
+        Lookup::Missing(_) => later(Rest::Row(view.clone(), at)),
     }
 }
 
-async fn stored_later(engine: Arc<Engine>, miss: Miss, key: Bytes) -> Result<Option<Stored>> {
-    lookup::run(engine, miss.view, miss.at, key).await
-}
+impl Later {
+    async fn value(self, engine: Arc<Engine>, key: Bytes) -> Result<Option<Value>> {
+        let stored = match self.rest {
+            Rest::Value(stored) => Some(stored),
+            Rest::Row(view, at) => lookup::run(engine.clone(), view, at, key).await?,
+        };
+        match stored {
+            None => Ok(None),
+            Some(stored) => {
+                lookup::value(&engine, stored).await.map(|bytes| Some(Value::new(bytes)))
+            }
+        }
+    }
 
-async fn value_later(
-    engine: Arc<Engine>,
-    looked: std::result::Result<Stored, Miss>,
-    key: Bytes,
-) -> Result<Option<Value>> {
-    let stored = match looked {
-        Ok(stored) => Some(stored),
-        Err(miss) => stored_later(engine.clone(), miss, key).await?,
-    };
-    match stored {
-        None => Ok(None),
-        Some(stored) => lookup::value(&engine, stored).await.map(|bytes| Some(Value::new(bytes))),
+    async fn is_there(self, engine: Arc<Engine>, key: Bytes) -> Result<bool> {
+        match self.rest {
+            Rest::Value(_) => Ok(true),
+            Rest::Row(view, at) => {
+                lookup::run(engine, view, at, key).await.map(|stored| stored.is_some())
+            }
+        }
     }
 }
 
@@ -152,16 +174,13 @@ impl Future for Get {
         if let Step::New(key) = &mut get.step {
             let key = std::mem::take(key);
             get.step = Step::Done;
-            let looked = match check_key(&key).and_then(|()| get.target.look(&key))? {
-                Ok(None) => return Poll::Ready(Ok(None)),
-                Ok(Some(Stored::Inline(bytes))) => {
-                    return Poll::Ready(Ok(Some(Value::new(bytes))));
+            match check_key(&key).and_then(|()| get.target.look(&key))? {
+                Looked::Known(value) => return Poll::Ready(Ok(value.map(Value::new))),
+                Looked::Later(later) => {
+                    let engine = get.target.engine().clone();
+                    get.step = Step::Waiting(Box::pin(later.value(engine, key)));
                 }
-                Ok(Some(stored)) => Ok(stored),
-                Err(miss) => Err(miss),
-            };
-            let engine = get.target.engine().clone();
-            get.step = Step::Waiting(Box::pin(value_later(engine, looked, key)));
+            }
         }
         let Step::Waiting(waiting) = &mut get.step else {
             return Poll::Ready(Err(polled_again()));
@@ -202,11 +221,8 @@ impl Contains {
 async fn contains(target: Target, key: Bytes) -> Result<bool> {
     check_key(&key)?;
     match target.look(&key)? {
-        Ok(stored) => Ok(stored.is_some()),
-        Err(miss) => {
-            let engine = target.engine().clone();
-            stored_later(engine, miss, key).await.map(|stored| stored.is_some())
-        }
+        Looked::Known(value) => Ok(value.is_some()),
+        Looked::Later(later) => later.is_there(target.engine().clone(), key).await,
     }
 }
 
@@ -246,18 +262,21 @@ impl MultiGet {
 async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>>> {
     keys.iter().try_for_each(|key| check_key(key))?;
     let engine = target.engine().clone();
-    let (view, at) = match &target.at {
+    let (state, at) = match &target.at {
         At::Latest => {
             engine.readable(&target.handle.family)?;
             let (seq, state) = engine.read_view();
-            (state.view(target.handle.family.id).cloned(), seq)
+            (Guard::into_inner(state), seq)
         }
-        At::Pinned(pinned) => (pinned.state()?.view(target.handle.family.id).cloned(), pinned.seq),
+        At::Pinned(pinned) => (pinned.state()?, pinned.seq),
     };
+    let hold = state.hold.clone();
+    let view = state.view(target.handle.family.id).cloned();
+    drop(state);
     let Some(view) = view else { return Ok(vec![None; keys.len()]) };
     let mut values = Vec::with_capacity(keys.len());
     for some in keys.chunks(KEYS_TOGETHER) {
-        get_some(&engine, &view, at, some, &mut values).await?;
+        get_some(&engine, &view, &hold, at, some, &mut values).await?;
     }
     Ok(values)
 }
@@ -266,6 +285,7 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
 async fn get_some(
     engine: &Arc<Engine>,
     view: &Arc<FamilyView>,
+    hold: &Arc<Hold>,
     at: Seq,
     keys: &[Bytes],
     values: &mut Vec<Option<Value>>,
@@ -273,18 +293,14 @@ async fn get_some(
     let first = values.len();
     let mut later = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        let looked = look_in(engine, view, at, key);
-        values.push(match &looked {
-            Ok(Some(Stored::Inline(bytes))) => Some(Value::new(bytes.clone())),
-            Ok(Some(Stored::Extent(_)) | None) | Err(_) => None,
-        });
-        let looked = match looked {
-            Ok(Some(Stored::Inline(_)) | None) => continue,
-            Ok(Some(stored)) => Ok(stored),
-            Err(miss) => Err(miss),
-        };
-        let value = value_later(engine.clone(), looked, key.clone());
-        later.push(async move { value.await.map(|value| (first + index, value)) });
+        match look_in(engine, view, hold, at, key) {
+            Looked::Known(value) => values.push(value.map(Value::new)),
+            Looked::Later(rest) => {
+                values.push(None);
+                let value = rest.value(engine.clone(), key.clone());
+                later.push(async move { value.await.map(|value| (first + index, value)) });
+            }
+        }
     }
     for (index, value) in try_join_all(later).await? {
         values[index] = value;

@@ -9,6 +9,8 @@ mod batch;
 mod catalog;
 mod info;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -134,6 +136,10 @@ fn open(place: Place, options: Options) -> Task<Db> {
         let work = move || match futures::executor::block_on(recovery::open(place, options)) {
             Err(error) => drop(reply.send(Err(error))),
             Ok((engine, keeper)) => {
+                if let Err(error) = checkpoint::join_chapters(&engine) {
+                    futures::executor::block_on(engine.io.close());
+                    return drop(reply.send(Err(error)));
+                }
                 let handle = Arc::new(DbHandle { engine: engine.clone() });
                 // If nobody waits any more, dropping the handle lets the file go.
                 drop(reply.send(Ok(Db { handle })));

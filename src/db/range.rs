@@ -154,8 +154,12 @@ async fn advance(
     mut step: Step,
 ) -> (Box<Running>, Result<Option<Entry>>) {
     loop {
-        step = match step {
-            Step::End => return (running, Ok(None)),
+        // Kept while the file is read: an expired snapshot's pages may be of another life.
+        let state = match running.pinned.state() {
+            Ok(state) => state,
+            Err(expired) => return (running, Err(expired)),
+        };
+        match step {
             Step::Row(key, stored) => {
                 let value = lookup::value(&engine, stored).await;
                 return (running, value.map(|value| Some(entry(key, value))));
@@ -164,12 +168,12 @@ async fn advance(
                 if let Err(error) = running.scan.fetch(&engine, want).await {
                     return (running, Err(error));
                 }
-                if let Err(expired) = running.pinned.state() {
-                    return (running, Err(expired));
-                }
-                running.scan.step(&engine)
             }
-        };
+            Step::End => return (running, Ok(None)),
+            Step::Expired(error) => return (running, Err(error)),
+        }
+        drop(state);
+        step = running.scan.step(&engine, &running.pinned);
     }
 }
 
@@ -196,7 +200,10 @@ impl Stream for Range {
                         self.state = State::Scanning(running);
                         return Poll::Pending;
                     }
-                    match running.scan.step(&self.engine) {
+                    match {
+                        let Running { scan, pinned } = &mut *running;
+                        scan.step(&self.engine, pinned)
+                    } {
                         Step::Row(key, lookup::Stored::Inline(value)) => {
                             self.state = State::Scanning(running);
                             return Poll::Ready(Some(Ok(entry(key, value))));

@@ -6,8 +6,8 @@
 //! perhaps still read. After a crash `free` is rebuilt from `unnamed` by taking out what the log
 //! holds and names, so a crash leaks nothing and needs no journal of allocations. (I9)
 //!
-//! A retired page returns to `free` when every state that could name it is gone; states go in
-//! order, so the oldest that is still held keeps all younger retirements.
+//! A retired page returns to `free` when every state that could name it is gone: the states of a
+//! checkpoint share one hold, and the oldest hold that is still kept keeps all younger retirements.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::alloc::free_space::FreeSpace;
 use crate::ids::{Extent, PAGE_BYTES, PageId};
-use crate::state::State;
+use crate::state::Hold;
 
 /// Smallest step by which the file grows, in pages.
 const GROWTH_PAGES_MIN: u64 = 32;
@@ -39,8 +39,8 @@ pub(crate) struct Space {
 }
 
 struct Retired {
-    /// The newest state that may name the extents.
-    holder: Weak<State>,
+    /// Shared by every state that may name the extents and no older retirement holds.
+    holder: Weak<Hold>,
     extents: Vec<Extent>,
 }
 
@@ -101,13 +101,13 @@ impl Space {
         self.unnamed.free(extent);
     }
 
-    /// Extents that `holder` was the last state to name.
-    pub(crate) fn retire(&mut self, holder: Weak<State>, extents: Vec<Extent>) {
+    /// Extents that the states under `holder` were the last to name.
+    pub(crate) fn retire(&mut self, holder: Weak<Hold>, extents: Vec<Extent>) {
         self.retired_pages += extents.iter().map(|extent| u64::from(extent.pages)).sum::<u64>();
         self.retired.push_back(Retired { holder, extents });
     }
 
-    /// Frees what no state holds any more.
+    /// Frees what nobody holds any more.
     pub(crate) fn reclaim(&mut self) {
         while let Some(front) = self.retired.front() {
             if front.holder.strong_count() > 0 {

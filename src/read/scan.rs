@@ -9,12 +9,13 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::RangeDelete;
 use crate::page::cache::{Held, View};
 use crate::read::lookup::{self, Stored};
 use crate::read::source::{Content, Row, Source, Span};
+use crate::snapshot::Pinned;
 use crate::state::FamilyView;
 use crate::tree::{self, Direction, Wanted};
 
@@ -43,6 +44,8 @@ pub(crate) enum Next {
     Row(Bytes, Stored),
     End,
     Missing(Want),
+    /// The snapshot expired; its pages may be of another life by now.
+    Expired(Error),
 }
 
 /// A page that a tree's scan waits for.
@@ -78,10 +81,12 @@ impl Scan {
     }
 
     /// The next row, as far as memory goes.
-    pub(crate) fn step(&mut self, engine: &Engine) -> Next {
+    pub(crate) fn step(&mut self, engine: &Engine, pinned: &Pinned) -> Next {
         loop {
-            if let Some(want) = self.fill(engine) {
-                return Next::Missing(want);
+            match self.fill(engine, pinned) {
+                Ok(None) => {}
+                Ok(Some(want)) => return Next::Missing(want),
+                Err(expired) => return Next::Expired(expired),
             }
             let Some((newest, row)) = self.pop_next() else { return Next::End };
             if self.hidden(newest, &row.key) {
@@ -98,10 +103,12 @@ impl Scan {
     }
 
     /// Sees to it that every source that goes on has a row.
-    fn fill(&mut self, engine: &Engine) -> Option<Want> {
+    fn fill(&mut self, engine: &Engine, pinned: &Pinned) -> Result<Option<Want>> {
         if !self.sources.iter().any(Source::needs_rows) {
-            return None;
+            return Ok(None);
         }
+        // Kept while frames are read: they are found by page alone.
+        let _state = pinned.state()?;
         let guard = ringdb_frames::pin();
         let pages = engine.pages.view(&guard, &self.held);
         let memtables = self.view.memtables.len();
@@ -115,13 +122,13 @@ impl Scan {
                 };
                 let root = &self.view.trees[tree];
                 if let Some(wanted) = source.fill_from_tree(&pages, root, &self.span, max) {
-                    return Some(Want { wanted, tree });
+                    return Ok(Some(Want { wanted, tree }));
                 }
             }
         }
         self.chunk_rows = (self.chunk_rows * 2).min(CHUNK_ROWS_MAX);
         self.held.clear();
-        None
+        Ok(None)
     }
 
     /// Takes the next key's row from its newest source and drops what older ones say.

@@ -21,7 +21,7 @@ use crate::page::cache::PageCache;
 use crate::page::space::Space;
 use crate::recovery::replay::Replayed;
 use crate::recovery::{Found, RecoveryReport, corrupt, io_error, read};
-use crate::state::{FamilyView, State};
+use crate::state::{FamilyView, Hold, State};
 
 /// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any
 /// incarnation can have given out beyond what its log shows.
@@ -60,7 +60,7 @@ pub(super) async fn begin(
     );
     restore_order(&pipeline, &replayed);
     let cache_bytes_max = options.shares().cache_bytes_max;
-    let chapters = chapters(&replayed, incarnation, first, superblock.checkpoint_seq);
+    let chapters = chapters(&io, &replayed, incarnation, first)?;
     let engine = Engine::new(Parts {
         pages: PageCache::new(io.clone(), superblock.file_id, cache_bytes_max),
         io,
@@ -131,6 +131,7 @@ fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
 
 fn state(found: &Found, replayed: &Replayed) -> State {
     let mut state = State {
+        hold: Arc::new(Hold),
         generation: found.superblock.generation,
         checkpoint_seq: found.superblock.checkpoint_seq,
         families: Vec::new(),
@@ -157,15 +158,16 @@ fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
 
 /// The chapters that still have something to replay, and the new one.
 fn chapters(
+    io: &Io,
     replayed: &Replayed,
     incarnation: Incarnation,
     first: Segment,
-    checkpoint_seq: Seq,
-) -> Vec<Chapter> {
-    let needed = |chapter: &&Chapter| chapter.end.is_some_and(|end| end.last_seq > checkpoint_seq);
-    let mut chapters: Vec<_> = replayed.chapters.iter().filter(needed).copied().collect();
-    assert!(chapters.len() < CHAPTERS_MAX, "old chapters are bounded by a checkpoint");
+) -> Result<Vec<Chapter>> {
+    if replayed.chapters.len() >= CHAPTERS_MAX {
+        let detail = format!("{} of them", replayed.chapters.len());
+        return Err(corrupt(io, "there are more logs than a superblock can name", &detail));
+    }
     let segment = SegmentRef { extent: first.extent, ordinal: first.ordinal };
-    chapters.push(Chapter { incarnation, segment, end: None });
-    chapters
+    let new = Chapter { incarnation, segment, end: None };
+    Ok(replayed.chapters.iter().copied().chain([new]).collect())
 }

@@ -36,7 +36,7 @@ pub(super) struct Replayed {
     pub(super) values: Vec<Extent>,
     /// Segments that hold the log.
     pub(super) segments: Vec<UsedSegment>,
-    /// The chapters with their ends.
+    /// The chapters that have commits which no tree has, with their ends.
     pub(super) chapters: Vec<Chapter>,
     pub(super) next_family: FamilyId,
     pub(super) last: Seq,
@@ -103,6 +103,7 @@ impl<'a> Replay<'a> {
     /// Replays one incarnation's log to its end, known or found.
     async fn chapter(&mut self, chapter: Chapter) -> Result<()> {
         let incarnation = chapter.incarnation;
+        let commits_before = self.out.commits;
         let first = Segment { extent: chapter.segment.extent, ordinal: chapter.segment.ordinal };
         let mut expect = Expect {
             life: Life { incarnation, ordinal: first.ordinal },
@@ -162,7 +163,10 @@ impl<'a> Replay<'a> {
         }
         // What lies behind the end will not be replayed again: it is free.
         segments.retain(|used: &UsedSegment| used.segment.ordinal <= end.ordinal);
-        self.out.segments.append(&mut segments);
+        let is_needed = self.out.commits > commits_before;
+        if is_needed {
+            self.out.segments.append(&mut segments);
+        }
         match chapter.end {
             Some(known) if known != end => {
                 let detail =
@@ -173,7 +177,9 @@ impl<'a> Replay<'a> {
             None => self.tail(&behind, incarnation, end)?,
         }
         self.out.last = self.out.last.max(end.last_seq);
-        self.out.chapters.push(Chapter { end: Some(end), ..chapter });
+        if is_needed {
+            self.out.chapters.push(Chapter { end: Some(end), ..chapter });
+        }
         Ok(())
     }
 

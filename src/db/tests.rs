@@ -1,0 +1,65 @@
+use ringdb_uring::sim::{Choice, Disk};
+
+use super::open;
+use crate::options::Place;
+use crate::{ColumnFamily, Db, Options, block_on};
+
+async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
+    let mut batch = db.batch();
+    for key in 0..2000 {
+        batch.put(family, format!("key {key:05}"), format!("{round} of {key:0100}"));
+    }
+    batch.commit().await.unwrap();
+    db.checkpoint().await.unwrap();
+}
+
+#[test]
+fn a_snapshot_from_between_two_checkpoints_keeps_its_pages() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        overwrite(&family, &db, 0).await;
+        let snapshot = db.snapshot();
+        for round in 1..6 {
+            overwrite(&family, &db, round).await;
+        }
+        for key in 0..2000 {
+            let value = snapshot.get(&family, format!("key {key:05}")).await.unwrap();
+            assert_eq!(value.as_deref(), Some(format!("0 of {key:0100}").as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
+    block_on(async {
+        let options = Options::new().memory_bytes(4 << 20);
+        let db = open(Place::Disk(Disk::in_memory()), options).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        family.put("first", "row").await.unwrap();
+        let mut batch = db.batch();
+        for key in 0u32..20_000 {
+            batch.put(&family, key.to_be_bytes(), "");
+        }
+        batch.commit().await.unwrap();
+        assert_eq!(family.len().await.unwrap(), 20_001);
+    });
+}
+
+#[test]
+fn a_database_opens_after_any_number_of_crashes() {
+    block_on(async {
+        let mut disk = Disk::new();
+        for crash in 0..80u64 {
+            disk.start_trace();
+            let db = open(Place::Disk(disk.clone()), Options::new()).await.unwrap();
+            let family = db.column_family("a").await.unwrap();
+            assert_eq!(family.len().await.unwrap(), crash.div_ceil(2));
+            if crash.is_multiple_of(2) {
+                family.put(crash.to_be_bytes(), "row").await.unwrap();
+            }
+            let last = disk.crash_points() - 1;
+            disk = disk.image(last, Choice::None);
+        }
+    });
+}
