@@ -68,7 +68,9 @@ pub use value::Value;
 /// The simulated disk, for crash tests of services built on ringdb.
 #[cfg(feature = "sim")]
 pub mod sim {
-    pub use ringdb_uring::sim::{Call, Calls, Choice, Disk, Fault, Faults, Injected, Unsynced};
+    pub use ringdb_uring::sim::{
+        Call, Calls, Choice, Disk, Fault, Faults, Injected, SECTOR_BYTES, Times, Unsynced,
+    };
 }
 
 /// The README's programs, compiled and run with the documentation's.

@@ -1,0 +1,106 @@
+//! Documented limits, both sides of each, answered by typed errors.
+
+use bytes::Bytes;
+use ringdb::{Durability, ErrorKind};
+
+use crate::fixture::{Fixture, block_on, fails, get, put};
+
+const KEY_BYTES_MAX: usize = 64 << 10;
+const VALUE_BYTES_MAX: usize = 1 << 30;
+
+#[test]
+fn an_empty_key_is_an_invalid_argument() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    fails(block_on(rows.put("", "x")), ErrorKind::InvalidArgument);
+    fails(block_on(rows.delete("")), ErrorKind::InvalidArgument);
+    let tx = block_on(db.begin()).unwrap();
+    tx.put(&rows, "", "x");
+    fails(block_on(tx.commit()), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn the_longest_key_is_put_and_one_byte_more_is_refused() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, vec![1; KEY_BYTES_MAX], "x");
+    assert!(get(&rows, vec![1; KEY_BYTES_MAX]).is_some());
+    fails(block_on(rows.put(vec![1; KEY_BYTES_MAX + 1], "x")), ErrorKind::TooLarge);
+    fails(block_on(rows.delete(vec![1; KEY_BYTES_MAX + 1])), ErrorKind::TooLarge);
+    let mut batch = db.batch();
+    batch.put(&rows, "fine", "x").put(&rows, vec![1; KEY_BYTES_MAX + 1], "x");
+    fails(block_on(batch.commit()), ErrorKind::TooLarge);
+    assert_eq!(get(&rows, "fine"), None);
+}
+
+#[test]
+fn a_value_above_one_gibibyte_is_refused() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    let zeros = Bytes::from(vec![0; VALUE_BYTES_MAX + 1]);
+    fails(block_on(rows.put_bytes("a", zeros)), ErrorKind::TooLarge);
+    assert_eq!(get(&rows, "a"), None);
+}
+
+#[test]
+fn a_batch_above_its_budget_is_refused_and_nothing_of_it_is_done() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(8 << 20));
+    let mut batch = db.batch();
+    for n in 0..16_000u32 {
+        batch.put(&rows, n.to_be_bytes(), [0; 1000]);
+    }
+    assert!(batch.bytes() > 16_000_000);
+    fails(block_on(batch.commit()), ErrorKind::TooLarge);
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+    put(&rows, "a", "the database goes on");
+}
+
+#[test]
+fn family_names_have_limits() {
+    let Fixture { place: _place, db, .. } = Fixture::new();
+    fails(block_on(db.column_family("")), ErrorKind::InvalidArgument);
+    fails(block_on(db.column_family("n".repeat(1 << 20))), ErrorKind::TooLarge);
+    block_on(db.column_family("Ünïcode / with spaces")).unwrap();
+    fails(
+        block_on(db.rename_column_family("Ünïcode / with spaces", "")),
+        ErrorKind::InvalidArgument,
+    );
+}
+
+#[test]
+fn reading_with_an_impossible_key_finds_nothing_or_says_why() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    put(&rows, "a", "1");
+    for key in [Vec::new(), vec![1; KEY_BYTES_MAX + 1]] {
+        match block_on(rows.get(&key)) {
+            Ok(found) => assert!(found.is_none()),
+            Err(error) => {
+                let kind = error.kind();
+                assert!(matches!(kind, ErrorKind::InvalidArgument | ErrorKind::TooLarge));
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_stays_inside_its_budget_with_many_times_more_data() {
+    const MEMORY_BYTES: usize = 8 << 20;
+    let fixture = Fixture::with(|options| options.memory_bytes(MEMORY_BYTES));
+    let (db, rows) = (&fixture.db, &fixture.rows);
+    for chunk in 0..64u32 {
+        let mut batch = db.batch();
+        for n in 0..500u32 {
+            batch.put(rows, (n * 64 + chunk).to_be_bytes(), [chunk as u8; 1000]);
+        }
+        batch.durability(Durability::Buffered);
+        block_on(batch.commit()).unwrap();
+        let metrics = db.metrics();
+        let held = metrics.memtable_bytes + metrics.cache_bytes;
+        assert!(held <= MEMORY_BYTES as u64, "{metrics:?}");
+    }
+    for n in (0..32_000u32).step_by(7) {
+        assert_eq!(get(rows, n.to_be_bytes()), Some(vec![(n % 64) as u8; 1000]));
+    }
+    let metrics = db.metrics();
+    assert!(metrics.memtable_bytes + metrics.cache_bytes <= MEMORY_BYTES as u64, "{metrics:?}");
+    assert!(metrics.checkpoints > 0 && metrics.page_reads > 0, "{metrics:?}");
+    crate::fixture::assert_sound(db);
+}

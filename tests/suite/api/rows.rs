@@ -1,0 +1,232 @@
+//! Puts, deletes, gets and batches.
+
+use bytes::Bytes;
+use ringdb::{ErrorKind, Value};
+
+use crate::fixture::{Fixture, assert_sound, block_on, fails, family, get, keys, put};
+use crate::rng::Rng;
+
+#[test]
+fn what_was_put_is_read_and_what_was_deleted_is_not() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    assert_eq!(get(&rows, "ada"), None);
+    put(&rows, "ada", "1815");
+    assert_eq!(get(&rows, "ada").as_deref(), Some(&b"1815"[..]));
+    put(&rows, "ada", "1816");
+    assert_eq!(get(&rows, "ada").as_deref(), Some(&b"1816"[..]));
+    block_on(rows.delete("ada")).unwrap();
+    assert_eq!(get(&rows, "ada"), None);
+    block_on(rows.delete("never was")).unwrap();
+    assert_sound(&db);
+}
+
+#[test]
+fn rows_survive_closing_and_opening_again() {
+    let fixture = Fixture::new();
+    for n in 0..500u32 {
+        let row = fixture.rows.with_durability(ringdb::Durability::Buffered);
+        block_on(row.put(n.to_be_bytes(), format!("value {n}"))).unwrap();
+    }
+    let fixture = fixture.reopened();
+    for n in 0..500u32 {
+        assert_eq!(get(&fixture.rows, n.to_be_bytes()), Some(format!("value {n}").into_bytes()));
+    }
+    assert_sound(&fixture.db);
+}
+
+#[test]
+fn put_bytes_and_put_store_the_same() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    block_on(rows.put_bytes("key", Bytes::from_static(b"value"))).unwrap();
+    assert_eq!(get(&rows, "key").as_deref(), Some(&b"value"[..]));
+}
+
+#[test]
+fn a_value_becomes_bytes() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    put(&rows, "key", "value");
+    let value: Value = block_on(rows.get("key")).unwrap().expect("it was put");
+    assert_eq!(Bytes::from(value), Bytes::from_static(b"value"));
+}
+
+#[test]
+fn an_empty_value_is_not_a_missing_one() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    put(&rows, "key", "");
+    assert_eq!(get(&rows, "key"), Some(Vec::new()));
+    assert!(block_on(rows.contains("key")).unwrap());
+}
+
+#[test]
+fn contains_tells_what_get_would_find() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    put(&rows, "a", "1");
+    assert!(block_on(rows.contains("a")).unwrap());
+    assert!(!block_on(rows.contains("b")).unwrap());
+    block_on(rows.delete("a")).unwrap();
+    assert!(!block_on(rows.contains("a")).unwrap());
+}
+
+#[test]
+fn multi_get_answers_in_the_order_of_its_keys() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "b", "2");
+    put(&rows, "a", "1");
+    block_on(db.checkpoint()).unwrap();
+    put(&rows, "c", "3");
+    let found = block_on(rows.multi_get(["c", "nothing", "a", "b", "a"])).unwrap();
+    let found: Vec<_> = found.iter().map(Option::as_deref).collect();
+    let expected: [Option<&[u8]>; 5] = [Some(b"3"), None, Some(b"1"), Some(b"2"), Some(b"1")];
+    assert_eq!(found, expected);
+    assert!(block_on(rows.multi_get::<&str>([])).unwrap().is_empty());
+}
+
+#[test]
+fn a_batch_over_families_is_seen_whole() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let other = family(&db, "other");
+    put(&other, "old", "x");
+    let mut batch = db.batch();
+    batch.put(&rows, "a", "1").put(&other, "a", "2").delete(&other, "old");
+    assert_eq!(batch.len(), 3);
+    let seq = block_on(batch.commit()).unwrap();
+    assert!(batch.is_empty(), "the content was taken out");
+    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
+    assert_eq!(get(&other, "a").as_deref(), Some(&b"2"[..]));
+    assert_eq!(get(&other, "old"), None);
+    assert!(db.snapshot().seq() >= seq);
+}
+
+#[test]
+fn the_last_write_of_a_key_in_a_batch_wins() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let mut batch = db.batch();
+    batch.put(&rows, "a", "1").delete(&rows, "a").put(&rows, "a", "2");
+    batch.put(&rows, "b", "1").delete(&rows, "b");
+    block_on(batch.commit()).unwrap();
+    assert_eq!(get(&rows, "a").as_deref(), Some(&b"2"[..]));
+    assert_eq!(get(&rows, "b"), None);
+}
+
+#[test]
+fn a_range_delete_spares_what_its_batch_puts_later() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    for key in ["a", "b", "c", "d"] {
+        put(&rows, key, "old");
+    }
+    let mut batch = db.batch();
+    batch.put(&rows, "bb", "gone").delete_range(&rows, "b".."d").put(&rows, "c", "new");
+    block_on(batch.commit()).unwrap();
+    assert_eq!(keys(rows.iter()), ["a", "c", "d"]);
+    assert_eq!(get(&rows, "b"), None);
+    assert_eq!(get(&rows, "c").as_deref(), Some(&b"new"[..]));
+    block_on(db.checkpoint()).unwrap();
+    assert_eq!(keys(rows.iter()), ["a", "c", "d"]);
+    assert_sound(&db);
+}
+
+#[test]
+fn a_batch_with_one_bad_change_does_nothing() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let gone = family(&db, "gone");
+    block_on(db.drop_column_family("gone")).unwrap();
+    let mut batch = db.batch();
+    batch.put(&rows, "a", "1").put(&gone, "a", "1");
+    fails(block_on(batch.commit()), ErrorKind::NotFound);
+    let mut batch = db.batch();
+    batch.put(&rows, "a", "1").put(&rows, "", "1");
+    fails(block_on(batch.commit()), ErrorKind::InvalidArgument);
+    assert_eq!(get(&rows, "a"), None);
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+}
+
+#[test]
+fn a_family_of_another_database_is_refused() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let stranger = Fixture::new();
+    let mut batch = db.batch();
+    batch.put(&rows, "a", "1").put(&stranger.rows, "a", "1");
+    fails(block_on(batch.commit()), ErrorKind::InvalidArgument);
+    assert_eq!(get(&rows, "a"), None);
+    assert_eq!(get(&stranger.rows, "a"), None);
+}
+
+#[test]
+fn an_empty_batch_commits() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "a", "1");
+    block_on(db.batch().commit()).unwrap();
+    assert_eq!(keys(rows.iter()), ["a"]);
+}
+
+/// Sizes around each border: inline, one page, several pages, extents, a checksum a MiB.
+const VALUE_BYTES: [usize; 22] = [
+    0, 1, 63, 64, 1000, 1024, 2047, 2048, 4095, 4096, 4097, 8191, 8192, 8193, 32_768, 65_535,
+    65_536, 65_537, 1_048_575, 1_048_576, 1_048_577, 5_000_001,
+];
+
+#[test]
+fn values_of_every_size_come_back() {
+    let fixture = Fixture::with(|options| options.memory_bytes(64 << 20));
+    let expected: Vec<_> = (0u64..)
+        .zip(VALUE_BYTES)
+        .map(|(seed, len)| (format!("{len:08}"), Rng::new(seed).bytes(len)))
+        .collect();
+    for (key, value) in &expected {
+        put(&fixture.rows, key, value);
+    }
+    let verify = |fixture: &Fixture| {
+        for (key, value) in &expected {
+            assert!(get(&fixture.rows, key).as_ref() == Some(value), "{key} differs");
+        }
+    };
+    verify(&fixture);
+    block_on(fixture.db.checkpoint()).unwrap();
+    verify(&fixture);
+    assert_sound(&fixture.db);
+    let fixture = fixture.reopened();
+    verify(&fixture);
+    let rows = block_on(crate::fixture::rows_of(fixture.rows.iter())).unwrap();
+    assert!(rows.iter().map(|(_, value)| value).eq(expected.iter().map(|(_, value)| value)));
+    for (key, _) in &expected {
+        block_on(fixture.rows.delete(key)).unwrap();
+    }
+    block_on(fixture.db.checkpoint()).unwrap();
+    assert_sound(&fixture.db);
+    assert_eq!(block_on(fixture.rows.len()).unwrap(), 0);
+}
+
+#[test]
+fn keys_of_every_size_come_back_in_order() {
+    let fixture = Fixture::new();
+    for len in [1usize, 2, 7, 8, 9, 255, 256, 4096, 8192, 16_384, 65_535, 65_536] {
+        for first in [b'a', b'm'] {
+            put(&fixture.rows, vec![first; len], len.to_string());
+        }
+    }
+    block_on(fixture.db.checkpoint()).unwrap();
+    let fixture = fixture.reopened();
+    let rows = block_on(crate::fixture::rows_of(fixture.rows.iter())).unwrap();
+    assert_eq!(rows.len(), 24);
+    assert!(rows.is_sorted());
+    for (key, value) in rows {
+        assert_eq!(key.len().to_string().into_bytes(), value);
+    }
+    assert_sound(&fixture.db);
+}
+
+#[test]
+fn a_large_value_overwritten_by_a_small_one_gives_its_space_back() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(64 << 20));
+    let round = |seed: u64| {
+        put(&rows, "big", Rng::new(seed).bytes(3 << 20));
+        put(&rows, "big", "small");
+        block_on(db.checkpoint()).unwrap();
+    };
+    (0..4).for_each(round);
+    let before = db.stat().file_bytes;
+    (4..24).for_each(round);
+    assert!(db.stat().file_bytes <= before + (6 << 20), "{before} → {}", db.stat().file_bytes);
+    assert_sound(&db);
+}

@@ -1,0 +1,236 @@
+//! Puts, batches, commits and transactions: whole or not at all.
+
+use std::cell::Cell;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use ringdb::sim::{Choice, Disk};
+use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Options};
+
+use crate::cancel::{assert_whole, every_k, well};
+use crate::fixture::{Fixture, Watchdog, assert_sound, block_on, family, get, put};
+use crate::rng::Rng;
+use crate::workload::options;
+
+#[test]
+fn writes_that_are_dropped_happen_whole_or_not_at_all() {
+    let fixture = Fixture::new();
+    let other = family(&fixture.db, "other");
+    let check = |durability, prefix: &'static str| {
+        let mut batch = fixture.db.batch();
+        let name = |polls: usize| format!("{prefix} {polls}");
+        every_k(
+            "batch.commit",
+            |polls| {
+                batch.put(&fixture.rows, name(polls), "1").put(&other, name(polls), "1");
+                batch.durability(durability);
+                batch.commit()
+            },
+            |polls, output| {
+                let outcome = output.map(|seq| seq.unwrap());
+                if polls == 0 || outcome.is_some() {
+                    let expected = outcome.is_some();
+                    assert_eq!(get(&fixture.rows, name(polls)).is_some(), expected);
+                    assert_eq!(get(&other, name(polls)).is_some(), expected);
+                }
+            },
+        );
+    };
+    for (durability, prefix) in [(Durability::Immediate, "i"), (Durability::Buffered, "b")] {
+        (0..20).for_each(|_| check(durability, prefix));
+    }
+    drop(other);
+    let fixture = fixture.reopened();
+    assert_whole(&fixture.rows, &family(&fixture.db, "other"));
+    assert_sound(&fixture.db);
+}
+
+#[test]
+fn single_writes_that_are_dropped_hurt_nobody() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "kept", "1");
+    let value = vec![3; 300_000];
+    every_k("put", |n| rows.put(n.to_le_bytes(), "x"), |_, seq| well(seq));
+    every_k(
+        "put large",
+        |n| rows.put(n.to_le_bytes(), &value),
+        |_, seq| {
+            well(seq);
+        },
+    );
+    every_k("delete", |_| rows.delete("gone"), |_, seq| well(seq));
+    put(&rows, "after", "1");
+    block_on(db.checkpoint()).unwrap();
+    assert_sound(&db);
+    assert!(get(&rows, "kept").is_some());
+}
+
+#[test]
+fn commits_that_are_dropped_after_submit_happen() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let last = Cell::new(None);
+    every_k(
+        "Commit",
+        |polls| {
+            let mut batch = db.batch();
+            let commit = block_on(batch.put(&rows, polls.to_le_bytes(), "x").submit()).unwrap();
+            last.set(Some(commit.seq()));
+            commit
+        },
+        |polls, output| {
+            well(output);
+            block_on(db.durable(last.get().expect("it was submitted"))).unwrap();
+            assert!(get(&rows, polls.to_le_bytes()).is_some(), "ordered: it will happen");
+        },
+    );
+}
+
+#[test]
+fn a_dropped_wait_for_room_did_nothing_and_gives_its_turn_away() {
+    let disk = Disk::new();
+    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    let value = vec![7; 32 << 10];
+    let watchdog = Watchdog::new("Submit");
+    for round in 0..6usize {
+        watchdog.step(format!("round {round}"));
+        disk.pause();
+        fill(&db, &rows, &value);
+        let mut waiting: Vec<_> =
+            (0..8).map(|n| Box::pin(rows.put(format!("{round} {n}"), &value))).collect();
+        // They stand in the line; every other one then leaves it.
+        for put in &mut waiting {
+            assert!(put.as_mut().now_or_never().is_none(), "there is no room");
+        }
+        let mut index = 0;
+        waiting.retain(|_| {
+            index += 1;
+            index % 2 == 0
+        });
+        disk.resume();
+        for outcome in block_on(join_all(waiting)) {
+            outcome.unwrap();
+        }
+        for n in 0..8 {
+            let stayed = n % 2 == 1;
+            assert_eq!(get(&rows, format!("{round} {n}")).is_some(), stayed, "{round} {n}");
+        }
+    }
+    block_on(db.close()).unwrap();
+}
+
+/// More than a database of 16 MiB may take in while its disk stands still.
+const FILL_BYTES_MAX: usize = 64 << 20;
+
+fn fill(db: &Db, rows: &ColumnFamily, value: &[u8]) {
+    for n in 0..FILL_BYTES_MAX / value.len() {
+        let mut batch = db.batch();
+        batch.put(rows, ((n % 64) as u64).to_le_bytes(), value).durability(Durability::Buffered);
+        if let Err(error) = batch.try_submit() {
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+            return;
+        }
+    }
+    panic!("nothing grows past its bound");
+}
+
+#[test]
+fn commits_dropped_while_the_disk_stands_still_happen_when_it_goes_on() {
+    let disk = Disk::new();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    let (rows, other) = (family(&db, "rows"), family(&db, "other"));
+    disk.pause();
+    for n in 0..20u32 {
+        let mut batch = db.batch();
+        batch.put(&rows, n.to_be_bytes(), "x").put(&other, n.to_be_bytes(), "x");
+        let mut commit = batch.commit();
+        // Ordered at the first poll: there is room. Then nobody waits for it any more.
+        assert!((&mut commit).now_or_never().is_none(), "nothing is durable yet");
+    }
+    disk.resume();
+    block_on(db.sync()).unwrap();
+    assert_eq!(block_on(rows.len()).unwrap(), 20);
+    assert_whole(&rows, &other);
+}
+
+#[test]
+fn transactions_that_are_dropped_happen_whole_or_not_at_all() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let other = family(&db, "other");
+    every_k("begin", |_| db.begin(), |_, tx| well(tx));
+    every_k(
+        "transact",
+        |n| {
+            let (rows, other) = (rows.clone(), other.clone());
+            let db = db.clone();
+            async move {
+                let outcome: Result<(), Error> = db
+                    .transact(|tx| {
+                        let (rows, other) = (rows.clone(), other.clone());
+                        async move {
+                            assert!(!tx.contains(&rows, n.to_be_bytes()).await?);
+                            tx.put(&rows, n.to_be_bytes(), "1");
+                            tx.put(&other, n.to_be_bytes(), "1");
+                            Ok(())
+                        }
+                    })
+                    .await;
+                outcome
+            }
+        },
+        |n, outcome| {
+            well(outcome);
+            assert!(n > 0 || get(&rows, 0usize.to_be_bytes()).is_none());
+        },
+    );
+    block_on(db.sync()).unwrap();
+    assert_whole(&rows, &other);
+}
+
+/// The same database under dropped batches, then power loss: batches are whole.
+#[test]
+fn dropped_batches_are_whole_after_power_loss() {
+    let disk = Disk::traced();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    let (rows, other) = (family(&db, "rows"), family(&db, "other"));
+    let serial = Cell::new(0u32);
+    for _ in 0..30 {
+        every_k(
+            "batch.commit on sim",
+            |_| {
+                serial.set(serial.get() + 1);
+                let key = serial.get().to_be_bytes();
+                let mut batch = db.batch();
+                batch.put(&rows, key, vec![1; 3000]);
+                batch.put(&other, key, vec![1; 3000]);
+                batch.commit()
+            },
+            |_, output| {
+                if let Some(seq) = output {
+                    seq.unwrap();
+                    disk.mark(u64::from(serial.get()));
+                }
+            },
+        );
+    }
+    let points = disk.crash_points() - 1;
+    let mut rng = Rng::new(9);
+    for _ in 0..60 {
+        let point = rng.below(points + 1);
+        let acknowledged = disk.marks(point);
+        if acknowledged.is_empty() {
+            continue;
+        }
+        look(&disk.image(point, Choice::Seeded(rng.bits())), options(), &acknowledged);
+    }
+}
+
+fn look(image: &Disk, options: Options, acknowledged: &[u64]) {
+    let db = block_on(options.open_sim(image)).unwrap();
+    let (rows, other) = (family(&db, "rows"), family(&db, "other"));
+    assert_whole(&rows, &other);
+    for serial in acknowledged {
+        assert!(get(&rows, (*serial as u32).to_be_bytes()).is_some(), "{serial} was acknowledged");
+    }
+    assert_sound(&db);
+}

@@ -1,0 +1,253 @@
+//! Where a test's database lives, how it is opened, and how long a test may be silent.
+
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ringdb::{Backend, ColumnFamily, Db, ErrorKind, Options, Result, Seq, sim};
+use tempfile::TempDir;
+
+/// What `RINGDB_TEST_BACKEND` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Auto,
+    Uring,
+    Pwrite,
+    Sim,
+}
+
+impl Kind {
+    /// The backend that this run of the suite is for.
+    pub fn of_this_run() -> Kind {
+        match std::env::var("RINGDB_TEST_BACKEND").as_deref() {
+            Err(_) | Ok("" | "auto") => Kind::Auto,
+            Ok("uring") => Kind::Uring,
+            Ok("pwrite") => Kind::Pwrite,
+            Ok("sim") => Kind::Sim,
+            Ok(other) => panic!("RINGDB_TEST_BACKEND={other} is not uring, pwrite, sim or auto"),
+        }
+    }
+
+    /// Options that ask for this backend; `sim` is asked for by the call that opens.
+    pub fn options(self) -> Options {
+        match self {
+            Kind::Auto | Kind::Sim => Options::new().backend(Backend::Auto),
+            Kind::Uring => Options::new().backend(Backend::Uring),
+            Kind::Pwrite => Options::new().backend(Backend::Pwrite),
+        }
+        .memory_bytes(16 << 20)
+    }
+}
+
+/// How many times longer than usual this run shall be.
+pub fn scale() -> usize {
+    number("RINGDB_TEST_SCALE").unwrap_or(1) as usize
+}
+
+/// Prints one line of result past the harness, which keeps back what passing tests print.
+pub fn say(line: impl std::fmt::Display) {
+    // A closed stderr is no reason to fail.
+    let _ = writeln!(std::io::stderr().lock(), "\n    {line}");
+}
+
+/// The seed of a random test, printed so that a failure can be run again.
+pub fn seed(test: &str, default: u64) -> u64 {
+    let seed = number("RINGDB_TEST_SEED").unwrap_or(default);
+    println!("{test}: RINGDB_TEST_SEED={seed} RINGDB_TEST_SCALE={}", scale());
+    seed
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
+
+/// Runs a future to its end on this thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    ringdb::block_on(future)
+}
+
+/// A directory, or a simulated disk, with room for one database.
+pub struct Place {
+    kind: Kind,
+    directory: TempDir,
+    disk: sim::Disk,
+}
+
+impl Place {
+    /// A fresh one, for the backend of this run.
+    pub fn new() -> Place {
+        Place::of(Kind::of_this_run())
+    }
+
+    /// A fresh one for a backend by name.
+    pub fn of(kind: Kind) -> Place {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        Place { kind, directory, disk: sim::Disk::new() }
+    }
+
+    /// The options that tests start from: small memory, so that evictions happen.
+    pub fn options(&self) -> Options {
+        self.kind.options()
+    }
+
+    /// The path of the database file (which `sim` does not make).
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("test.ring")
+    }
+
+    /// The future that opens the database.
+    pub fn opening(&self, options: Options) -> impl Future<Output = Result<Db>> + Send + use<> {
+        match self.kind {
+            Kind::Sim => options.open_sim(&self.disk),
+            Kind::Auto | Kind::Uring | Kind::Pwrite => options.open(self.path()),
+        }
+    }
+
+    /// Opens with other options.
+    pub fn open_with(&self, options: Options) -> Result<Db> {
+        block_on(self.opening(options))
+    }
+
+    /// Opens, or creates, the database.
+    pub fn open(&self) -> Db {
+        self.open_with(self.options()).expect("the database opens")
+    }
+}
+
+/// A database in a place of its own, with one family.
+pub struct Fixture {
+    pub place: Place,
+    pub db: Db,
+    pub rows: ColumnFamily,
+}
+
+impl Fixture {
+    /// A fresh database with the family `rows`.
+    pub fn new() -> Fixture {
+        Fixture::with(|options| options)
+    }
+
+    /// The same with other options.
+    pub fn with(change: impl FnOnce(Options) -> Options) -> Fixture {
+        let place = Place::new();
+        let db = place.open_with(change(place.options())).expect("the database opens");
+        let rows = family(&db, "rows");
+        Fixture { place, db, rows }
+    }
+
+    /// Closes and opens again.
+    pub fn reopened(self) -> Fixture {
+        block_on(self.db.close()).expect("the database closes");
+        drop((self.db, self.rows));
+        let db = self.place.open();
+        let rows = family(&db, "rows");
+        Fixture { place: self.place, db, rows }
+    }
+}
+
+/// Opens or creates a family.
+pub fn family(db: &Db, name: &str) -> ColumnFamily {
+    block_on(db.column_family(name)).expect("the family opens")
+}
+
+/// Puts one row durably.
+pub fn put(family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Seq {
+    block_on(family.put(key, value)).expect("the row is put")
+}
+
+/// Reads one row.
+pub fn get(family: &ColumnFamily, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    block_on(family.get(key)).expect("the row is read").map(|value| value.to_vec())
+}
+
+/// The rest of a range, as owned rows.
+pub async fn rows_of(mut range: ringdb::Range) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut rows = Vec::new();
+    while let Some((key, value)) = range.try_next().await? {
+        rows.push((key.to_vec(), value.to_vec()));
+    }
+    Ok(rows)
+}
+
+/// The keys of a range as text.
+pub fn keys(range: ringdb::Range) -> Vec<String> {
+    let rows = block_on(rows_of(range)).expect("the range is read");
+    rows.into_iter().map(|(key, _)| String::from_utf8(key).expect("the key is text")).collect()
+}
+
+/// Asserts that a call failed, and how.
+#[track_caller]
+pub fn fails<T>(result: Result<T>, kind: ErrorKind) -> ringdb::Error {
+    match result {
+        Ok(_) => panic!("succeeded where {kind:?} was expected"),
+        Err(error) => {
+            assert_eq!(error.kind(), kind, "{error:?}");
+            error
+        }
+    }
+}
+
+/// Walks the whole database and asserts that nothing is wrong with it.
+#[track_caller]
+pub fn assert_sound(db: &Db) {
+    let report = block_on(db.check()).expect("the check runs");
+    assert!(report.defects.is_empty(), "{:#?}", report.defects);
+}
+
+/// How long one step may take before it counts as hung: far beyond any honest step on a slow disk.
+const STEP_SECONDS_MAX: u64 = 120;
+
+/// Ends the process, naming the step, when a step hangs. A future that nobody wakes cannot be seen
+/// from inside, so this one timer stands outside.
+pub struct Watchdog {
+    step: Arc<Mutex<String>>,
+    steps: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Watches until dropped.
+    pub fn new(test: &'static str) -> Watchdog {
+        let step = Arc::new(Mutex::new(String::from("start")));
+        let (steps, beats) = mpsc::channel();
+        let watched = Arc::clone(&step);
+        let thread = std::thread::spawn(move || {
+            let patience = Duration::from_secs(STEP_SECONDS_MAX);
+            loop {
+                match beats.recv_timeout(patience) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => {
+                        eprintln!("{test}: hung at: {}", watched.lock());
+                        process::abort();
+                    }
+                }
+            }
+        });
+        Watchdog { step, steps: Some(steps), thread: Some(thread) }
+    }
+
+    /// A new step begins, so the one before did not hang.
+    pub fn step(&self, step: impl Into<String>) {
+        *self.step.lock() = step.into();
+        let steps = self.steps.as_ref().expect("the sender lives until drop");
+        // The watching thread ends only after the sender is gone.
+        let _ = steps.send(());
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.steps = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Transactions: serializable, conflicts leave nothing, retries are bounded.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::try_join_all;
+use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Transaction};
+
+use crate::fixture::{
+    Fixture, assert_sound, block_on, fails, family, get, keys, put, rows_of, say, scale, seed,
+};
+use crate::rng::Rng;
+
+fn begin(db: &Db) -> Transaction {
+    block_on(db.begin()).expect("a transaction begins")
+}
+
+fn number(bytes: Option<impl AsRef<[u8]>>) -> u64 {
+    bytes.map_or(0, |bytes| {
+        u64::from_le_bytes(bytes.as_ref().try_into().expect("numbers are eight bytes"))
+    })
+}
+
+#[test]
+fn a_transaction_sees_its_own_writes_in_reads_and_scans() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    for key in ["a", "b", "c"] {
+        put(&rows, key, "old");
+    }
+    block_on(db.checkpoint()).unwrap();
+    let tx = begin(&db);
+    tx.put(&rows, "b", "new");
+    tx.put(&rows, "bb", "new");
+    tx.delete(&rows, "c");
+    tx.put(&rows, "d", "new");
+    tx.delete(&rows, "nothing");
+    let read = |key| block_on(tx.get(&rows, key)).unwrap().map(|value| value.to_vec());
+    assert_eq!(read("a").as_deref(), Some(&b"old"[..]));
+    assert_eq!(read("b").as_deref(), Some(&b"new"[..]));
+    assert_eq!(read("c"), None);
+    assert!(block_on(tx.contains(&rows, "d")).unwrap());
+    assert_eq!(keys(tx.range::<&str>(&rows, ..)), ["a", "b", "bb", "d"]);
+    assert_eq!(keys(tx.range(&rows, "b".."d").rev()), ["bb", "b"]);
+    assert_eq!(keys(rows.iter()), ["a", "b", "c"], "others see nothing before the commit");
+    block_on(tx.commit()).unwrap();
+    assert_eq!(keys(rows.iter()), ["a", "b", "bb", "d"]);
+}
+
+#[test]
+fn a_transaction_reads_one_state() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "a", "1");
+    let tx = begin(&db);
+    assert!(block_on(tx.contains(&rows, "a")).unwrap());
+    put(&rows, "a", "2");
+    put(&rows, "b", "2");
+    assert_eq!(&*block_on(tx.get(&rows, "a")).unwrap().unwrap(), b"1");
+    assert_eq!(keys(tx.range::<&str>(&rows, ..)), ["a"]);
+}
+
+#[test]
+fn a_dropped_transaction_leaves_nothing() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let tx = begin(&db);
+    tx.put(&rows, "a", "1");
+    drop(tx);
+    let tx = begin(&db);
+    tx.put(&rows, "b", "1");
+    drop(tx.commit());
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+}
+
+#[test]
+fn a_lost_update_is_a_conflict_that_leaves_nothing() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "n", "0");
+    let (first, second) = (begin(&db), begin(&db));
+    for tx in [&first, &second] {
+        block_on(tx.get(&rows, "n")).unwrap();
+    }
+    first.put(&rows, "n", "first");
+    second.put(&rows, "n", "second");
+    second.put(&rows, "other", "second");
+    second.delete(&rows, "n");
+    block_on(first.commit()).unwrap();
+    let error = fails(block_on(second.commit()), ErrorKind::Conflict);
+    assert!(error.is_retryable() && !error.outcome_unknown());
+    assert_eq!(get(&rows, "n").as_deref(), Some(&b"first"[..]));
+    assert_eq!(get(&rows, "other"), None);
+    assert!(db.metrics().conflicts >= 1);
+}
+
+#[test]
+fn write_skew_is_a_conflict() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    for doctor in ["alice", "bob"] {
+        put(&rows, doctor, "on call");
+    }
+    let (first, second) = (begin(&db), begin(&db));
+    for tx in [&first, &second] {
+        for doctor in ["alice", "bob"] {
+            assert!(block_on(tx.contains(&rows, doctor)).unwrap());
+        }
+    }
+    first.delete(&rows, "alice");
+    second.delete(&rows, "bob");
+    block_on(first.commit()).unwrap();
+    fails(block_on(second.commit()), ErrorKind::Conflict);
+    assert_eq!(keys(rows.iter()), ["bob"]);
+}
+
+#[test]
+fn a_phantom_is_a_conflict_even_in_an_empty_range() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let check = |change: &dyn Fn()| {
+        let tx = begin(&db);
+        assert!(block_on(rows_of(tx.range(&rows, "m".."p"))).unwrap().is_empty());
+        tx.put(&rows, "count", "0");
+        change();
+        fails(block_on(tx.commit()), ErrorKind::Conflict);
+        block_on(db.batch().delete_range(&rows, "a".."z").commit()).unwrap();
+    };
+    check(&|| {
+        put(&rows, "n", "a phantom");
+    });
+    check(&|| {
+        block_on(db.batch().put(&rows, "m", "at the low end").commit()).unwrap();
+    });
+    check(&|| {
+        let other = begin(&db);
+        other.put(&rows, "o", "from a transaction");
+        block_on(other.commit()).unwrap();
+    });
+}
+
+#[test]
+fn a_range_delete_conflicts_with_a_read_inside_it() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "n", "1");
+    let tx = begin(&db);
+    assert!(block_on(tx.contains(&rows, "n")).unwrap());
+    tx.put(&rows, "seen", "1");
+    block_on(db.batch().delete_range(&rows, "m".."o").commit()).unwrap();
+    fails(block_on(tx.commit()), ErrorKind::Conflict);
+}
+
+#[test]
+fn reading_that_nothing_is_there_is_validated() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let (first, second) = (begin(&db), begin(&db));
+    for tx in [&first, &second] {
+        assert!(!block_on(tx.contains(&rows, "unique")).unwrap());
+        tx.put(&rows, "unique", "mine");
+    }
+    block_on(second.commit()).unwrap();
+    fails(block_on(first.commit()), ErrorKind::Conflict);
+}
+
+#[test]
+fn blind_writes_do_not_conflict() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let (first, second) = (begin(&db), begin(&db));
+    first.put(&rows, "n", "first");
+    second.put(&rows, "n", "second");
+    block_on(second.commit()).unwrap();
+    block_on(first.commit()).unwrap();
+    assert_eq!(get(&rows, "n").as_deref(), Some(&b"first"[..]), "the later commit wins");
+}
+
+#[test]
+fn a_read_only_transaction_commits_whatever_others_do() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "n", "1");
+    let tx = begin(&db);
+    block_on(tx.get(&rows, "n")).unwrap();
+    put(&rows, "n", "2");
+    block_on(tx.commit()).unwrap();
+    let tx = begin(&db);
+    block_on(tx.commit()).unwrap();
+}
+
+#[test]
+fn families_dropped_under_a_transaction_fail_its_commit() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let tx = begin(&db);
+    tx.put(&rows, "a", "1");
+    block_on(db.drop_column_family("rows")).unwrap();
+    let error = block_on(tx.commit()).expect_err("the family is gone");
+    assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict), "{error:?}");
+}
+
+#[test]
+fn transact_gives_up_after_a_bounded_number_of_conflicts() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let attempts = AtomicU64::new(0);
+    let outcome: Result<(), Error> = block_on(db.transact(|tx| {
+        let attempt = attempts.fetch_add(1, Ordering::SeqCst);
+        let rows = rows.clone();
+        async move {
+            tx.get(&rows, "n").await?;
+            // Somebody else is always faster.
+            rows.put("n", attempt.to_le_bytes()).await?;
+            tx.put(&rows, "n", "mine");
+            Ok(())
+        }
+    }));
+    fails(outcome, ErrorKind::Conflict);
+    let attempts = attempts.into_inner();
+    assert!((2..=1000).contains(&attempts), "{attempts} attempts");
+    assert_eq!(number(get(&rows, "n")), attempts - 1);
+}
+
+#[test]
+fn transact_returns_the_closures_own_error_and_commits_nothing() {
+    #[derive(Debug)]
+    enum Refusal {
+        Mine,
+        Engine(#[allow(dead_code, reason = "shown when the test fails")] Error),
+    }
+    impl From<Error> for Refusal {
+        fn from(error: Error) -> Refusal {
+            Refusal::Engine(error)
+        }
+    }
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let outcome: Result<(), Refusal> = block_on(db.transact(|tx| {
+        let rows = rows.clone();
+        async move {
+            tx.put(&rows, "a", "1");
+            Err(Refusal::Mine)
+        }
+    }));
+    assert!(matches!(outcome, Err(Refusal::Mine)), "{outcome:?}");
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+}
+
+#[test]
+fn a_counter_incremented_by_64_tasks_sums_up() {
+    let fixture = Fixture::new();
+    let (db, rows) = (fixture.db.clone(), fixture.rows.clone());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let increments = runtime.block_on(async move {
+        let tasks = (0..64).map(|_| tokio::spawn(increment(db.clone(), rows.clone(), 8)));
+        try_join_all(tasks).await.expect("no task panics").into_iter().sum::<u64>()
+    });
+    drop(runtime);
+    assert_eq!(increments, 64 * 8);
+    assert_eq!(number(get(&fixture.rows, "n")), increments);
+    let fixture = fixture.reopened();
+    assert_eq!(number(get(&fixture.rows, "n")), increments);
+    assert_sound(&fixture.db);
+}
+
+/// Adds one, so many times, trying again for as long as there are conflicts.
+async fn increment(db: Db, rows: ColumnFamily, times: u64) -> u64 {
+    let mut done = 0;
+    while done < times {
+        let outcome: Result<(), Error> = db
+            .transact(|tx| {
+                let rows = rows.clone();
+                async move {
+                    tx.durability(Durability::Buffered);
+                    let n = number(tx.get(&rows, "n").await?);
+                    tx.put(&rows, "n", (n + 1).to_le_bytes());
+                    Ok(())
+                }
+            })
+            .await;
+        match outcome {
+            Ok(()) => done += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    done
+}
+
+/// One committed transaction of a history.
+struct Done {
+    /// Event numbers of its begin and of the moment after its commit resolved.
+    began: u64,
+    ended: u64,
+    /// Lists that were read: key, what was in it.
+    reads: Vec<(usize, Vec<u64>)>,
+    /// Keys whose list this transaction put its id at the end of.
+    appends: Vec<usize>,
+    id: u64,
+}
+
+const LISTS: usize = 6;
+
+/// Writers append their id to lists and read others; returns what committed, and the final lists.
+fn history(seed: u64) -> (Vec<Done>, Vec<Vec<u64>>) {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let clock = AtomicU64::new(0);
+    let ids = AtomicU64::new(1);
+    let done = parking_lot::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (db, rows, clock, ids, done) = (&db, &rows, &clock, &ids, &done);
+            scope.spawn(move || {
+                let mut rng = Rng::new(seed ^ (writer << 32));
+                for n in 0..60 {
+                    let id = ids.fetch_add(1, Ordering::SeqCst);
+                    let one = append(db, rows, clock, id, &mut rng);
+                    done.lock().extend(block_on(one));
+                    if writer == 0 && n % 20 == 10 {
+                        block_on(db.checkpoint()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let lists = (0..LISTS).map(|key| list(get(&rows, key_of(key)))).collect();
+    (done.into_inner(), lists)
+}
+
+fn key_of(list: usize) -> String {
+    format!("list {list}")
+}
+
+fn list(bytes: Option<Vec<u8>>) -> Vec<u64> {
+    let bytes = bytes.unwrap_or_default();
+    bytes.chunks(8).map(|id| u64::from_le_bytes(id.try_into().expect("ids are whole"))).collect()
+}
+
+/// One attempt at one transaction; nothing if it met a conflict.
+async fn append(
+    db: &Db,
+    rows: &ColumnFamily,
+    clock: &AtomicU64,
+    id: u64,
+    rng: &mut Rng,
+) -> Option<Done> {
+    let began = clock.fetch_add(1, Ordering::SeqCst);
+    let tx = db.begin().await.unwrap();
+    let (mut reads, mut appends) = (Vec::new(), Vec::new());
+    if rng.one_in(4) {
+        // By a scan, so that range validation is part of the history.
+        let scanned = rows_of(tx.range(rows, "list".."list~")).await.unwrap();
+        for key in 0..LISTS {
+            let found = scanned.iter().find(|(name, _)| *name == key_of(key).into_bytes());
+            reads.push((key, list(found.map(|(_, value)| value.clone()))));
+        }
+    }
+    for _ in 0..1 + rng.below(3) {
+        let key = rng.below(LISTS);
+        if appends.contains(&key) {
+            continue;
+        }
+        let found = tx.get(rows, key_of(key)).await.unwrap().map(|value| value.to_vec());
+        let mut ids = list(found);
+        reads.push((key, ids.clone()));
+        if rng.one_in(2) {
+            ids.push(id);
+            let value: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            tx.put(rows, key_of(key), value);
+            appends.push(key);
+        }
+    }
+    if rng.one_in(2) {
+        tx.durability(Durability::Buffered);
+    }
+    match tx.commit().await {
+        Ok(_) => {
+            let ended = clock.fetch_add(1, Ordering::SeqCst);
+            Some(Done { began, ended, reads, appends, id })
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+            None
+        }
+    }
+}
+
+/// Which transaction must come before which: a list of successors for each.
+fn order(done: &[Done], lists: &[Vec<u64>]) -> Vec<Vec<usize>> {
+    let index = |id: u64| done.iter().position(|tx| tx.id == id).expect("only commits are seen");
+    let mut after = vec![Vec::new(); done.len()];
+    for ids in lists {
+        for pair in ids.windows(2) {
+            after[index(pair[0])].push(index(pair[1]));
+        }
+    }
+    for (reader, tx) in done.iter().enumerate() {
+        for (key, seen) in &tx.reads {
+            assert!(lists[*key].starts_with(seen), "{seen:?} was never in list {key}");
+            if let Some(writer) = seen.last() {
+                after[index(*writer)].push(reader);
+            }
+            let next = lists[*key].get(seen.len()).map(|id| index(*id));
+            after[reader].extend(next.filter(|next| *next != reader));
+        }
+    }
+    for (first, one) in done.iter().enumerate() {
+        let later = done.iter().enumerate().filter(|(_, other)| one.ended < other.began);
+        after[first].extend(later.map(|(second, _)| second));
+    }
+    after
+}
+
+/// The transactions that lie on cycles: what is left when sources are taken away again and again.
+fn cycle(after: &[Vec<usize>]) -> Vec<usize> {
+    let mut before = vec![0usize; after.len()];
+    after.iter().flatten().for_each(|successor| before[*successor] += 1);
+    let mut ready: Vec<_> = (0..after.len()).filter(|tx| before[*tx] == 0).collect();
+    while let Some(tx) = ready.pop() {
+        for successor in &after[tx] {
+            before[*successor] -= 1;
+            if before[*successor] == 0 {
+                ready.push(*successor);
+            }
+        }
+    }
+    (0..after.len()).filter(|tx| before[*tx] > 0).collect()
+}
+
+#[test]
+fn the_cycle_checker_finds_a_cycle_and_only_a_cycle() {
+    assert_eq!(cycle(&[vec![1], vec![2], vec![]]), [0usize; 0]);
+    assert_eq!(cycle(&[vec![1], vec![2], vec![1], vec![]]), [1, 2]);
+}
+
+#[test]
+fn histories_of_appends_are_strictly_serializable() {
+    let first = seed("histories of appends", 1);
+    for round in 0..3 * scale() as u64 {
+        let seed = first.wrapping_add(round);
+        let (done, lists) = history(seed);
+        let appended: usize = done.iter().map(|tx| tx.appends.len()).sum();
+        assert_eq!(appended, lists.iter().map(Vec::len).sum::<usize>(), "seed {seed}");
+        let cycle = cycle(&order(&done, &lists));
+        assert!(cycle.is_empty(), "seed {seed}: a cycle among {cycle:?}");
+        say(format!(
+            "histories of appends: seed {seed}: {} committed, {appended} appends, no cycle",
+            done.len()
+        ));
+        assert!(done.len() > 20, "seed {seed}: hardly anything commits");
+    }
+}
+
+#[test]
+fn transactions_over_families_are_whole() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let other = family(&db, "other");
+    let tx = begin(&db);
+    tx.put(&rows, "a", "1");
+    tx.put(&other, "a", "1");
+    block_on(tx.commit()).unwrap();
+    assert_eq!((keys(rows.iter()), keys(other.iter())), (vec!["a".into()], vec!["a".into()]));
+}
