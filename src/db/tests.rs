@@ -34,7 +34,7 @@ fn a_snapshot_from_between_two_checkpoints_keeps_its_pages() {
 fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
     block_on(async {
         let options = Options::new().memory_bytes(4 << 20);
-        let db = open(Place::Disk(Disk::in_memory()), options).await.unwrap();
+        let db = open(Place::Disk(Disk::new()), options).await.unwrap();
         let family = db.column_family("a").await.unwrap();
         family.put("first", "row").await.unwrap();
         let mut batch = db.batch();
