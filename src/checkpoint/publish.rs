@@ -31,6 +31,7 @@ pub(crate) async fn publish(
     let entries = catalog_entries(engine, frozen, &trees);
     let catalog = write_catalog(&entries, writer).await?;
     let free_map = write_free_map(engine, writer).await?;
+    // The length of the file too.
     writer.sync().await?;
     let next = Superblock {
         generation: Generation(before.generation.0 + 1),
@@ -38,9 +39,9 @@ pub(crate) async fn publish(
         seq_next_min: Seq(frozen.seq.0 + 1),
         next_family: frozen.next_family,
         next_segment: engine.next_segment(),
-        file_pages: engine.space.lock().occupancy().file,
+        file_pages: free_map.file_pages,
         catalog,
-        free_map,
+        free_map: free_map.blob,
         chapters: vec![Chapter {
             incarnation: before.incarnation,
             segment: SegmentRef {
@@ -72,10 +73,10 @@ pub(crate) async fn begin_incarnation(
 ) -> Result<()> {
     let before = engine.superblock.lock().clone();
     let mut writer = Writer::new(engine);
-    let file_pages = engine.space.lock().occupancy().file;
     // The free map lists pages up to the end of the file, so it changes if the file grew.
-    let free_map = match file_pages == before.file_pages {
-        true => before.free_map,
+    let unchanged = engine.space.lock().grown_pages() == before.file_pages;
+    let free_map = match unchanged {
+        true => FreeMap { blob: before.free_map, file_pages: before.file_pages },
         false => {
             writer.retire_pages(before.free_map.extent);
             write_free_map(engine, &mut writer).await?
@@ -86,8 +87,8 @@ pub(crate) async fn begin_incarnation(
         generation: Generation(before.generation.0 + 1),
         seq_next_min,
         next_segment: engine.next_segment(),
-        file_pages,
-        free_map,
+        file_pages: free_map.file_pages,
+        free_map: free_map.blob,
         chapters,
         closed: Closed::No,
         ..before
@@ -145,24 +146,40 @@ async fn write_catalog(entries: &[CatalogEntry], writer: &mut Writer<'_>) -> Res
     writer.write_blob(&bytes, extent).await
 }
 
-/// The map lists what the new superblock does not name, so its own pages are placed first, by a
-/// bound on what it will need.
-async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<BlobRef> {
-    let without_itself = encode_free_map(engine, writer);
-    let bound = without_itself.len() + free_map::CHANGE_BYTES_MAX;
-    let extent = writer.place_pages(BlobRef::pages(bound) as u32);
-    let map = encode_free_map(engine, writer);
-    writer.write_blob(&map, extent).await
+/// The free map, and the pages of the file as it knows them.
+struct FreeMap {
+    blob: BlobRef,
+    file_pages: u64,
 }
 
-fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Vec<u8> {
-    let mut unnamed = engine.space.lock().unnamed().clone();
+/// The map lists what the new superblock does not name, so its own pages are placed first, by a
+/// bound on what it will need.
+///
+/// It ends where the file ended when it was made. The plan may go beyond that, and back; what it
+/// adds is found free by the length of the file when the database is opened.
+async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<FreeMap> {
+    let (without_itself, _) = encode_free_map(engine, writer);
+    // Its own pages, and what the file grows by in between.
+    let bound = without_itself.len() + 2 * free_map::CHANGE_BYTES_MAX;
+    let extent = writer.place_pages(BlobRef::pages(bound) as u32);
+    engine.grow().await?;
+    let (map, file_pages) = encode_free_map(engine, writer);
+    let blob = writer.write_blob(&map, extent).await?;
+    Ok(FreeMap { blob, file_pages })
+}
+
+fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> (Vec<u8>, u64) {
+    let (mut unnamed, file_pages) = {
+        let space = engine.space.lock();
+        (space.unnamed().clone(), space.grown_pages())
+    };
     let (placed, retired) = writer.pending();
     for extent in placed {
         unnamed.take(extent).expect("a checkpoint places on pages that nobody names");
     }
     retired.iter().for_each(|extent| unnamed.free(*extent));
-    free_map::encode(unnamed.extents())
+    unnamed.shrink_towards(file_pages);
+    (free_map::encode(unnamed.extents()), file_pages)
 }
 
 fn swap_state(

@@ -157,6 +157,11 @@ impl Space {
         &self.unnamed
     }
 
+    /// Pages the file has, whatever is planned.
+    pub(crate) fn grown_pages(&self) -> u64 {
+        self.grown_pages
+    }
+
     /// How long the file must be, in pages, before what was allocated may be written.
     pub(crate) fn wanted_pages(&self) -> Option<u64> {
         (self.pages > self.grown_pages).then_some(self.pages)
