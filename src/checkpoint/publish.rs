@@ -117,6 +117,11 @@ pub(crate) async fn record_clean_end(engine: &Arc<Engine>) -> Result<()> {
 pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -> Result<()> {
     let bytes = superblock.encode();
     for offset in superblock::offsets(superblock.generation) {
+        // A sync that failed elsewhere may have taken our pages' errors with it: a later one that
+        // succeeds proves nothing. (I8)
+        if let Some(cause) = engine.pipeline.failure() {
+            return Err(cause);
+        }
         let mut buf = Buf::zeroed(SUPERBLOCK_BYTES);
         buf.copy_from_slice(&bytes);
         let (result, _) = engine.io.write_durable(offset, buf, SUPERBLOCK_BYTES).await;
