@@ -25,12 +25,13 @@ pub(crate) async fn publish(
     writer: &mut Writer<'_>,
 ) -> Result<()> {
     let before = engine.superblock.lock().clone();
-    let orphans = engine.space.lock().take_orphans();
     writer.retire_pages(before.catalog.extent);
     writer.retire_pages(before.free_map.extent);
     let entries = catalog_entries(engine, frozen, &trees);
     let catalog = write_catalog(&entries, writer).await?;
     let free_map = write_free_map(engine, writer).await?;
+    // Only now: an attempt that ends before the sync leaves them to the next.
+    let orphans = engine.space.lock().take_orphans();
     // The length of the file too.
     writer.sync().await?;
     let next = Superblock {
