@@ -189,7 +189,7 @@ impl Engine {
                 Ok(())
             }
             Err(cause) => {
-                space.shrink_plan();
+                space.growth_refused();
                 let error = Error::new(ErrorKind::NoSpace, "the file could not grow");
                 let detail = format!("{} to {pages} pages", self.io.path().display());
                 Err(error.with_detail(detail).with_source(cause))

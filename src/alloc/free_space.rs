@@ -195,6 +195,18 @@ impl FreeSpace {
         Some(pages)
     }
 
+    /// Takes free pages off the end of the file, down to so many pages at most; the file is that much shorter.
+    pub(crate) fn shrink_towards(&mut self, file_pages: u64) -> u64 {
+        let tail = self.tail_pages();
+        let cut = tail.min(self.file_pages.saturating_sub(file_pages));
+        if cut > 0 {
+            self.remove(Run { start: self.file_pages - tail, pages: tail });
+            self.insert(Run { start: self.file_pages - tail, pages: tail - cut });
+            self.file_pages -= cut;
+        }
+        self.file_pages
+    }
+
     /// The lowest of the runs of the tightest sizes.
     fn fit(&self, pages: u64) -> Option<Run> {
         let mut lowest: Option<Run> = None;
@@ -365,6 +377,10 @@ mod tests {
         assert_eq!((free.file_pages(), free.trim_tail()), (90, None));
         free.grow(90, 95);
         assert_eq!(runs(&free), [(10, 5), (90, 5)]);
+        assert_eq!((free.shrink_towards(92), runs(&free)), (92, vec![(10, 5), (90, 2)]));
+        assert_eq!((free.shrink_towards(50), free.shrink_towards(99)), (90, 90));
+        free.grow(90, 91);
+        assert_eq!(runs(&free), [(10, 5), (90, 1)]);
     }
 
     #[test]

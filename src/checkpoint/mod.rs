@@ -92,7 +92,9 @@ impl Checkpointer<'_> {
             self.engine.pipeline.checkpointer.raised().await;
             for command in self.engine.take_commands() {
                 match command {
-                    Command::Checkpoint(reply) => drop(reply.send(self.checkpoint().await)),
+                    Command::Checkpoint(reply) => {
+                        drop(reply.send(self.checkpoint_all().await));
+                    },
                     Command::Check(reply) => drop(reply.send(Ok(check(self.engine).await))),
                     Command::Close(reply) => {
                         let closed = self.close().await;
@@ -128,6 +130,16 @@ impl Checkpointer<'_> {
             self.engine.pipeline.order().stall(cause);
             self.engine.pipeline.wake_front();
         }
+    }
+
+    /// Covers all commits ordered so far: a retried attempt alone covers what it had frozen.
+    async fn checkpoint_all(&mut self) -> Result<()> {
+        let last = self.engine.pipeline.order().last;
+        self.checkpoint().await?;
+        if self.engine.superblock.lock().checkpoint_seq < last {
+            self.checkpoint().await?;
+        }
+        Ok(())
     }
 
     async fn checkpoint(&mut self) -> Result<()> {
@@ -171,17 +183,8 @@ impl Checkpointer<'_> {
         if let Some(failure) = self.engine.pipeline.failure() {
             return Err(failure);
         }
-        self.checkpoint().await?;
-        if self.frozen_later_than_checkpoint() {
-            self.checkpoint().await?;
-        }
+        self.checkpoint_all().await?;
         publish::record_clean_end(self.engine).await
-    }
-
-    /// A retried attempt covers only what it had frozen.
-    fn frozen_later_than_checkpoint(&self) -> bool {
-        let order = self.engine.pipeline.order();
-        self.engine.superblock.lock().checkpoint_seq < order.last
     }
 
     /// Waits until everything that was ordered is visible; nothing more is, by now.

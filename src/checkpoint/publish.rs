@@ -11,8 +11,8 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::blob::BlobRef;
 use crate::format::catalog::{self, CatalogEntry, FamilyOptions};
-use crate::format::chapter::Chapter;
 use crate::format::free_map;
+use crate::format::chapter::Chapter;
 use crate::format::segment::SegmentRef;
 use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
 use crate::ids::{Extent, Generation, PageId, Seq};
@@ -25,12 +25,14 @@ pub(crate) async fn publish(
     writer: &mut Writer<'_>,
 ) -> Result<()> {
     let before = engine.superblock.lock().clone();
-    let orphans = engine.space.lock().take_orphans();
     writer.retire_pages(before.catalog.extent);
     writer.retire_pages(before.free_map.extent);
     let entries = catalog_entries(engine, frozen, &trees);
     let catalog = write_catalog(&entries, writer).await?;
-    let (free_map, file_pages) = write_free_map(engine, writer).await?;
+    let free_map = write_free_map(engine, writer).await?;
+    // Only now: an attempt that ends before the sync leaves them to the next.
+    let orphans = engine.space.lock().take_orphans();
+    // The length of the file too.
     writer.sync().await?;
     let next = Superblock {
         generation: Generation(before.generation.0 + 1),
@@ -38,9 +40,9 @@ pub(crate) async fn publish(
         seq_next_min: Seq(frozen.seq.0 + 1),
         next_family: frozen.next_family,
         next_segment: engine.next_segment(),
-        file_pages,
+        file_pages: free_map.file_pages,
         catalog,
-        free_map,
+        free_map: free_map.blob,
         chapters: vec![Chapter {
             incarnation: before.incarnation,
             segment: SegmentRef {
@@ -72,10 +74,10 @@ pub(crate) async fn begin_incarnation(
 ) -> Result<()> {
     let before = engine.superblock.lock().clone();
     let mut writer = Writer::new(engine);
-    let file_pages = engine.space.lock().occupancy().file;
     // The free map lists pages up to the end of the file, so it changes if the file grew.
-    let (free_map, file_pages) = match file_pages == before.file_pages {
-        true => (before.free_map, file_pages),
+    let unchanged = engine.space.lock().grown_pages() == before.file_pages;
+    let free_map = match unchanged {
+        true => FreeMap { blob: before.free_map, file_pages: before.file_pages },
         false => {
             writer.retire_pages(before.free_map.extent);
             write_free_map(engine, &mut writer).await?
@@ -86,8 +88,8 @@ pub(crate) async fn begin_incarnation(
         generation: Generation(before.generation.0 + 1),
         seq_next_min,
         next_segment: engine.next_segment(),
-        file_pages,
-        free_map,
+        file_pages: free_map.file_pages,
+        free_map: free_map.blob,
         chapters,
         closed: Closed::No,
         ..before
@@ -116,6 +118,11 @@ pub(crate) async fn record_clean_end(engine: &Arc<Engine>) -> Result<()> {
 pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -> Result<()> {
     let bytes = superblock.encode();
     for offset in superblock::offsets(superblock.generation) {
+        // A sync that failed elsewhere may have taken our pages' errors with it: a later one that
+        // succeeds proves nothing. (I8)
+        if let Some(cause) = engine.pipeline.failure() {
+            return Err(cause);
+        }
         let mut buf = Buf::zeroed(SUPERBLOCK_BYTES);
         buf.copy_from_slice(&bytes);
         let (result, _) = engine.io.write_durable(offset, buf, SUPERBLOCK_BYTES).await;
@@ -145,27 +152,40 @@ async fn write_catalog(entries: &[CatalogEntry], writer: &mut Writer<'_>) -> Res
     writer.write_blob(&bytes, extent).await
 }
 
-/// The map lists what the new superblock does not name, so its own pages are placed first, by a
-/// bound on what it will need. Comes with the pages of the file that it speaks of: the keeper of
-/// the log may have the file grow at any await, and pages that neither the map nor a later growth
-/// lists would be lost. (I9)
-async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<(BlobRef, u64)> {
-    let (without_itself, _) = encode_free_map(engine, writer);
-    let bound = without_itself.len() + free_map::CHANGE_BYTES_MAX;
-    let extent = writer.place_pages(BlobRef::pages(bound) as u32);
-    let (map, file_pages) = encode_free_map(engine, writer);
-    Ok((writer.write_blob(&map, extent).await?, file_pages))
+/// The free map, and the pages of the file as it knows them.
+struct FreeMap {
+    blob: BlobRef,
+    file_pages: u64,
 }
 
-/// The map, and the pages of the file it was made for.
+/// The map lists what the new superblock does not name, so its own pages are placed first, by a
+/// bound on what it will need.
+///
+/// It ends where the file ended when it was made. The plan may go beyond that, and back; what it
+/// adds is found free by the length of the file when the database is opened.
+async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<FreeMap> {
+    let (without_itself, _) = encode_free_map(engine, writer);
+    // Its own pages, and what the file grows by in between.
+    let bound = without_itself.len() + 2 * free_map::CHANGE_BYTES_MAX;
+    let extent = writer.place_pages(BlobRef::pages(bound) as u32);
+    engine.grow().await?;
+    let (map, file_pages) = encode_free_map(engine, writer);
+    let blob = writer.write_blob(&map, extent).await?;
+    Ok(FreeMap { blob, file_pages })
+}
+
 fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> (Vec<u8>, u64) {
-    let mut unnamed = engine.space.lock().unnamed().clone();
+    let (mut unnamed, file_pages) = {
+        let space = engine.space.lock();
+        (space.unnamed().clone(), space.grown_pages())
+    };
     let (placed, retired) = writer.pending();
     for extent in placed {
         unnamed.take(extent).expect("a checkpoint places on pages that nobody names");
     }
     retired.iter().for_each(|extent| unnamed.free(*extent));
-    (free_map::encode(unnamed.extents()), unnamed.file_pages())
+    unnamed.shrink_towards(file_pages);
+    (free_map::encode(unnamed.extents()), file_pages)
 }
 
 fn swap_state(

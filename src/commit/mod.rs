@@ -231,6 +231,7 @@ impl Pipeline {
         }
         let seq = order.last;
         successors.for_each(|successor| successor.starts_after(seq));
+        order.unlogged_frozen = order.has_unlogged();
         order.dirty.clear();
         order.ranges_full = false;
         order.memory_wanted = false;
@@ -256,6 +257,7 @@ impl Pipeline {
         {
             let mut order = self.order.lock();
             order.memory.frozen = 0;
+            order.unlogged_frozen = false;
             // The first in the queue looks again, and says so again if this was not enough.
             order.memory_wanted = false;
         }

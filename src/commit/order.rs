@@ -12,6 +12,7 @@ use ringdb_uring::Buf;
 use crate::commit::group::{GROUP_BYTES, OpenGroup};
 use crate::commit::window::Window;
 use crate::error::Error;
+use crate::format::catalog::Logging;
 use crate::ids::{BLOCK_BYTES, FamilyId, Seq};
 use crate::log::LogPosition;
 use crate::options::Grouping;
@@ -84,6 +85,8 @@ pub(crate) struct Order {
     pub(crate) epoch: u64,
     pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
     pub(crate) next_family: FamilyId,
+    /// Commits to unlogged families are in the frozen memtables.
+    pub(crate) unlogged_frozen: bool,
     /// A commit waits for the memory of what is in the memtables now.
     pub(crate) memory_wanted: bool,
     /// A memtable has as many range deletes as it should have.
@@ -119,6 +122,7 @@ impl Order {
             epoch: 1,
             names: HashMap::new(),
             next_family,
+            unlogged_frozen: false,
             memory_wanted: false,
             ranges_full: false,
             window: Window::new(last, WINDOW_BYTES),
@@ -133,6 +137,12 @@ impl Order {
         };
         let padded = self.group.padded_with(payload_bytes) as u64;
         !alone && self.group.fits(payload_bytes) && padded <= self.log.room_bytes()
+    }
+
+    /// Whether there are commits to unlogged families that no published tree has.
+    pub(crate) fn has_unlogged(&self) -> bool {
+        let unlogged = |family: &Arc<Family>| family.logging == Logging::Unlogged;
+        self.unlogged_frozen || self.dirty.iter().any(unlogged)
     }
 
     /// Whether a group without commits has a place.

@@ -217,14 +217,13 @@ impl Db {
     /// Dropping it is harmless.
     pub fn sync(&self) -> Task<()> {
         let engine = self.engine().clone();
-        let unlogged = {
+        let (unlogged, last) = {
             let order = engine.pipeline.order();
-            order.dirty.iter().any(|family| family.logging == Logging::Unlogged)
+            (order.has_unlogged(), order.last)
         };
         if unlogged {
             return self.checkpoint();
         }
-        let last = engine.pipeline.order().last;
         self.durable(last)
     }
 

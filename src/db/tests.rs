@@ -2,7 +2,7 @@ use ringdb_uring::sim::{Choice, Disk};
 
 use super::open;
 use crate::options::Place;
-use crate::{ColumnFamily, Db, Options, block_on};
+use crate::{ColumnFamily, Db, ErrorKind, Options, block_on};
 
 async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
     let mut batch = db.batch();
@@ -61,5 +61,40 @@ fn a_database_opens_after_any_number_of_crashes() {
             let last = disk.crash_points() - 1;
             disk = disk.image(last, Choice::None);
         }
+    });
+}
+
+#[test]
+fn writing_resumes_when_a_full_disk_has_space_again() {
+    block_on(async {
+        let disk = Disk::new();
+        let options = || Options::new().memory_bytes(4 << 20);
+        let db = open(Place::Disk(disk.clone()), options()).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        disk.faults().set_capacity(Some(8 << 20));
+        let value = vec![7; 8000];
+        let mut written = 0u64;
+        let refused = loop {
+            match family.put(written.to_be_bytes(), &value).await {
+                Ok(_) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::NoSpace);
+        for _ in 0..20 {
+            let _ = family.put(written.to_be_bytes(), &value).await;
+            let _ = family.put([9; 9], vec![1; 100_000]).await;
+        }
+        assert_eq!(family.get(0u64.to_be_bytes()).await.unwrap().unwrap().len(), 8000);
+        disk.faults().set_capacity(None);
+        for key in 0..3000u64 {
+            while family.put((1000 + key).to_be_bytes(), &value).await.is_err() {}
+        }
+        db.checkpoint().await.unwrap();
+        assert_eq!(db.check().await.unwrap().defects.len(), 0);
+        db.close().await.unwrap();
+        let db = open(Place::Disk(disk), options()).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        assert!(family.len().await.unwrap() >= written.max(4000));
     });
 }

@@ -149,16 +149,26 @@ impl Future for Submit {
         let polled = self.poll_seq(context);
         if polled.is_pending() {
             blocking::note(&self.engine.io);
+        } else {
+            self.leave_queue();
         }
         polled.map_ok(|seq| Commit::new(self.engine.clone(), seq))
     }
 }
 
-impl Drop for Submit {
-    fn drop(&mut self) {
+impl Submit {
+    /// Also when the answer is an error: whoever keeps the resolved future must not hold up
+    /// those behind it.
+    fn leave_queue(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.engine.pipeline.withdraw(&ticket);
         }
+    }
+}
+
+impl Drop for Submit {
+    fn drop(&mut self) {
+        self.leave_queue();
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) struct Space {
     pages: u64,
     /// Pages the file has.
     grown_pages: u64,
+    growth: Growth,
+}
+
+/// How the last growth of the file went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    Open,
+    Refused,
 }
 
 struct Retired {
@@ -65,6 +73,7 @@ impl Space {
             orphans: Vec::new(),
             pages,
             grown_pages: pages,
+            growth: Growth::Open,
         }
     }
 
@@ -88,6 +97,9 @@ impl Space {
     /// Gives back what was allocated and never named.
     pub(crate) fn release(&mut self, extent: Extent) {
         self.free.free(extent);
+        if self.growth == Growth::Refused {
+            self.shrink_plan();
+        }
     }
 
     /// The checkpoint being built names the extent, which was allocated.
@@ -122,7 +134,11 @@ impl Space {
 
     /// Extents that may still be written to although nobody wants them.
     pub(crate) fn orphan(&mut self, extents: Vec<Extent>) {
-        self.orphans.extend(extents);
+        // Nobody writes to an extent before the file has grown to hold it.
+        let (unwritten, written): (Vec<_>, Vec<_>) =
+            extents.into_iter().partition(|extent| extent.end().0 > self.grown_pages);
+        self.orphans.extend(written);
+        unwritten.into_iter().for_each(|extent| self.release(extent));
     }
 
     /// Bytes that held states keep from being reused.
@@ -141,6 +157,11 @@ impl Space {
         &self.unnamed
     }
 
+    /// Pages the file has, whatever is planned.
+    pub(crate) fn grown_pages(&self) -> u64 {
+        self.grown_pages
+    }
+
     /// How long the file must be, in pages, before what was allocated may be written.
     pub(crate) fn wanted_pages(&self) -> Option<u64> {
         (self.pages > self.grown_pages).then_some(self.pages)
@@ -149,18 +170,24 @@ impl Space {
     /// The file has grown.
     pub(crate) fn grown_to(&mut self, pages: u64) {
         self.grown_pages = self.grown_pages.max(pages);
+        self.growth = Growth::Open;
+        // Another growth failed meanwhile, and the plan had gone back.
+        if self.grown_pages > self.pages {
+            self.plan(self.grown_pages);
+        }
     }
 
-    /// The file could not grow: the plan goes back to what it has, as far as it is unused.
-    pub(crate) fn shrink_plan(&mut self) {
-        let beyond = Extent {
-            start: PageId(self.grown_pages),
-            pages: u32::try_from(self.pages - self.grown_pages).unwrap_or(u32::MAX),
-        };
-        if !beyond.is_empty() && self.free.take(beyond).is_ok() {
-            self.unnamed.take(beyond).expect("free pages are unnamed");
-            self.pages = self.grown_pages;
-        }
+    /// The file could not grow: the plan goes back to what it has, as the pages beyond that come
+    /// back from those who wanted them. Else there would be free pages that are in no file.
+    pub(crate) fn growth_refused(&mut self) {
+        self.growth = Growth::Refused;
+        self.shrink_plan();
+    }
+
+    fn shrink_plan(&mut self) {
+        self.pages = self.free.shrink_towards(self.grown_pages);
+        let unnamed = self.unnamed.shrink_towards(self.pages);
+        assert_eq!(unnamed, self.pages, "free pages are unnamed");
     }
 
     pub(crate) fn occupancy(&self) -> Occupancy {
@@ -175,7 +202,10 @@ impl Space {
     fn extend(&mut self, pages: u64) {
         let generous = (self.pages / GROWTH_FRACTION).clamp(GROWTH_PAGES_MIN, GROWTH_PAGES_MAX);
         let step = pages.max(generous);
-        let to = self.pages + step;
+        self.plan(self.pages + step);
+    }
+
+    fn plan(&mut self, to: u64) {
         self.free.grow(self.pages, to);
         self.unnamed.grow(self.pages, to);
         self.pages = to;
@@ -203,7 +233,34 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if !self.extent.is_empty() {
-            self.space.lock().orphans.push(self.extent);
+            self.space.lock().orphan(vec![self.extent]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(pages: u64) -> Space {
+        let mut free = FreeSpace::new(0);
+        free.grow(0, pages);
+        Space::new(free.clone(), free, pages)
+    }
+
+    #[test]
+    fn a_refused_growth_leaves_the_plan_that_the_file_has() {
+        let mut space = space(130);
+        let (first, second) = (space.allocate(200), space.allocate(300));
+        space.growth_refused();
+        space.orphan(vec![first]);
+        assert!(space.occupancy().file > 130);
+        space.orphan(vec![second]);
+        assert_eq!((space.occupancy().file, space.occupancy().free), (130, 128));
+        let again = space.allocate(200);
+        assert_eq!(again.start, PageId(65));
+        space.grown_to(400);
+        assert_eq!(space.wanted_pages(), None);
+        assert_eq!(space.occupancy().file, 400);
     }
 }
