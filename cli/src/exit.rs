@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
 pub enum Failure {
-    /// The key, column family or database is not there; a message only where silence would puzzle.
+    /// The key or the column family is not there; a message only where silence would puzzle.
     NotFound(Option<String>),
     /// A check or a verification found something wrong.
     Defects(String),

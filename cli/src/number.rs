@@ -24,6 +24,11 @@ pub fn count(value: u64) -> String {
     grouped(value as f64)
 }
 
+/// A count with its noun: `1 page`, `1,234 pages`.
+pub fn counted(value: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
 /// Three significant digits: `0.0123`, `1.23`, `12.3`, `1,234`.
 pub fn short(value: f64) -> String {
     match value.abs() {

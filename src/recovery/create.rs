@@ -137,6 +137,5 @@ pub(super) fn open_error(path: &Path, cause: OpenError) -> Error {
         Os::Unsupported => (ErrorKind::Unsupported, "the platform cannot open the file so"),
         _ => (ErrorKind::Io, "the file could not be opened"),
     };
-    let detail = format!("{}: {cause}", path.display());
-    Error::new(kind, message).with_detail(detail).with_source(cause)
+    Error::new(kind, message).with_detail(path.display().to_string()).with_source(cause)
 }

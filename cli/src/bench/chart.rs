@@ -14,6 +14,12 @@ const LEFT: f64 = 84.0;
 const RIGHT: f64 = 690.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 496.0;
+/// The dashes of the legend; words stand to the right of them.
+const LEGEND_FROM: f64 = RIGHT + 24.0;
+const LEGEND_TO: f64 = RIGHT + 60.0;
+
+const BARE_COLOR: &str = "#7b2cbf";
+const BARE_DASH: &str = "3 3";
 
 /// One line of the chart.
 struct Series<'a> {
@@ -40,8 +46,9 @@ pub fn chart(rows: &[Row], machine: &[String]) -> Option<String> {
     bare_line(&mut svg, &axes, bare);
     for (index, series) in series.iter().enumerate() {
         series.draw(&mut svg, &axes);
-        series.legend(&mut svg, TOP + 10.0 + 24.0 * index as f64);
+        series.legend(&mut svg, legend_y(index));
     }
+    bare_legend(&mut svg, legend_y(series.len()), bare);
     svg.push_str("</svg>\n");
     Some(svg)
 }
@@ -191,7 +198,7 @@ impl Series<'_> {
     }
 
     fn legend(&self, svg: &mut String, y: f64) {
-        let (from, to) = (RIGHT + 24.0, RIGHT + 60.0);
+        let (from, to) = (LEGEND_FROM, LEGEND_TO);
         push(
             svg,
             format_args!(
@@ -230,8 +237,17 @@ fn footnote(svg: &mut String, y: f64, text: &str) {
 
 fn bare_line(svg: &mut String, axes: &Axes, bare: f64) {
     let y = axes.y(bare);
-    line(svg, (LEFT, y), (RIGHT, y), "#7b2cbf", "3 3");
-    text(svg, RIGHT - 6.0, y - 6.0, "end", &format!("bare loop of 4 KiB: {}/s", grouped(bare)));
+    line(svg, (LEFT, y), (RIGHT, y), BARE_COLOR, BARE_DASH);
+}
+
+fn bare_legend(svg: &mut String, y: f64, bare: f64) {
+    line(svg, (LEGEND_FROM, y), (LEGEND_TO, y), BARE_COLOR, BARE_DASH);
+    let name = format!("bare loop of 4 KiB: {}/s", grouped(bare));
+    text(svg, LEGEND_TO + 10.0, y + 4.0, "start", &name);
+}
+
+fn legend_y(index: usize) -> f64 {
+    TOP + 10.0 + 24.0 * index as f64
 }
 
 fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), color: &str, dash: &str) {

@@ -41,7 +41,7 @@ use self::machine::Machine;
 use self::plan::{Subject, cases};
 use self::rows::Row;
 use crate::exit::Failure;
-use crate::number::{bytes, grouped};
+use crate::number::{bytes, count, counted, grouped};
 
 /// Runs the bench.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
@@ -169,10 +169,10 @@ fn report(args: &BenchArgs, machine: &Machine, rows: &[Row]) -> Result<(), Failu
     let verified: u64 = rows.iter().map(|row| row.verified).sum();
     let durable = rows.iter().filter(|row| row.case.workload.is_durable()).count();
     if durable > 0 {
-        let rows = grouped(verified as f64);
+        let (rows, times) = (count(verified), counted(durable as u64, "time"));
         writeln!(
             out,
-            "{rows} acknowledged rows verified after kill -9 ({durable} times), every file checked"
+            "{rows} acknowledged rows verified after kill -9 ({times}), every file checked"
         )?;
     }
     if let Some(path) = &args.json {

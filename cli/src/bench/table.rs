@@ -2,7 +2,7 @@
 
 use super::plan::{Subject, Workload};
 use super::rows::{Row, ratio_to_one};
-use crate::number::{count, grouped, short};
+use crate::number::{count, counted, grouped, short};
 
 /// Columns: title in two lines, and width; the first two are set to the left.
 const COLUMNS: [(&str, &str, usize); 12] = [
@@ -90,8 +90,8 @@ pub fn bars(rows: &[Row]) -> String {
     for row in rows {
         let label = match (row.case.workload, before == Some(row.case)) {
             (_, true) => String::new(),
-            (Workload::DurablePutsTasks, false) => format!("{} tasks", row.case.writers),
-            (_, false) => format!("{} writers", row.case.writers),
+            (Workload::DurablePutsTasks, false) => counted(row.case.writers.into(), "task"),
+            (_, false) => counted(row.case.writers.into(), "writer"),
         };
         before = Some(row.case);
         let bar = bar(row.ops_per_s() / most);
@@ -138,7 +138,7 @@ mod tests {
         let bars = bars(&rows());
         let length = |line: usize| bars.lines().nth(line).unwrap().matches('█').count();
         assert_eq!((length(1), length(3)), (0, 60));
-        assert!(bars.contains("1024 tasks"));
+        assert!(bars.contains("1,024 tasks"));
         assert_eq!(super::bars(&[]), "");
     }
 }
