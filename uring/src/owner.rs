@@ -9,6 +9,7 @@
 //! handed back before the others.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,12 +111,13 @@ impl Owner {
         let error: io::Error = gone.clone().into();
         let lost = self.backend.abandon(&error);
         let feed = self.feed.or_else(|| shared.feed());
-        if let (Some(feed), Some(lost)) = (&feed, lost) {
-            feed.done(lost.result, lost.buf, lost.took);
+        let Some(feed) = feed else { return };
+        if let Some(lost) = lost {
+            // Whatever it does, those who wait for other writes must be told too.
+            let done = || feed.done(lost.result, lost.buf, lost.took);
+            drop(catch_unwind(AssertUnwindSafe(done)));
         }
-        if let Some(feed) = feed {
-            feed.abandoned(copy(&error));
-        }
+        feed.abandoned(copy(&error));
     }
 
     /// Stops the backend; nothing is in flight.

@@ -105,12 +105,11 @@ impl Shared {
 
     /// Hands a request to whoever does the work; its place if it has to stand in line.
     pub(crate) fn push(&self, request: Request) -> Option<u64> {
-        #[cfg(target_os = "linux")]
-        let urgency = request.urgency();
-        let place = self.core.push(request);
+        let (place, urgency) = self.core.push(request);
         match &self.executor {
             #[cfg(target_os = "linux")]
             Executor::Owner => self.wake.wake(urgency, &self.core.stats),
+            Executor::Pool if urgency == Urgency::None => {}
             Executor::Pool => self.core.wake_worker(),
             Executor::Caller(_) => self.run_caller(),
         }
@@ -281,11 +280,13 @@ impl Shared {
     }
 
     fn tear_down(&self) {
-        if let Some(owner) = self.role.lock().take() {
-            owner.stop();
-        }
-        drop(self.feed.lock().take());
-        drop(self.storage.lock().take());
+        // Each is taken out of its lock first: what is dropped here may call back.
+        let owner = self.role.lock().take();
+        owner.into_iter().for_each(Owner::stop);
+        let feed = self.feed.lock().take();
+        drop(feed);
+        let storage = self.storage.lock().take();
+        drop(storage);
         let before = std::mem::replace(&mut *self.closing.lock(), Closing::Over);
         if let Closing::Since(_, wakers) = before {
             wakers.into_iter().for_each(Waker::wake);

@@ -17,7 +17,8 @@
 //!
 //! Not everything deserves a wake-up. While a write of the feed is in flight its end wakes the
 //! owner anyway and it asks the feed then, so a kick does nothing. Page writes do not wake a
-//! sleeper that waits for anything: they gather until its next completion, and coalesce.
+//! sleeper that waits for anything: they gather until its next completion, and coalesce; only a
+//! full run of them does.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -51,6 +52,8 @@ pub(crate) enum Urgency {
     Now,
     /// It gains from company: a page write.
     Batch,
+    /// Nothing: the request was refused.
+    None,
 }
 
 impl Urgency {
@@ -58,8 +61,8 @@ impl Urgency {
         match mood {
             Mood::Busy | Mood::Woken => false,
             Mood::Flying => self == Urgency::Now,
-            Mood::Asleep => self != Urgency::Batch,
-            Mood::Alarm | Mood::Parked => true,
+            Mood::Asleep => matches!(self, Urgency::Now | Urgency::Kick),
+            Mood::Alarm | Mood::Parked => self != Urgency::None,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::errors::{OwnerGone, Refused};
 use crate::queue::{Queue, Request};
 use crate::report::SyncMethod;
 use crate::stats::Counters;
+use crate::wake::Urgency;
 use crate::work::Work;
 
 /// Why nothing more is taken in.
@@ -57,18 +58,20 @@ impl Core {
         }
     }
 
-    /// Takes a request in; its place if it has to stand in line; an answer at once if refused.
-    pub(crate) fn push(&self, request: Request) -> Option<u64> {
+    /// Takes a request in, or answers at once if it is refused. Its place if it has to stand in
+    /// line, and whom to wake for it.
+    pub(crate) fn push(&self, request: Request) -> (Option<u64>, Urgency) {
         let mut guarded = self.guarded.lock();
         if let Some(refusal) = guarded.refusal.clone() {
             drop(guarded);
             request.answer(Err(refusal.into()));
-            return None;
+            return (None, Urgency::None);
         }
+        let urgency = guarded.queue.urgency(&request);
         let place = guarded.queue.push(request);
         self.pushes.fetch_add(1, Ordering::SeqCst);
         drop(guarded);
-        place
+        (place, urgency)
     }
 
     /// How many requests were taken in: it changes when there may be something new to pop.

@@ -24,7 +24,6 @@ use crate::buf::Buf;
 use crate::coalesce::{Elevator, RUN_PARTS_MAX};
 use crate::op::Reply;
 use crate::settings::Coalesce;
-#[cfg(target_os = "linux")]
 use crate::wake::Urgency;
 use crate::work::{Part, Waiter, Work};
 
@@ -45,15 +44,6 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// What a sleeping owner is to be woken for.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn urgency(&self) -> Urgency {
-        match self {
-            Request::Write(_) | Request::Grow(..) => Urgency::Batch,
-            Request::Read(_) | Request::Durable(_) | Request::Sync(_) => Urgency::Now,
-        }
-    }
-
     /// Sends the result.
     pub(crate) fn answer(self, result: io::Result<()>) {
         match self {
@@ -145,6 +135,17 @@ impl Queue {
             epochs: VecDeque::from([0]),
             epoch_first: 0,
             flying: Flying::default(),
+        }
+    }
+
+    /// How much a request that is about to be pushed deserves to wake somebody.
+    pub(crate) fn urgency(&self, request: &Request) -> Urgency {
+        match request {
+            Request::Read(_) | Request::Durable(_) | Request::Sync(_) => Urgency::Now,
+            Request::Write(_) if (self.writes.len() + 1).is_multiple_of(RUN_PARTS_MAX) => {
+                Urgency::Now // A full run gains nothing from waiting.
+            }
+            Request::Write(_) | Request::Grow(..) => Urgency::Batch,
         }
     }
 
