@@ -226,13 +226,12 @@ mod tests {
 
     #[test]
     fn views_are_found_by_id_with_gaps() {
-        let mut state =
-            State {
-                hold: Arc::new(Hold),
-                generation: Generation(0),
-                checkpoint_seq: Seq(0),
-                families: Vec::new(),
-            };
+        let mut state = State {
+            hold: Arc::new(Hold),
+            generation: Generation(0),
+            checkpoint_seq: Seq(0),
+            families: Vec::new(),
+        };
         for id in [5, 1, 3] {
             let family = Family::new(FamilyId(id), "x", Logging::Logged, Seq(0));
             state.set(FamilyView::empty(&family));

@@ -175,7 +175,6 @@ impl FreeSpace {
         }
     }
 
-    #[cfg(test)]
     /// Free pages at the end of the file, which could be cut off.
     pub(crate) fn tail_pages(&self) -> u64 {
         let last = self.by_place.last_key_value();

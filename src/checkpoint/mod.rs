@@ -94,7 +94,7 @@ impl Checkpointer<'_> {
                 match command {
                     Command::Checkpoint(reply) => {
                         drop(reply.send(self.checkpoint_all().await));
-                    },
+                    }
                     Command::Check(reply) => drop(reply.send(Ok(check(self.engine).await))),
                     Command::Close(reply) => {
                         let closed = self.close().await;

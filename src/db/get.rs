@@ -53,12 +53,16 @@ impl Target {
             At::Latest => {
                 engine.readable(&self.handle.family)?;
                 let (seq, state) = engine.read_view();
-                let Some(view) = state.view(self.handle.family.id) else { return Ok(Looked::Known(None)) };
+                let Some(view) = state.view(self.handle.family.id) else {
+                    return Ok(Looked::Known(None));
+                };
                 Ok(look_in(engine, view, &state.hold, seq, key))
             }
             At::Pinned(pinned) => {
                 let state = pinned.state()?;
-                let Some(view) = state.view(self.handle.family.id) else { return Ok(Looked::Known(None)) };
+                let Some(view) = state.view(self.handle.family.id) else {
+                    return Ok(Looked::Known(None));
+                };
                 Ok(look_in(engine, view, &state.hold, pinned.seq, key))
             }
         }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::alloc::free_space::FreeSpace;
-use crate::ids::{Extent, PAGE_BYTES, PageId};
+use crate::ids::{Extent, PAGE_BYTES};
 use crate::state::Hold;
 
 /// Smallest step by which the file grows, in pages.
