@@ -89,6 +89,8 @@ pub(super) async fn begin(
     };
     write_header(&engine, &header).await?;
     publish::begin_incarnation(&engine, chapters, Seq(last.0 + 1)).await?;
+    // (I6) The superblock that named them is not the newest any more.
+    replayed.passing.iter().for_each(|extent| engine.space.lock().release(*extent));
     Ok((engine, Keeper { incarnation, named }))
 }
 
@@ -120,7 +122,7 @@ fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
     let mut free = found.unnamed.clone();
     let segments = replayed.segments.iter().map(|used| used.segment.extent);
     let values: BTreeSet<Extent> = replayed.values.iter().copied().collect();
-    for extent in segments.chain(values) {
+    for extent in segments.chain(replayed.passing.iter().copied()).chain(values) {
         free.take(extent).map_err(|defect| {
             let detail = format!("offset {}: {defect}", extent.start.byte_offset());
             corrupt(io, "the log names pages that are in use", &detail)

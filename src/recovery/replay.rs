@@ -36,6 +36,8 @@ pub(super) struct Replayed {
     pub(super) values: Vec<Extent>,
     /// Segments that hold the log.
     pub(super) segments: Vec<UsedSegment>,
+    /// Segments without anything to replay, which the superblock names until the next one.
+    pub(super) passing: Vec<Extent>,
     /// The chapters that have commits which no tree has, with their ends.
     pub(super) chapters: Vec<Chapter>,
     pub(super) next_family: FamilyId,
@@ -83,6 +85,7 @@ impl<'a> Replay<'a> {
             touched: Vec::new(),
             values: Vec::new(),
             segments: Vec::new(),
+            passing: Vec::new(),
             chapters: Vec::new(),
             next_family: superblock.next_family,
             last: superblock.checkpoint_seq,
@@ -164,8 +167,9 @@ impl<'a> Replay<'a> {
         // What lies behind the end will not be replayed again: it is free.
         segments.retain(|used: &UsedSegment| used.segment.ordinal <= end.ordinal);
         let is_needed = self.out.commits > commits_before;
-        if is_needed {
-            self.out.segments.append(&mut segments);
+        match is_needed {
+            true => self.out.segments.append(&mut segments),
+            false => self.out.passing.extend(segments.iter().map(|used| used.segment.extent)),
         }
         match chapter.end {
             Some(known) if known != end => {

@@ -11,14 +11,14 @@ use ringdb_uring::{BLOCK_BYTES, BackendChoice, Io, Refused, Settings};
 
 use crate::place::{at, bytes_of_blocks, full, on_files};
 
-/// Names the test that a helper process is to run for real.
-pub const HELPER: &str = "RINGDB_URING_TEST_HELPER";
+/// Names the test that a child process is to run for real.
+pub const CHILD: &str = "RINGDB_URING_TEST_CHILD";
 
 /// Runs one of the tests below in a process of its own; its exit code.
-pub fn helper(test: &str, backend: &str) -> Option<i32> {
+pub fn in_child(test: &str, backend: &str) -> Option<i32> {
     let program = std::env::current_exe().unwrap();
     let arguments = ["--exact", test, "--nocapture", "--test-threads=1"];
-    let status = Command::new(program).args(arguments).env(HELPER, backend).status().unwrap();
+    let status = Command::new(program).args(arguments).env(CHILD, backend).status().unwrap();
     status.code()
 }
 
@@ -43,10 +43,10 @@ fn refused(io: &Io) -> bool {
 
 #[test]
 fn a_forked_child_is_refused_and_touches_nothing() {
-    let Ok(backend) = std::env::var(HELPER) else {
+    let Ok(backend) = std::env::var(CHILD) else {
         for backend in ["uring", "pwrite"] {
             let name = "process::a_forked_child_is_refused_and_touches_nothing";
-            assert_eq!(helper(name, backend), Some(0), "{backend}");
+            assert_eq!(in_child(name, backend), Some(0), "{backend}");
         }
         return;
     };
@@ -80,10 +80,10 @@ fn a_forked_child_is_refused_and_touches_nothing() {
 
 #[test]
 fn closed_standard_streams_are_not_taken() {
-    let Ok(backend) = std::env::var(HELPER) else {
+    let Ok(backend) = std::env::var(CHILD) else {
         for backend in ["uring", "pwrite"] {
             let name = "process::closed_standard_streams_are_not_taken";
-            assert_eq!(helper(name, backend), Some(0), "{backend}");
+            assert_eq!(in_child(name, backend), Some(0), "{backend}");
         }
         return;
     };

@@ -5,7 +5,7 @@ use futures::executor::block_on;
 use ringdb_uring::{BLOCK_BYTES, BackendChoice, BackendKind, Io, Settings};
 
 use crate::place::{at, full};
-use crate::process::{HELPER, helper};
+use crate::process::{CHILD, in_child};
 
 /// Lets `io_uring_setup` fail with this error in this process from now on.
 fn refuse_rings(error: i32) {
@@ -31,10 +31,10 @@ fn refuse_rings(error: i32) {
 
 #[test]
 fn a_refused_ring_falls_back_and_says_why_or_fails_by_name() {
-    let Ok(error) = std::env::var(HELPER) else {
+    let Ok(error) = std::env::var(CHILD) else {
         for error in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EOPNOTSUPP, libc::EINVAL] {
             let name = "refusal::a_refused_ring_falls_back_and_says_why_or_fails_by_name";
-            assert_eq!(helper(name, &error.to_string()), Some(0), "error {error}");
+            assert_eq!(in_child(name, &error.to_string()), Some(0), "error {error}");
         }
         return;
     };
@@ -61,9 +61,9 @@ fn descriptors() -> usize {
 
 #[test]
 fn want_of_descriptors_leaves_nothing_half_made() {
-    if std::env::var(HELPER).is_err() {
+    if std::env::var(CHILD).is_err() {
         let name = "refusal::want_of_descriptors_leaves_nothing_half_made";
-        assert_eq!(helper(name, "auto"), Some(0));
+        assert_eq!(in_child(name, "auto"), Some(0));
         return;
     }
     let directory = tempfile::tempdir().unwrap();
