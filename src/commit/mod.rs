@@ -182,6 +182,9 @@ impl Pipeline {
 
     /// Resolves once all up to `seq` survive power loss, as far as they are logged.
     pub(crate) async fn durable(&self, seq: Seq) -> Result<()> {
+        if let Some(cause) = self.failure() {
+            return Err(cause);
+        }
         self.force(seq);
         poll_fn(|context| match self.places.watch_durable(seq, context) {
             true => Poll::Ready(Ok(())),
