@@ -88,6 +88,9 @@ pub struct Options {
     pub(crate) snapshot_pinned_bytes_max: u64,
 }
 
+/// Largest batch, however much memory there is: it is one write, and one segment holds it.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+
 impl Default for Options {
     fn default() -> Options {
         Options::new()
@@ -191,7 +194,7 @@ impl Options {
         Shares {
             memtable_bytes_max,
             cache_bytes_max: self.memory_bytes - memtable_bytes_max,
-            batch_bytes_max: memtable_bytes_max / 4,
+            batch_bytes_max: (memtable_bytes_max / 4).min(BATCH_BYTES_MAX),
             log_bytes_max: self.log_bytes_max.unwrap_or(8 * memtable_bytes_max as u64),
         }
     }

@@ -150,6 +150,9 @@ impl Transaction {
     pub fn put(&self, family: &ColumnFamily, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let (key, value) = (key.as_ref(), value.as_ref());
         let mut set = self.shared.set.lock();
+        if !family.belongs_to(self.shared.db.engine()) {
+            return set.operations.refuse_family();
+        }
         set.operations.put(family.family(), key, value);
         let place = (family.family().id, Bytes::copy_from_slice(key));
         set.writes.insert(place, Some(Bytes::copy_from_slice(value)));
@@ -158,6 +161,9 @@ impl Transaction {
     /// Deletes a key when the transaction commits.
     pub fn delete(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) {
         let mut set = self.shared.set.lock();
+        if !family.belongs_to(self.shared.db.engine()) {
+            return set.operations.refuse_family();
+        }
         set.operations.delete(family.family(), key.as_ref());
         set.writes.insert((family.family().id, Bytes::copy_from_slice(key.as_ref())), None);
     }

@@ -95,6 +95,7 @@ impl FreeSpace {
     }
 
     /// How many pages the file has.
+    #[cfg(test)]
     pub(crate) fn file_pages(&self) -> u64 {
         self.file_pages
     }

@@ -45,7 +45,11 @@ impl Pipeline {
         order.group.push(seq, &payload);
         order.last_logged = seq;
         let family = apply(&mut order, request, seq);
-        order.window.push(seq, &Footprint::default());
+        let mut footprint = Footprint::default();
+        if let Request::Drop { .. } = request {
+            footprint.whole_family(family.id);
+        }
+        order.window.push(seq, &footprint);
         self.leave(order, ticket, Owner::HasMore);
         Ok(Admission::Ordered((family, seq)))
     }

@@ -148,7 +148,6 @@ impl Footprint {
         self.0.add_range(family, prefix(low), prefix(high));
     }
 
-    #[cfg(test)]
     /// The commit changes a family as a whole: clears it, drops it.
     pub(crate) fn whole_family(&mut self, family: FamilyId) {
         self.0.add_range(family, 0, u128::MAX);

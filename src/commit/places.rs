@@ -80,7 +80,7 @@ impl Places {
 
     /// Whether the commit after `last` may be ordered.
     pub(crate) fn has_room(&self, last: Seq) -> bool {
-        last.0 + 1 - self.swept.load(Ordering::Acquire) < PLACES
+        last.0 + 1 - self.swept.load(Ordering::SeqCst) < PLACES
     }
 
     /// The commit's inserts are done.
@@ -190,7 +190,8 @@ impl Places {
                 waker.wake();
             }
         }
-        self.swept.store(visible, Ordering::Release);
+        // Whoever waits for a place says so before it looks here, and we look for it afterwards.
+        self.swept.store(visible, Ordering::SeqCst);
         self.visible_watchers.wake_through(Seq(visible));
     }
 }

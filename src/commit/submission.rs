@@ -112,6 +112,9 @@ impl Pipeline {
     /// The long part of a validation, outside the lock; gives the seq from which the rest is done
     /// inside.
     pub(crate) fn validate_ahead(&self, reads: &Reads, at: Seq) -> Result<Seq> {
+        if reads.is_empty() {
+            return Ok(at);
+        }
         let mut sealed = Sealed::default();
         let up_to = {
             let order = self.order();
