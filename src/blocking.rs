@@ -14,8 +14,17 @@ use std::thread::{self, Thread};
 use ringdb_uring::Io;
 
 thread_local! {
-    /// What the future that this thread blocks on waits for; `None` outside of `block_on`.
-    static WAITING_FOR: RefCell<Option<Option<Io>>> = const { RefCell::new(None) };
+    /// What the poll under way left behind; `None` outside of `block_on`.
+    static LEFT: RefCell<Option<Left>> = const { RefCell::new(None) };
+}
+
+/// What a poll inside of `block_on` leaves to be done after it.
+#[derive(Default)]
+struct Left {
+    /// The ring that the future waits for.
+    waits_for: Option<Io>,
+    /// The ring whose owner has not been told that there is more: the thread may be it itself.
+    owed: Option<Io>,
 }
 
 /// Runs a future to its end on this thread, driving the ring of the database that it waits for.
@@ -35,15 +44,17 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(wake.clone());
     let mut context = Context::from_waker(&waker);
     loop {
-        let before = WAITING_FOR.replace(Some(None));
+        let before = LEFT.replace(Some(Left::default()));
         let polled = future.as_mut().poll(&mut context);
-        let io = WAITING_FOR.replace(before).flatten();
+        let left = LEFT.replace(before).unwrap_or_default();
         if let Poll::Ready(output) = polled {
+            left.owed.iter().for_each(Io::kick);
             return output;
         }
         let woken = || wake.woken.load(Ordering::Acquire);
-        if let Some(io) = io {
-            io.drive(&woken);
+        let drives = left.waits_for.is_some_and(|io| io.drive(&woken));
+        if !drives {
+            left.owed.iter().for_each(Io::kick);
         }
         while !wake.woken.swap(false, Ordering::AcqRel) {
             thread::park();
@@ -53,11 +64,26 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 /// The future being polled waits for this ring.
 pub(crate) fn note(io: &Io) {
-    WAITING_FOR.with_borrow_mut(|waiting| {
-        if let Some(place) = waiting {
-            place.get_or_insert_with(|| io.clone());
+    LEFT.with_borrow_mut(|left| {
+        if let Some(left) = left {
+            left.waits_for.get_or_insert_with(|| io.clone());
         }
     });
+}
+
+/// Tells the owner of this ring that there is more; a thread that is about to drive it need not
+/// be woken for by another, which would only take the ring away.
+pub(crate) fn kick(io: &Io) {
+    let owed = LEFT.with_borrow_mut(|left| match left {
+        Some(left) => {
+            left.owed.get_or_insert_with(|| io.clone());
+            true
+        }
+        None => false,
+    });
+    if !owed {
+        io.kick();
+    }
 }
 
 struct Unpark {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 use ringdb_uring::Buf;
 
+use crate::blocking;
 use crate::commit::footprint::{Footprint, Reads};
 use crate::commit::group::{self, GROUP_BYTES};
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
@@ -255,7 +256,7 @@ impl Pipeline {
         let kick = owner == Owner::HasMore && order.owner_is_needed();
         drop(order);
         if kick {
-            self.io.kick();
+            blocking::kick(&self.io);
         }
         front.iter().for_each(|ticket| wake(ticket));
     }

@@ -215,11 +215,6 @@ impl Commit {
     ///
     /// As awaiting it.
     pub fn wait(self) -> Result<Seq> {
-        let pipeline = self.engine.pipeline.clone();
-        let ended = || pipeline.places.visible() >= self.seq || pipeline.failure().is_some();
-        if !ended() {
-            self.engine.io.drive(&ended);
-        }
         blocking::block_on(self)
     }
 }
@@ -278,6 +273,16 @@ pub struct Write {
 impl Write {
     pub(crate) fn new(submit: Submit) -> Write {
         Write { submit, commit: None }
+    }
+
+    /// Blocks this thread until the write resolves, and drives the ring itself if nobody does, so
+    /// that a lone writer costs no thread hop. Not for async tasks.
+    ///
+    /// # Errors
+    ///
+    /// As awaiting it.
+    pub fn wait(self) -> Result<Seq> {
+        blocking::block_on(self)
     }
 }
 

@@ -119,7 +119,7 @@ impl Writer {
 
     fn commit_blocking(&mut self, writer: u32) -> Result<u64, Failure> {
         self.prepare(writer);
-        block_on(self.batch.submit())?.wait()?;
+        self.batch.commit().wait()?;
         Ok(self.acknowledge())
     }
 
