@@ -241,6 +241,7 @@ impl Drop for Reserved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::PageId;
 
     fn space(pages: u64) -> Space {
         let mut free = FreeSpace::new(0);
