@@ -93,7 +93,8 @@ impl DbHandle {
 
 impl Drop for DbHandle {
     fn drop(&mut self) {
-        // (I12) Our threads finish what was ordered and then let the file go.
+        // (I12) Our threads finish what was ordered and then let the file go; an open waits.
+        self.engine.io.announce_close();
         self.engine.command(Command::Abandon);
     }
 }
@@ -150,7 +151,11 @@ fn open(place: Place, options: Options) -> Task<Db> {
         spawned.map_err(|cause| {
             Error::new(ErrorKind::Io, "a thread could not be started").with_source(cause)
         })?;
-        opened.await.map_err(|_| Error::new(ErrorKind::Closed, "opening was abandoned"))?
+        let opened = opened.await;
+        let db = opened.map_err(|_| Error::new(ErrorKind::Closed, "opening was abandoned"))??;
+        // Only now: had this future been dropped, another open would have had to wait. (I12)
+        db.engine().io.settle();
+        Ok(db)
     })
 }
 
