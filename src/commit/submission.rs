@@ -11,7 +11,7 @@ use ringdb_uring::Buf;
 use crate::commit::footprint::{Footprint, Reads};
 use crate::commit::group::{self, GROUP_BYTES};
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
-use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, wake};
+use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked, wake};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Logging;
 use crate::format::record::{Found, KEY_BYTES_MAX, Op, Ops};
@@ -137,6 +137,10 @@ impl Pipeline {
     }
 
     pub(super) fn enter(&self) -> Result<MutexGuard<'_, Order>> {
+        // Before the lock: a thread of the parent's may have held it when it forked.
+        if !self.io.is_here() {
+            return Err(forked());
+        }
         let order = self.order();
         if let Some(cause) = self.failure() {
             return Err(cause);

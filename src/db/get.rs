@@ -49,6 +49,7 @@ impl Target {
     /// Looks in memory, and says what to wait for if that is not enough.
     fn look(&self, key: &[u8]) -> Result<Looked> {
         let engine = self.engine();
+        engine.here()?;
         match &self.at {
             At::Latest => {
                 engine.readable(&self.handle.family)?;
@@ -266,6 +267,7 @@ impl MultiGet {
 async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>>> {
     keys.iter().try_for_each(|key| check_key(key))?;
     let engine = target.engine().clone();
+    engine.here()?;
     let (state, at) = match &target.at {
         At::Latest => {
             engine.readable(&target.handle.family)?;

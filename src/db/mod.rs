@@ -93,6 +93,9 @@ impl DbHandle {
 
 impl Drop for DbHandle {
     fn drop(&mut self) {
+        if self.engine.here().is_err() {
+            return;
+        }
         // (I12) Our threads finish what was ordered and then let the file go; an open waits.
         self.engine.io.announce_close();
         self.engine.command(Command::Abandon);

@@ -119,6 +119,7 @@ impl Range {
     }
 
     fn start(&self, origin: Origin, span: Span, own: Vec<Row>) -> Result<Option<Box<Running>>> {
+        self.engine.here()?;
         let (family, pinned) = match origin {
             Origin::Refused(error) => return Err(error),
             Origin::Pinned(family, pinned) => (family, pinned),

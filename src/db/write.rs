@@ -160,7 +160,9 @@ impl Submit {
     /// Also when the answer is an error: whoever keeps the resolved future must not hold up
     /// those behind it.
     fn leave_queue(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.ticket.take()
+            && self.engine.here().is_ok()
+        {
             self.engine.pipeline.withdraw(&ticket);
         }
     }

@@ -188,6 +188,12 @@ impl Io {
         Close(here.then(|| Arc::clone(self.shared())))
     }
 
+    /// Whether this process opened the file. In a forked child nobody answers: what would wait
+    /// must refuse instead. A load or two.
+    pub fn is_here(&self) -> bool {
+        self.shared().birth.is_here()
+    }
+
     /// Counters since open.
     pub fn stats(&self) -> Stats {
         self.shared().core.stats.read()
