@@ -218,21 +218,26 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `Poisoned` if a write failed.
+    /// `Closed`; `Poisoned` if a write failed.
     ///
     /// # Cancel safety
     ///
     /// Dropping it is harmless.
     pub fn sync(&self) -> Task<()> {
         let engine = self.engine().clone();
-        let (unlogged, last) = {
+        let (unlogged, last, refusal) = {
             let order = engine.pipeline.order();
-            (order.has_unlogged(), order.last)
+            (order.has_unlogged(), order.last, order.refusal())
         };
         if unlogged {
             return self.checkpoint();
         }
-        self.durable(last)
+        Task::new(self.engine(), async move {
+            match refusal {
+                Some(refusal) => Err(refusal),
+                None => engine.pipeline.durable(last).await,
+            }
+        })
     }
 
     /// Writes everything committed so far into the trees.
