@@ -203,14 +203,20 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `Poisoned` if a log write failed.
+    /// `InvalidArgument` for a seq that no commit has; `Poisoned` if a log write failed.
     ///
     /// # Cancel safety
     ///
     /// Dropping it is harmless.
     pub fn durable(&self, seq: Seq) -> Task<()> {
         let engine = self.engine().clone();
-        Task::new(self.engine(), async move { engine.pipeline.durable(seq).await })
+        Task::new(self.engine(), async move {
+            if seq > engine.pipeline.order().last {
+                let error = Error::new(ErrorKind::InvalidArgument, "no commit has that seq yet");
+                return Err(error.with_detail(format!("seq {}", seq.0)));
+            }
+            engine.pipeline.durable(seq).await
+        })
     }
 
     /// Resolves once every commit ordered so far survives power loss; checkpoints if commits to
