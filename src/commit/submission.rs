@@ -136,7 +136,8 @@ impl Pipeline {
         front.iter().for_each(|ticket| wake(ticket));
     }
 
-    pub(super) fn enter(&self) -> Result<MutexGuard<'_, Order>> {
+    /// The commit lock, unless nothing is accepted any more.
+    pub(crate) fn enter(&self) -> Result<MutexGuard<'_, Order>> {
         // Before the lock: a thread of the parent's may have held it when it forked.
         if !self.io.is_here() {
             return Err(forked());

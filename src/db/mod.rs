@@ -231,19 +231,15 @@ impl Db {
     /// Dropping it is harmless.
     pub fn sync(&self) -> Task<()> {
         let engine = self.engine().clone();
-        let (unlogged, last, refusal) = {
-            let order = engine.pipeline.order();
-            (order.has_unlogged(), order.last, order.refusal())
-        };
-        if unlogged {
-            return self.checkpoint();
-        }
-        Task::new(self.engine(), async move {
-            match refusal {
-                Some(refusal) => Err(refusal),
-                None => engine.pipeline.durable(last).await,
+        let entered = engine.pipeline.enter();
+        let entered = entered.map(|order| (order.has_unlogged(), order.last));
+        match entered {
+            Ok((true, _)) => self.checkpoint(),
+            Ok((false, last)) => {
+                Task::new(self.engine(), async move { engine.pipeline.durable(last).await })
             }
-        })
+            Err(refusal) => Task::new(self.engine(), async move { Err(refusal) }),
+        }
     }
 
     /// Writes everything committed so far into the trees.
