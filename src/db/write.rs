@@ -87,10 +87,17 @@ impl Submit {
 
     /// Enters the order; `None` if there is no room.
     fn order(&mut self, encoded: &mut Encoded, waker: Option<&Waker>) -> Result<Option<Seq>> {
+        let ordered = self.try_order(encoded, waker);
+        if ordered.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            self.engine.count_conflict();
+        }
+        ordered
+    }
+
+    fn try_order(&mut self, encoded: &mut Encoded, waker: Option<&Waker>) -> Result<Option<Seq>> {
         loop {
             if let Some((reads, at)) = &mut self.reads {
-                let ahead = self.engine.pipeline.validate_ahead(reads, *at);
-                *at = ahead.inspect_err(|_| self.engine.count_conflict())?;
+                *at = self.engine.pipeline.validate_ahead(reads, *at)?;
             }
             let mut submission = encoded.submission(self.durability);
             submission.reads = self.reads.as_ref().map(|(reads, at)| (reads, *at));
