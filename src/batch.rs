@@ -59,6 +59,11 @@ impl Operations {
         self.operations
     }
 
+    /// Whether there is nothing to do, and no mistake to tell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.operations == 0 && self.mistake.is_none()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         let large = self.large.iter().map(|large| large.value.len()).sum::<usize>();
         self.bytes.len() + large

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use ringdb_uring::{Feed, Io};
 
 use crate::checkpoint::Command;
-use crate::commit::Pipeline;
+use crate::commit::{Pipeline, forked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::superblock::Superblock;
 use crate::ids::{Extent, PageId, Seq};
@@ -111,6 +111,14 @@ impl Engine {
 
     pub(crate) fn edit_state(&self) -> StateEdit<'_> {
         StateEdit { engine: self, _held: self.state_edit.lock() }
+    }
+
+    /// Refuses in a forked child, whose threads are all in the parent.
+    pub(crate) fn here(&self) -> Result<()> {
+        match self.io.is_here() {
+            true => Ok(()),
+            false => Err(forked()),
+        }
     }
 
     /// Whether reads through a handle of the family are answered.

@@ -173,7 +173,8 @@ impl Transaction {
         self.shared.set.lock().durability = durability;
     }
 
-    /// Commits, if nothing that was read has been written since.
+    /// Commits, if nothing that was read has been written since. Without writes it takes no seq and
+    /// meets no conflict: it resolves to its read seq.
     ///
     /// # Errors
     ///
@@ -187,6 +188,9 @@ impl Transaction {
         let operations = std::mem::take(&mut set.operations);
         let reads = std::mem::take(&mut set.reads).finish();
         let (engine, at) = (self.shared.db.engine().clone(), self.shared.pinned.seq);
+        if operations.is_empty() {
+            return Write::read_only(&engine, at, set.durability);
+        }
         Write::new(Submit::new(engine, operations, set.durability).validated(reads, at))
     }
 

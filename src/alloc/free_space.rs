@@ -94,6 +94,7 @@ impl FreeSpace {
         self.pages
     }
 
+    #[cfg(test)]
     /// How many pages the file has.
     #[cfg(test)]
     pub(crate) fn file_pages(&self) -> u64 {

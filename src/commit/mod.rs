@@ -195,6 +195,7 @@ impl Pipeline {
 
     pub(crate) fn poll_failed(&self) -> Poll<Result<()>> {
         match self.failure() {
+            None if !self.io.is_here() => Poll::Ready(Err(forked())),
             Some(cause) => Poll::Ready(Err(cause.with_outcome_unknown())),
             None => Poll::Pending,
         }
@@ -385,6 +386,11 @@ impl Feed for Pipeline {
         );
         self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
     }
+}
+
+/// Why everything is refused in a forked child: the threads that would answer are the parent's.
+pub(crate) fn forked() -> Error {
+    Error::new(ErrorKind::Unsupported, "a forked child cannot use its parent's database")
 }
 
 /// Why a commit is refused after `close`.

@@ -12,7 +12,7 @@ use crate::blocking;
 use crate::commit::footprint::{Footprint, Reads};
 use crate::commit::group::{self, GROUP_BYTES};
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
-use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, wake};
+use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked, wake};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Logging;
 use crate::format::record::{Found, KEY_BYTES_MAX, Op, Ops};
@@ -140,7 +140,12 @@ impl Pipeline {
         front.iter().for_each(|ticket| wake(ticket));
     }
 
-    pub(super) fn enter(&self) -> Result<MutexGuard<'_, Order>> {
+    /// The commit lock, unless nothing is accepted any more.
+    pub(crate) fn enter(&self) -> Result<MutexGuard<'_, Order>> {
+        // Before the lock: a thread of the parent's may have held it when it forked.
+        if !self.io.is_here() {
+            return Err(forked());
+        }
         let order = self.order();
         if let Some(cause) = self.failure() {
             return Err(cause);

@@ -40,6 +40,9 @@ impl<T> Future for Task<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        if let Some(engine) = &self.engine {
+            engine.here()?;
+        }
         let polled = self.work.as_mut().poll(context);
         if polled.is_pending()
             && let Some(engine) = &self.engine

@@ -49,6 +49,7 @@ impl Target {
     /// Looks in memory, and says what to wait for if that is not enough.
     fn look(&self, key: &[u8]) -> Result<Looked> {
         let engine = self.engine();
+        engine.here()?;
         match &self.at {
             At::Latest => {
                 engine.readable(&self.handle.family)?;
@@ -121,7 +122,7 @@ impl Later {
         }
     }
 
-    async fn is_there(self, engine: Arc<Engine>, key: Bytes) -> Result<bool> {
+    async fn looked_up(self, engine: Arc<Engine>, key: Bytes) -> Result<bool> {
         match self.rest {
             Rest::Value(_) => Ok(true),
             Rest::Row(view, at) => {
@@ -226,7 +227,7 @@ async fn contains(target: Target, key: Bytes) -> Result<bool> {
     check_key(&key)?;
     match target.look(&key)? {
         Looked::Known(value) => Ok(value.is_some()),
-        Looked::Later(later) => later.is_there(target.engine().clone(), key).await,
+        Looked::Later(later) => later.looked_up(target.engine().clone(), key).await,
     }
 }
 
@@ -266,6 +267,7 @@ impl MultiGet {
 async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>>> {
     keys.iter().try_for_each(|key| check_key(key))?;
     let engine = target.engine().clone();
+    engine.here()?;
     let (state, at) = match &target.at {
         At::Latest => {
             engine.readable(&target.handle.family)?;

@@ -93,7 +93,11 @@ impl DbHandle {
 
 impl Drop for DbHandle {
     fn drop(&mut self) {
-        // (I12) Our threads finish what was ordered and then let the file go.
+        if self.engine.here().is_err() {
+            return;
+        }
+        // (I12) Our threads finish what was ordered and then let the file go; an open waits.
+        self.engine.io.announce_close();
         self.engine.command(Command::Abandon);
     }
 }
@@ -150,7 +154,11 @@ fn open(place: Place, options: Options) -> Task<Db> {
         spawned.map_err(|cause| {
             Error::new(ErrorKind::Io, "a thread could not be started").with_source(cause)
         })?;
-        opened.await.map_err(|_| Error::new(ErrorKind::Closed, "opening was abandoned"))?
+        let opened = opened.await;
+        let db = opened.map_err(|_| Error::new(ErrorKind::Closed, "opening was abandoned"))??;
+        // Only now: had this future been dropped, another open would have had to wait. (I12)
+        db.engine().io.settle();
+        Ok(db)
     })
 }
 
@@ -195,14 +203,20 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `Poisoned` if a log write failed.
+    /// `InvalidArgument` for a seq that no commit has; `Poisoned` if a log write failed.
     ///
     /// # Cancel safety
     ///
     /// Dropping it is harmless.
     pub fn durable(&self, seq: Seq) -> Task<()> {
         let engine = self.engine().clone();
-        Task::new(self.engine(), async move { engine.pipeline.durable(seq).await })
+        Task::new(self.engine(), async move {
+            if seq > engine.pipeline.order().last {
+                let error = Error::new(ErrorKind::InvalidArgument, "no commit has that seq yet");
+                return Err(error.with_detail(format!("seq {}", seq.0)));
+            }
+            engine.pipeline.durable(seq).await
+        })
     }
 
     /// Resolves once every commit ordered so far survives power loss; checkpoints if commits to
@@ -210,21 +224,22 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `Poisoned` if a write failed.
+    /// `Closed`; `Poisoned` if a write failed.
     ///
     /// # Cancel safety
     ///
     /// Dropping it is harmless.
     pub fn sync(&self) -> Task<()> {
         let engine = self.engine().clone();
-        let (unlogged, last) = {
-            let order = engine.pipeline.order();
-            (order.has_unlogged(), order.last)
-        };
-        if unlogged {
-            return self.checkpoint();
+        let entered = engine.pipeline.enter();
+        let entered = entered.map(|order| (order.has_unlogged(), order.last));
+        match entered {
+            Ok((true, _)) => self.checkpoint(),
+            Ok((false, last)) => {
+                Task::new(self.engine(), async move { engine.pipeline.durable(last).await })
+            }
+            Err(refusal) => Task::new(self.engine(), async move { Err(refusal) }),
         }
-        self.durable(last)
     }
 
     /// Writes everything committed so far into the trees.

@@ -119,6 +119,7 @@ impl Range {
     }
 
     fn start(&self, origin: Origin, span: Span, own: Vec<Row>) -> Result<Option<Box<Running>>> {
+        self.engine.here()?;
         let (family, pinned) = match origin {
             Origin::Refused(error) => return Err(error),
             Origin::Pinned(family, pinned) => (family, pinned),
@@ -200,10 +201,9 @@ impl Stream for Range {
                         self.state = State::Scanning(running);
                         return Poll::Pending;
                     }
-                    match {
-                        let Running { scan, pinned } = &mut *running;
-                        scan.step(&self.engine, pinned)
-                    } {
+                    let Running { scan, pinned } = &mut *running;
+                    let step = scan.step(&self.engine, pinned);
+                    match step {
                         Step::Row(key, lookup::Stored::Inline(value)) => {
                             self.state = State::Scanning(running);
                             return Poll::Ready(Some(Ok(entry(key, value))));

@@ -87,10 +87,17 @@ impl Submit {
 
     /// Enters the order; `None` if there is no room.
     fn order(&mut self, encoded: &mut Encoded, waker: Option<&Waker>) -> Result<Option<Seq>> {
+        let ordered = self.try_order(encoded, waker);
+        if ordered.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            self.engine.count_conflict();
+        }
+        ordered
+    }
+
+    fn try_order(&mut self, encoded: &mut Encoded, waker: Option<&Waker>) -> Result<Option<Seq>> {
         loop {
             if let Some((reads, at)) = &mut self.reads {
-                let ahead = self.engine.pipeline.validate_ahead(reads, *at);
-                *at = ahead.inspect_err(|_| self.engine.count_conflict())?;
+                *at = self.engine.pipeline.validate_ahead(reads, *at)?;
             }
             let mut submission = encoded.submission(self.durability);
             submission.reads = self.reads.as_ref().map(|(reads, at)| (reads, *at));
@@ -160,7 +167,9 @@ impl Submit {
     /// Also when the answer is an error: whoever keeps the resolved future must not hold up
     /// those behind it.
     fn leave_queue(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        if let Some(ticket) = self.ticket.take()
+            && self.engine.here().is_ok()
+        {
             self.engine.pipeline.withdraw(&ticket);
         }
     }
@@ -266,13 +275,21 @@ impl Future for Visible {
 /// not at all.
 #[must_use = "nothing is written until the future is polled"]
 pub struct Write {
-    submit: Submit,
-    commit: Option<Commit>,
+    engine: Arc<Engine>,
+    stage: Stage,
+}
+
+#[expect(clippy::large_enum_variant, reason = "a box would cost every write an allocation")]
+enum Stage {
+    Submitting(Submit),
+    Ordered(Commit),
+    /// There is nothing to write, only something to wait for.
+    Reading(Boxed<Result<Seq>>),
 }
 
 impl Write {
     pub(crate) fn new(submit: Submit) -> Write {
-        Write { submit, commit: None }
+        Write { engine: submit.engine.clone(), stage: Stage::Submitting(submit) }
     }
 
     /// Blocks this thread until the write resolves, and drives the ring itself if nobody does, so
@@ -284,20 +301,43 @@ impl Write {
     pub fn wait(self) -> Result<Seq> {
         blocking::block_on(self)
     }
+
+    /// A transaction that wrote nothing: it was true at its seq, and takes none of its own.
+    pub(crate) fn read_only(engine: &Arc<Engine>, at: Seq, durability: Durability) -> Write {
+        let reading = settled(engine.clone(), at, durability);
+        Write { engine: engine.clone(), stage: Stage::Reading(Box::pin(reading)) }
+    }
+}
+
+async fn settled(engine: Arc<Engine>, at: Seq, durability: Durability) -> Result<Seq> {
+    engine.here()?;
+    engine.pipeline.visible(at).await?;
+    if durability == Durability::Immediate {
+        // Those behind the last one in the log are in no log, and nobody waits for them.
+        let last_logged = engine.pipeline.order().last_logged;
+        engine.pipeline.durable(at.min(last_logged)).await?;
+    }
+    Ok(at)
 }
 
 impl Future for Write {
     type Output = Result<Seq>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Seq>> {
-        if self.commit.is_none() {
-            match Pin::new(&mut self.submit).poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(commit) => self.commit = Some(commit?),
+        let polled = loop {
+            match &mut self.stage {
+                Stage::Submitting(submit) => match Pin::new(submit).poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(commit) => self.stage = Stage::Ordered(commit?),
+                },
+                Stage::Ordered(commit) => return Pin::new(commit).poll(context),
+                Stage::Reading(reading) => break reading.as_mut().poll(context),
             }
+        };
+        if polled.is_pending() {
+            blocking::note(&self.engine.io);
         }
-        let commit = self.commit.as_mut().expect("it was just put there");
-        Pin::new(commit).poll(context)
+        polled
     }
 }
 

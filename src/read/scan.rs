@@ -1,4 +1,4 @@
-//! A scan: memtables and trees merged in key order, newest source first.
+//! A scan: own rows, memtables and trees merged in key order, newest source first.
 //!
 //! The step is synchronous and answers what memory holds. What is missing is fetched together
 //! with the leaves that come next, so that a long scan keeps the device's queue full.
@@ -26,13 +26,17 @@ const CHUNK_ROWS_MAX: usize = 512;
 /// Leaves that are fetched together at most.
 const READ_AHEAD_LEAVES_MAX: usize = 32;
 
+/// The source of the first memtable: a transaction's own rows, the newest of all, come before.
+const MEMTABLES_AT: usize = 1;
+
 /// A scan of one family at one seq.
 pub(crate) struct Scan {
     view: Arc<FamilyView>,
     at: Seq,
     span: Span,
+    /// Own rows, then memtables, then trees.
     sources: Vec<Source>,
-    /// Range deletes by the index of the memtable that holds them; they hide all older sources.
+    /// Range deletes by the index of the source that holds them; they hide all older sources.
     range_deletes: Vec<(usize, RangeDelete)>,
     chunk_rows: usize,
     read_ahead_leaves: usize,
@@ -61,11 +65,15 @@ impl Scan {
         }
         let count = view.memtables.len() + view.trees.len();
         let deletes = |(index, memtable): (usize, &Arc<crate::state::Generational>)| {
-            memtable.table.range_deletes(at).into_iter().map(move |range| (index, range))
+            let ranges = memtable.table.range_deletes(at).into_iter();
+            ranges.map(move |range| (MEMTABLES_AT + index, range))
         };
         let range_deletes = view.memtables.iter().enumerate().flat_map(deletes).collect();
         Scan {
-            sources: (0..count).map(|_| Source::new(&span)).chain([Source::of_rows(own)]).collect(),
+            sources: [Source::of_rows(own)]
+                .into_iter()
+                .chain((0..count).map(|_| Source::new(&span)))
+                .collect(),
             range_deletes,
             view,
             at,
@@ -111,12 +119,12 @@ impl Scan {
         let _state = pinned.state()?;
         let guard = ringdb_frames::pin();
         let pages = engine.pages.view(&guard, &self.held);
-        let memtables = self.view.memtables.len();
+        let trees_at = MEMTABLES_AT + self.view.memtables.len();
         let max = self.chunk_rows;
         for (index, source) in self.sources.iter_mut().enumerate() {
             while source.needs_rows() {
-                let Some(tree) = index.checked_sub(memtables) else {
-                    let table = &self.view.memtables[index].table;
+                let Some(tree) = index.checked_sub(trees_at) else {
+                    let table = &self.view.memtables[index - MEMTABLES_AT].table;
                     source.fill_from_memtable(table, self.at, &self.span, max);
                     continue;
                 };
@@ -157,8 +165,8 @@ impl Scan {
     }
 
     fn hidden(&self, source: usize, key: &[u8]) -> bool {
-        self.range_deletes.iter().any(|(memtable, range)| {
-            *memtable < source && &range.low[..] <= key && key < &range.high[..]
+        self.range_deletes.iter().any(|(holder, range)| {
+            *holder < source && &range.low[..] <= key && key < &range.high[..]
         })
     }
 
@@ -179,7 +187,7 @@ impl Scan {
         if self.read_ahead_leaves == 1 || want.wanted.level > 0 {
             return Vec::new();
         }
-        let source = &self.sources[self.view.memtables.len() + want.tree];
+        let source = &self.sources[MEMTABLES_AT + self.view.memtables.len() + want.tree];
         let Some(bound) = source.next_bound() else { return Vec::new() };
         let guard = ringdb_frames::pin();
         let pages: View<'_> = engine.pages.view(&guard, &self.held);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringdb_uring::{BackendChoice, Coalesce, Io, OpenError, Probe, Settings};
+use ringdb_uring::{BackendChoice, Claim, Coalesce, Io, OpenError, Probe, Settings};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,7 +33,14 @@ pub(super) fn settings(place: &Place, options: &Options) -> Settings {
         Grouping::Shared => Coalesce::On,
         Grouping::PerCommit => Coalesce::Off,
     };
-    Settings { backend, direct, queue_depth: options.queue_depth, coalesce, probe: Probe::Assume }
+    Settings {
+        backend,
+        direct,
+        queue_depth: options.queue_depth,
+        coalesce,
+        probe: Probe::Assume,
+        claim: Claim::Tentative,
+    }
 }
 
 pub(super) fn path(place: &Place) -> PathBuf {

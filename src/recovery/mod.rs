@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::blob::BlobRef;
 use crate::format::catalog::{self, CatalogEntry};
-use crate::format::copies;
+use crate::format::copies::{self, CopyState};
 use crate::format::free_map;
 use crate::format::superblock::{COPY_OFFSETS, Refused, SUPERBLOCK_BYTES, Superblock};
 use crate::format::{Defect, superblock};
@@ -95,15 +95,29 @@ async fn find(io: &Io) -> Result<Found> {
 
 async fn newest_superblock(io: &Io) -> Result<Superblock> {
     let mut copies: [Vec<u8>; 4] = Default::default();
-    for (copy, offset) in copies.iter_mut().zip(COPY_OFFSETS) {
-        let inside = offset + SUPERBLOCK_BYTES as u64 <= io.len_bytes();
-        if inside && let (Ok(()), buf) = io.read(offset, Buf::zeroed(SUPERBLOCK_BYTES)).await {
-            *copy = buf.to_vec();
+    let mut unread: [Option<std::io::Error>; 4] = Default::default();
+    for (index, offset) in COPY_OFFSETS.into_iter().enumerate() {
+        if offset + SUPERBLOCK_BYTES as u64 > io.len_bytes() {
+            continue;
+        }
+        match io.read(offset, Buf::zeroed(SUPERBLOCK_BYTES)).await {
+            (Ok(()), buf) => copies[index] = buf.to_vec(),
+            (Err(cause), _) => unread[index] = Some(cause),
         }
     }
     let [a0, a1, b0, b1] = &copies;
-    let (superblock, health) =
-        copies::choose([a0, a1, b0, b1]).map_err(|refused| refusal(io, refused))?;
+    let chosen = copies::choose([a0, a1, b0, b1]);
+    // What could not be read may be the newest, unless the same slot of the other place was read.
+    let intact = |index: usize| match &chosen {
+        Ok((_, health)) => !matches!(health.copies[index], CopyState::Empty | CopyState::Bad(_)),
+        Err(_) => false,
+    };
+    for (index, cause) in unread.into_iter().enumerate() {
+        if let Some(cause) = cause.filter(|_| !intact(index ^ 2)) {
+            return Err(io_error(io, "reading the superblock failed", cause));
+        }
+    }
+    let (superblock, health) = chosen.map_err(|refused| refusal(io, refused))?;
     if !health.is_whole() {
         complete(io, &superblock).await?;
     }

@@ -163,6 +163,21 @@ impl Io {
         self.shared().birth.is_here() && self.shared().drive(done)
     }
 
+    /// The file opened with [`crate::Claim::Tentative`] is wanted: other openers are refused.
+    pub fn settle(&self) {
+        if self.shared().birth.is_here() {
+            self.shared().settle();
+        }
+    }
+
+    /// The file will be closed soon, when the last work on it is done: an `open` in this process
+    /// waits for that from now on, bounded, instead of being refused.
+    pub fn announce_close(&self) {
+        if self.shared().birth.is_here() {
+            self.shared().closing();
+        }
+    }
+
     /// Refuses new work, drains to zero in flight (the feed included), stops the owner and
     /// releases the lock. May be called more than once.
     pub fn close(&self) -> Close {
@@ -171,6 +186,12 @@ impl Io {
             self.shared().begin_close();
         }
         Close(here.then(|| Arc::clone(self.shared())))
+    }
+
+    /// Whether this process opened the file. In a forked child nobody answers: what would wait
+    /// must refuse instead. A load or two.
+    pub fn is_here(&self) -> bool {
+        self.shared().birth.is_here()
     }
 
     /// Counters since open.

@@ -18,8 +18,9 @@ use rustix::io::Errno;
 use crate::errors::Locked;
 use crate::file::Identity;
 use crate::fork::Birth;
+use crate::settings;
 
-/// How long an `open` waits for a file that this process is closing.
+/// How long an `open` waits for a file that this process is opening or closing.
 const CLOSING_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long an `open` tries for the lock: a killed process holds it until its last I/O is over.
@@ -31,7 +32,8 @@ const FLOCK_RETRY: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    Closing,
+    /// Not yet open for good, or being closed: an opener waits for what comes of it.
+    Changing,
 }
 
 #[derive(Default)]
@@ -46,30 +48,44 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 pub(crate) struct Claim(Identity);
 
 impl Claim {
-    /// Claims the file, waiting for a holder that is closing.
-    pub(crate) fn take(file: Identity) -> io::Result<Claim> {
+    /// Claims the file, for good or not, waiting for a holder that is closing.
+    pub(crate) fn take(file: Identity, settled: settings::Claim) -> io::Result<Claim> {
         let deadline = Instant::now() + CLOSING_WAIT_MAX;
         let birth = Birth::now();
         let mut files = REGISTRY.files.lock();
         loop {
             match files.get(&file) {
                 Some((stage, owner)) if *owner == birth => {
-                    let closing = *stage == Stage::Closing;
-                    if !closing || REGISTRY.changed.wait_until(&mut files, deadline).timed_out() {
+                    let changing = *stage == Stage::Changing;
+                    if !changing || REGISTRY.changed.wait_until(&mut files, deadline).timed_out() {
                         return Err(Locked.into());
                     }
                 }
                 Some(_) | None => break, // Free, or held by the process we were forked from.
             }
         }
-        files.insert(file, (Stage::Open, birth));
+        let stage = match settled {
+            settings::Claim::Settled => Stage::Open,
+            settings::Claim::Tentative => Stage::Changing,
+        };
+        files.insert(file, (stage, birth));
         Ok(Claim(file))
+    }
+
+    /// From now on the file is open for good, and openers are told so.
+    pub(crate) fn settle(&self) {
+        self.set(Stage::Open);
+        REGISTRY.changed.notify_all();
     }
 
     /// From now on the file is being closed, and openers wait.
     pub(crate) fn closing(&self) {
+        self.set(Stage::Changing);
+    }
+
+    fn set(&self, to: Stage) {
         if let Some((stage, _)) = REGISTRY.files.lock().get_mut(&self.0) {
-            *stage = Stage::Closing;
+            *stage = to;
         }
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn open(path: &Path, settings: &Settings) -> Result<Arc<Shared>, Open
     let _plugs = Plugs::fill();
     let failed = |step| move |error: io::Error| OpenError::new(step, path, error);
     let file = Arc::new(OsFile::open(path).map_err(failed("open the file"))?);
-    let claim = file.identity().and_then(Claim::take).map_err(failed("lock the file"))?;
+    let claim = file.identity().and_then(|identity| Claim::take(identity, settings.claim));
+    let claim = claim.map_err(failed("lock the file"))?;
     flock(&*file).map_err(failed("lock the file"))?;
     let storage = Storage::File { file: file.clone(), claim, end: End::Clean };
     let opened = Opened::new(path, &settings, file).map_err(failed("read the file"))?;
@@ -157,7 +158,7 @@ impl<'a> Opened<'a> {
 
 fn open_sim(path: &Path, settings: &Settings, disk: &Disk) -> Result<Arc<Shared>, OpenError> {
     let failed = |step| move |error: io::Error| OpenError::new(step, path, error);
-    let (file, lock) = disk.hold(path).map_err(failed("open the file"))?;
+    let (file, lock) = disk.hold(path, settings.claim).map_err(failed("open the file"))?;
     let direct = settings.direct == DirectIo::Auto;
     let sync_method = match direct {
         true => SyncMethod::DsyncWrite,

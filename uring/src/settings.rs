@@ -54,6 +54,16 @@ pub enum Probe {
     Assume,
 }
 
+/// What other openers in this process meet, from the open on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// They are told at once that the file is locked.
+    Settled,
+    /// They wait, bounded, until [`crate::Io::settle`] or the end of the file's life: it may yet
+    /// turn out that nobody wanted the file.
+    Tentative,
+}
+
 /// How a file is opened.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -67,6 +77,8 @@ pub struct Settings {
     pub coalesce: Coalesce,
     /// How the sync method is chosen.
     pub probe: Probe,
+    /// What other openers in this process meet at first.
+    pub claim: Claim,
 }
 
 impl Default for Settings {
@@ -77,6 +89,7 @@ impl Default for Settings {
             queue_depth: QUEUE_DEPTH_DEFAULT,
             coalesce: Coalesce::On,
             probe: Probe::Assume,
+            claim: Claim::Settled,
         }
     }
 }

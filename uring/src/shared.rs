@@ -174,6 +174,22 @@ impl Shared {
         finished
     }
 
+    /// Other openers in this process are refused from now on.
+    pub(crate) fn settle(&self) {
+        if let Some(storage) = &*self.storage.lock()
+            && !self.is_closing.load(Ordering::SeqCst)
+        {
+            storage.settle();
+        }
+    }
+
+    /// Other openers in this process wait from now on.
+    pub(crate) fn closing(&self) {
+        if let Some(storage) = &*self.storage.lock() {
+            storage.closing();
+        }
+    }
+
     /// Refuses new work and lets the background thread drain and leave.
     pub(crate) fn begin_close(&self) {
         self.core.close();
@@ -184,9 +200,7 @@ impl Shared {
                 self.is_closing.store(true, Ordering::SeqCst);
             }
         }
-        if let Some(storage) = &*self.storage.lock() {
-            storage.closing();
-        }
+        self.closing();
         self.wake.unpark(&self.core.stats);
     }
 

@@ -24,6 +24,14 @@ pub(crate) enum End {
 }
 
 impl Storage {
+    /// Openers in this process are refused from now on.
+    pub(crate) fn settle(&self) {
+        match self {
+            Storage::File { claim, .. } => claim.settle(),
+            Storage::Sim(lock) => lock.settle(),
+        }
+    }
+
     /// Openers in this process wait from now on.
     pub(crate) fn closing(&self) {
         match self {

@@ -13,7 +13,7 @@ pub struct Actor {
 }
 
 enum Role {
-    Writer(Writer),
+    Writer(Box<Writer>),
     Reader(Reader),
 }
 
@@ -48,7 +48,7 @@ impl Actor {
         let family = family.clone();
         let batch = db.batch();
         let value = Vec::with_capacity(value_bytes);
-        let role = Role::Writer(Writer {
+        let role = Role::Writer(Box::new(Writer {
             counter: 0,
             puts,
             durability,
@@ -56,7 +56,7 @@ impl Actor {
             batch,
             value,
             value_bytes,
-        });
+        }));
         Actor { id, role }
     }
 

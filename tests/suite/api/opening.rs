@@ -193,10 +193,10 @@ fn impossible_places_get_typed_errors_that_say_where_only_to_the_operator() {
     let place = Place::of(Kind::Auto);
     let missing_parent = place.path().join("nowhere").join("test.ring");
     fs::write(place.path(), "a file, not a directory").unwrap();
-    let error = block_on(Db::open(&missing_parent)).err().expect("there is no such directory");
+    let error = block_on(Db::open(&missing_parent)).expect_err("there is no such directory");
     assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Io), "{error:?}");
     let directory = place.path().parent().unwrap().to_owned();
-    let error = block_on(Db::open(&directory)).err().expect("a directory is no database");
+    let error = block_on(Db::open(&directory)).expect_err("a directory is no database");
     let path = directory.display().to_string();
     assert!(!error.to_string().contains(&path), "Display is fit for a client: {error}");
     assert!(format!("{error:?}").contains(&path), "Debug tells the operator: {error:?}");

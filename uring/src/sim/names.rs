@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::calls::{Calls, Durably, grow, sync, write_full};
 use crate::errors::{Locked, OpenError};
+use crate::settings::Claim;
 use crate::sim::content::Content;
 use crate::sim::device::SimFile;
 use crate::sim::faults::Call;
@@ -18,7 +19,8 @@ use crate::stats::Counters;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
     Open,
-    Closing,
+    /// Not yet open for good, or being closed: an opener waits for what comes of it.
+    Changing,
 }
 
 /// A file held by one opener, released when dropped.
@@ -28,9 +30,15 @@ pub(crate) struct SimLock {
 }
 
 impl SimLock {
+    /// From now on openers are refused.
+    pub(crate) fn settle(&self) {
+        self.disk.0.state.lock().holds.insert(self.file, Hold::Open);
+        self.disk.0.changed.notify_all();
+    }
+
     /// From now on openers wait.
     pub(crate) fn closing(&self) {
-        self.disk.0.state.lock().holds.insert(self.file, Hold::Closing);
+        self.disk.0.state.lock().holds.insert(self.file, Hold::Changing);
     }
 }
 
@@ -77,8 +85,8 @@ impl Disk {
         made
     }
 
-    /// Takes hold of a file, waiting while it is being closed.
-    pub(crate) fn hold(&self, path: &Path) -> io::Result<(SimFile, SimLock)> {
+    /// Takes hold of a file, for good or not, waiting while it is being closed.
+    pub(crate) fn hold(&self, path: &Path, claim: Claim) -> io::Result<(SimFile, SimLock)> {
         let mut state = self.0.state.lock();
         let file = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         while let Some(hold) = state.holds.get(&file) {
@@ -87,7 +95,11 @@ impl Disk {
             }
             self.0.changed.wait(&mut state);
         }
-        state.holds.insert(file, Hold::Open);
+        let hold = match claim {
+            Claim::Settled => Hold::Open,
+            Claim::Tentative => Hold::Changing,
+        };
+        state.holds.insert(file, hold);
         Ok((SimFile::new(self, file), SimLock { disk: self.clone(), file }))
     }
 
