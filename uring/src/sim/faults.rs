@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 
+use crate::sim::SECTOR_BYTES;
+
 /// Kinds of calls on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
@@ -34,7 +36,8 @@ pub enum Fault {
     Fail(Times),
     /// It fails with `EINTR`, as if a signal had come; the call is to be made again.
     Interrupt,
-    /// It transfers at most this many bytes.
+    /// It transfers at most this many bytes; a read, the next multiple of a sector, because inside
+    /// of one only the end of a file cuts it.
     Short(usize),
     /// A read returns this byte of its buffer with these bits flipped.
     Flip {
@@ -105,6 +108,11 @@ pub(super) struct Plan {
     forever: BTreeMap<Call, u64>,
 }
 
+/// Bytes of whole sectors.
+fn sectors(bytes: usize) -> usize {
+    bytes.next_multiple_of(SECTOR_BYTES)
+}
+
 /// What a call is to do.
 pub(super) struct Verdict {
     pub(super) offset: u64,
@@ -144,12 +152,13 @@ impl Plan {
         let verdict = Verdict { offset, len, flip: None, lost: false };
         match self.once.remove(&(call, number)) {
             None => Ok(verdict),
-            Some(fault) => self.inject(fault, verdict),
+            Some(fault) => self.inject(call, fault, verdict),
         }
     }
 
-    fn inject(&mut self, fault: Fault, verdict: Verdict) -> Result<Verdict, Errno> {
+    fn inject(&mut self, call: Call, fault: Fault, verdict: Verdict) -> Result<Verdict, Errno> {
         let injected = &mut self.injected;
+        let cut = |len: usize| if call == Call::Read { sectors(len) } else { len };
         Ok(match fault {
             Fault::Fail(_) => {
                 injected.failed += 1;
@@ -159,9 +168,9 @@ impl Plan {
                 injected.interrupted += 1;
                 return Err(Errno::INTR);
             }
-            Fault::Short(len) if len < verdict.len => {
+            Fault::Short(len) if cut(len) < verdict.len => {
                 injected.short += 1;
-                Verdict { len, ..verdict }
+                Verdict { len: cut(len), ..verdict }
             }
             Fault::Short(_) => verdict,
             Fault::Flip { byte, mask } => {
