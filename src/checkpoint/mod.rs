@@ -205,8 +205,16 @@ impl Checkpointer<'_> {
         let engine = self.engine;
         engine.snapshots.expire_older(engine.options.snapshot_age_max);
         let max = engine.options.snapshot_pinned_bytes_max;
-        while engine.space.lock().retired_bytes() > max && engine.snapshots.expire_oldest() {
-            engine.space.lock().reclaim();
+        loop {
+            let retired_bytes = {
+                let mut space = engine.space.lock();
+                // What nobody holds any more is no snapshot's fault.
+                space.reclaim();
+                space.retired_bytes()
+            };
+            if retired_bytes <= max || !engine.snapshots.expire_oldest() {
+                return;
+            }
         }
     }
 }
