@@ -100,8 +100,11 @@ impl Operations {
 
     /// Deletes from `low` to below `high`; an empty `high` is open.
     pub(crate) fn delete_range(&mut self, family: &Arc<Family>, low: &[u8], high: &[u8]) {
-        if !high.is_empty() && low >= high {
+        if !high.is_empty() && low > high {
             return self.refuse_range();
+        }
+        if low == high && !high.is_empty() {
+            return;
         }
         if low.len() > KEY_BYTES_MAX || high.len() > KEY_BYTES_MAX + 1 {
             return self.refuse(ErrorKind::TooLarge, "a bound is longer than a key can be");
@@ -119,9 +122,9 @@ impl Operations {
         Encoder::new(&mut self.bytes).delete_range(family.id, low, high);
     }
 
-    /// The caller's range is empty or reversed.
+    /// The caller's range is reversed.
     pub(crate) fn refuse_range(&mut self) {
-        self.refuse(ErrorKind::InvalidArgument, "a range to delete is empty or reversed");
+        self.refuse(ErrorKind::InvalidArgument, "a range to delete is reversed");
     }
 
     /// A handle of another database came in.

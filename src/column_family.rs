@@ -128,7 +128,7 @@ impl ColumnFamily {
     ///
     /// # Errors
     ///
-    /// As [`Write`]; `InvalidArgument` for an empty or reversed range.
+    /// As [`Write`]; `InvalidArgument` for a reversed range.
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Write {
         self.write(|operations, family| add_range(operations, family, &range))
     }
@@ -266,6 +266,7 @@ pub(crate) fn add_range<K: AsRef<[u8]>>(
     let high = match range.end_bound() {
         Bound::Unbounded => Vec::new(),
         Bound::Included(key) => successor(key),
+        Bound::Excluded(key) if key.as_ref().is_empty() && low.is_empty() => return,
         Bound::Excluded(key) if key.as_ref().is_empty() => return operations.refuse_range(),
         Bound::Excluded(key) => key.as_ref().to_vec(),
     };

@@ -190,7 +190,9 @@ impl Pipeline {
             true => Poll::Ready(Ok(())),
             false => self.poll_failed(),
         })
-        .await
+        .await?;
+        // Whoever learns that a commit is durable may look for it.
+        self.visible(seq).await
     }
 
     pub(crate) fn poll_failed(&self) -> Poll<Result<()>> {

@@ -184,7 +184,10 @@ impl Pipeline {
         if let Gate::Stalled(cause) = &order.gate {
             let cause = cause.clone();
             order.gate = Gate::Open;
-            return Err(cause);
+            // Space may have come back since: who comes now waits for another attempt.
+            if ticket.is_some() {
+                return Err(cause);
+            }
         }
         let Some(waker) = waker else { return Ok(Admission::Wait) };
         let ticket = ticket.get_or_insert_with(|| {
