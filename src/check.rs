@@ -12,32 +12,9 @@ use crate::error::Error;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::{Extent, PageId};
 use crate::large;
+use crate::report::{CheckReport, Defect};
 use crate::state::FamilyView;
 use crate::tree::{Corrupt, Leaves, Walk, WalkStep};
-
-/// What a check found.
-#[derive(Clone, Debug, Default)]
-pub struct CheckReport {
-    /// Pages read and verified.
-    pub pages: u64,
-    /// Rows in the trees.
-    pub rows: u64,
-    /// Everything that is wrong.
-    pub defects: Vec<Defect>,
-}
-
-/// Something that is wrong.
-#[derive(Clone, Debug)]
-pub struct Defect {
-    /// The family whose tree has it, if it is in one.
-    pub family: Option<String>,
-    /// The page, if it is in one.
-    pub page: Option<u64>,
-    /// Byte offset in the file.
-    pub offset: u64,
-    /// What it is.
-    pub what: String,
-}
 
 /// Defects that a report lists at most.
 const DEFECTS_MAX: usize = 1000;

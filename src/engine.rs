@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
+use futures::channel::oneshot;
 use parking_lot::{Mutex, MutexGuard};
 use ringdb_uring::{Feed, Io};
 
-use crate::checkpoint::Command;
 use crate::commit::{Pipeline, forked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::superblock::Superblock;
@@ -16,12 +16,24 @@ use crate::log::Segment;
 use crate::options::{Options, Shares};
 use crate::page::cache::PageCache;
 use crate::page::space::Space;
-use crate::recovery::RecoveryReport;
+use crate::report::{CheckReport, RecoveryReport};
 use crate::snapshot::Snapshots;
 use crate::state::{Family, FamilyView, State};
 
 /// Released segments that are kept to be used again.
 const RECYCLED_MAX: usize = 4;
+
+/// What the checkpointer is asked to do.
+pub(crate) enum Command {
+    /// A checkpoint that covers all commits ordered so far.
+    Checkpoint(oneshot::Sender<Result<()>>),
+    /// Read and verify everything.
+    Check(oneshot::Sender<Result<CheckReport>>),
+    /// Drain, checkpoint, record a clean end, stop.
+    Close(oneshot::Sender<Result<()>>),
+    /// The last handle is gone: finish what was ordered, stop.
+    Abandon,
+}
 
 pub(crate) struct Engine {
     pub(crate) io: Io,

@@ -18,9 +18,10 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Imports go down only: `db`, `tx` and `column_family` (what a program sees) over `checkpoint`,
-//! `recovery` and `check` over `engine`, `read` and `commit` over `state`, `log`, `tree` and
-//! `memtable` over `page` and `alloc` over `format`, `options`, `ids` and `error`.
+//! Imports go down only: `db` and `tx` (what a program sees) over `checkpoint` and `recovery` over
+//! `read`, `check` and `large` over `engine` and `batch` over `commit`, `page` and `snapshot` over
+//! `state` and `alloc` over `log`, `tree` and `memtable` over `format` over `options`, `value`,
+//! `report`, `blocking`, `ids` and `error`.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +30,6 @@ mod batch;
 mod blocking;
 mod check;
 mod checkpoint;
-mod column_family;
 mod commit;
 mod db;
 mod engine;
@@ -43,6 +43,7 @@ mod options;
 mod page;
 mod read;
 mod recovery;
+mod report;
 mod snapshot;
 mod state;
 mod tree;
@@ -52,16 +53,15 @@ mod value;
 pub use batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use blocking::block_on;
 pub use bytes::Bytes;
-pub use column_family::ColumnFamily;
 pub use db::{
-    BackendKind, BackendReport, Batch, CheckReport, ColumnFamilyOptions, Commit, Contains, Db,
-    Defect, FamilyStat, Get, Health, Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task,
-    TryNext, Visible, Write,
+    BackendKind, BackendReport, Batch, CheckReport, ColumnFamily, ColumnFamilyOptions, Commit,
+    Contains, Db, Defect, FamilyStat, Get, Health, Metrics, MultiGet, Range, Snapshot, Stat,
+    Submit, Task, TryNext, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;
 pub use options::{Backend, Create, DirectIo, Durability, Grouping, Options};
-pub use recovery::RecoveryReport;
+pub use report::RecoveryReport;
 pub use tx::Transaction;
 pub use value::Value;
 

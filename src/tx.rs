@@ -14,9 +14,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::batch::Operations;
-use crate::column_family::{ColumnFamily, reversed};
 use crate::commit::footprint::ReadSet;
 use crate::commit::signal::yield_now;
+use crate::db::column_family::{ColumnFamily, reversed};
 use crate::db::get::{At, Contains, Get, Target};
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};

@@ -25,11 +25,9 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::channel::oneshot;
-
-use crate::check::{CheckReport, check};
+use crate::check::check;
 use crate::commit::Gate;
-use crate::engine::Engine;
+use crate::engine::{Command, Engine};
 use crate::error::Result;
 use crate::format::superblock::CHAPTERS_MAX;
 
@@ -39,18 +37,6 @@ use keeper::Keeper;
 /// Logs of crashed openings that are kept before a checkpoint joins them: a superblock names few,
 /// and an opening that crashes before it has done so leaves one more only if it took commits.
 const CHAPTERS_DUE: usize = 4;
-
-/// What the checkpointer is asked to do.
-pub(crate) enum Command {
-    /// A checkpoint that covers all commits ordered so far.
-    Checkpoint(oneshot::Sender<Result<()>>),
-    /// Read and verify everything.
-    Check(oneshot::Sender<Result<CheckReport>>),
-    /// Drain, checkpoint, record a clean end, stop.
-    Close(oneshot::Sender<Result<()>>),
-    /// The last handle is gone: finish what was ordered, stop.
-    Abandon,
-}
 
 /// Runs until the database is closed or abandoned.
 pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::Operations;
-use crate::column_family::{ColumnFamily, add_range};
+use crate::db::column_family::{ColumnFamily, add_range};
 use crate::db::write::{Commit, Submit, Write};
 use crate::engine::Engine;
 use crate::error::Result;

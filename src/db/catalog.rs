@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::blocking;
-use crate::column_family::ColumnFamily;
 use crate::commit::{Admission, Request, Shown, Ticket};
+use crate::db::column_family::ColumnFamily;
 use crate::db::{ColumnFamilyOptions, Db, Task, checked};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};

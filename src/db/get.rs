@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::try_join_all;
 
 use crate::blocking;
-use crate::column_family::Handle;
+use crate::db::column_family::Handle;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;

@@ -4,16 +4,16 @@ use std::sync::atomic::Ordering;
 
 use ringdb_uring::SyncMethod;
 
-use crate::checkpoint::Command;
 use crate::commit::Gate;
 use crate::db::{Db, Task};
+use crate::engine::Command;
 use crate::error::Result;
 use crate::format::catalog::Logging;
 use crate::ids::PAGE_BYTES;
-use crate::recovery::RecoveryReport;
+use crate::report::RecoveryReport;
 use crate::state::FamilyView;
 
-pub use crate::check::{CheckReport, Defect};
+pub use crate::report::{CheckReport, Defect};
 pub use ringdb_uring::BackendKind;
 
 /// How the file is read and written, and why so.

@@ -1,5 +1,6 @@
 //! The database as a program sees it.
 
+pub(crate) mod column_family;
 pub(crate) mod done;
 pub(crate) mod get;
 pub(crate) mod range;
@@ -19,9 +20,8 @@ use std::thread;
 use futures::channel::oneshot;
 use ringdb_uring::sim::Disk;
 
-use crate::checkpoint::{self, Command};
-use crate::column_family::{ColumnFamily, check_name};
-use crate::engine::Engine;
+use crate::checkpoint;
+use crate::engine::{Command, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Logging;
 use crate::ids::Seq;
@@ -29,6 +29,7 @@ use crate::options::{Durability, Options, Place};
 use crate::recovery;
 
 pub use batch::Batch;
+pub use column_family::ColumnFamily;
 pub use done::Task;
 pub use get::{Contains, Get, MultiGet};
 pub use info::{
@@ -288,6 +289,6 @@ impl Db {
 }
 
 fn checked(name: &str) -> Result<String> {
-    check_name(name)?;
+    column_family::check_name(name)?;
     Ok(name.to_owned())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::column_family::{ColumnFamily, reversed};
 use crate::db::Db;
+use crate::db::column_family::{ColumnFamily, reversed};
 use crate::db::get::{At, Contains, Get, MultiGet, Target};
 use crate::db::range::{self, Origin, Range};
 use crate::ids::Seq;

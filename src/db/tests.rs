@@ -1,8 +1,10 @@
 use ringdb_uring::sim::{Choice, Disk};
 
 use super::open;
-use crate::options::Place;
-use crate::{ColumnFamily, Db, ErrorKind, Options, block_on};
+use crate::blocking::block_on;
+use crate::db::{ColumnFamily, Db};
+use crate::error::ErrorKind;
+use crate::options::{Options, Place};
 
 async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
     let mut batch = db.batch();

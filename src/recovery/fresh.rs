@@ -20,7 +20,8 @@ use crate::options::Options;
 use crate::page::cache::PageCache;
 use crate::page::space::Space;
 use crate::recovery::replay::Replayed;
-use crate::recovery::{Found, RecoveryReport, corrupt, io_error, read};
+use crate::recovery::{Found, corrupt, io_error, read};
+use crate::report::RecoveryReport;
 use crate::state::{FamilyView, Hold, State};
 
 /// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any

@@ -13,7 +13,7 @@ mod fresh;
 mod replay;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringdb_uring::{Buf, Io};
 
@@ -29,19 +29,6 @@ use crate::format::superblock::{COPY_OFFSETS, Refused, SUPERBLOCK_BYTES, Superbl
 use crate::format::{Defect, superblock};
 use crate::ids::{BLOCK_BYTES, PAGE_BYTES};
 use crate::options::{Options, Place};
-
-/// What opening found in the log.
-#[derive(Clone, Debug, Default)]
-pub struct RecoveryReport {
-    /// Commits replayed.
-    pub commits: u64,
-    /// Bytes of log read.
-    pub log_bytes: u64,
-    /// Time from the first read to the first accepted commit.
-    pub duration: Duration,
-    /// How the log ended: cleanly, at a seal, or torn, and where.
-    pub tail: String,
-}
 
 /// What is on disk, as far as the superblock names it.
 struct Found {
