@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringdb_uring::{BackendChoice, Claim, Coalesce, Io, OpenError, Probe, Settings};
+use ringdb_uring::{BackendChoice, Claim, Coalesce, Io, OpenError, Settings};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +38,6 @@ pub(super) fn settings(place: &Place, options: &Options) -> Settings {
         direct,
         queue_depth: options.queue_depth,
         coalesce,
-        probe: Probe::Assume,
         claim: Claim::Tentative,
     }
 }

@@ -81,6 +81,7 @@ pub(super) async fn begin(
     for segment in [first, named] {
         fill_with_zeros(&engine, segment.extent).await?;
     }
+    measure_sync_methods(&engine, first.extent).await?;
     let header = SegmentHeader {
         file_id: engine.file_id,
         incarnation,
@@ -93,6 +94,14 @@ pub(super) async fn begin(
     // (I6) The superblock that named them is not the newest any more.
     replayed.passing.iter().for_each(|extent| engine.space.lock().release(*extent));
     Ok((engine, Keeper { incarnation, named }))
+}
+
+/// The blank log is the first range of the file that may be overwritten, and the last that nothing
+/// depends on: it has no head yet.
+async fn measure_sync_methods(engine: &Engine, blank: Extent) -> Result<()> {
+    let (offset, len_bytes) = (blank.start.byte_offset(), blank.len_bytes());
+    let measured = engine.io.measure_sync_methods(offset, len_bytes).await;
+    measured.map_err(|cause| engine.poison("measuring the sync methods failed", cause))
 }
 
 /// A page cache may hold, as clean, what a failed sync lost: what was replayed is written again

@@ -7,6 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::buf::Buf;
+use crate::report::SyncMethod;
 
 /// Source of durable writes, such as a log. At most one of its writes is in flight.
 pub trait Feed: Send + std::marker::Sync + 'static {
@@ -47,6 +48,7 @@ pub(crate) struct FeedWrite {
     pub(crate) offset: u64,
     pub(crate) buf: Buf,
     pub(crate) len: usize,
+    pub(crate) method: SyncMethod,
     pub(crate) started: Instant,
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::pin::Pin;
@@ -15,8 +16,9 @@ use crate::errors::{OpenError, Refused};
 use crate::feed::Feed;
 use crate::op::{Grow, Pending, Read, Reply, Sync, Write, pair};
 use crate::open;
+use crate::probe;
 use crate::queue::Request;
-use crate::report::Report;
+use crate::report::{BackendKind, Report, SyncMethod};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -111,8 +113,47 @@ impl Io {
     /// # Panics
     /// As [`Io::write`].
     pub fn write_durable(&self, offset: u64, buf: Buf, len: usize) -> Write {
+        self.write_durable_by(self.shared().core.method(), offset, buf, len)
+    }
+
+    /// As [`Io::write_durable`], by this method.
+    pub(crate) fn write_durable_by(
+        &self,
+        method: SyncMethod,
+        offset: u64,
+        buf: Buf,
+        len: usize,
+    ) -> Write {
         check_range(offset, len, buf.len());
-        self.transfer(offset, buf, len, Request::Durable).write()
+        self.transfer(offset, buf, len, |part| Request::Durable(method, part)).write()
+    }
+
+    /// Times a few durable writes of each sync method over this range, whose content the caller
+    /// does not need, and has later durable writes use the faster one; the report tells the times.
+    /// Nothing outside the range is touched, and the range is full of zeros or as it was. Times
+    /// are worth something only while nothing else is written.
+    ///
+    /// On a simulated disk, and where there is one method only, it does nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no block in the range or it is not within the file; what the
+    /// device says otherwise. The method is as it was then.
+    ///
+    /// # Cancel safety
+    /// The method is chosen at the end or not at all.
+    pub async fn measure_sync_methods(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        let block = BLOCK_BYTES as u64;
+        let inside = offset.checked_add(len_bytes).is_some_and(|end| end <= self.len_bytes());
+        if !offset.is_multiple_of(block) || len_bytes < block || !inside {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "no such range to measure in"));
+        }
+        let report = self.report();
+        if report.backend == BackendKind::Sim || cfg!(not(target_os = "linux")) {
+            return Ok(());
+        }
+        let (method, reason) = probe::measure(self, report.sync_method, offset, len_bytes).await?;
+        self.shared().choose_sync_method(method, reason);
+        Ok(())
     }
 
     /// Makes every write and growth submitted before it durable. It is issued when they have all
@@ -199,9 +240,9 @@ impl Io {
         self.shared().core.stats.read()
     }
 
-    /// What was chosen at open, and why.
+    /// What was chosen, and why.
     pub fn report(&self) -> Report {
-        self.shared().report.clone()
+        self.shared().report.lock().clone()
     }
 
     /// The path it was opened by.
@@ -245,7 +286,7 @@ impl Io {
 
 impl fmt::Debug for Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Io({:?}, {:?})", self.path(), self.shared().report.backend)
+        write!(f, "Io({:?}, {:?})", self.path(), self.report().backend)
     }
 }
 

@@ -82,7 +82,7 @@ pub use io::{Close, Io, TRANSFER_BYTES_MAX};
 pub use op::{Grow, Read, Sync, Write};
 pub use report::{BackendKind, Report, SyncMethod};
 pub use settings::{
-    BackendChoice, Claim, Coalesce, DirectIo, Probe, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, Settings,
+    BackendChoice, Claim, Coalesce, DirectIo, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, Settings,
 };
 pub use stats::Stats;
 

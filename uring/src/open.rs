@@ -1,5 +1,5 @@
-//! Opening: the file, its lock, direct I/O, the sync method, the backend, the owner; in this
-//! order, so that nothing is touched before the lock is held.
+//! Opening: the file, its lock, direct I/O, the backend, the owner; in this order, so that
+//! nothing is touched before the lock is held.
 
 use std::io;
 use std::path::Path;
@@ -20,7 +20,6 @@ use crate::report::{BackendKind, Report, SyncMethod};
 use crate::settings::{BackendChoice, DirectIo, QUEUE_DEPTH_MAX, Settings};
 use crate::shared::{Executor, Parts, Shared};
 use crate::sim::Disk;
-use crate::stats::Counters;
 use crate::storage::{End, Storage};
 use crate::wake::Wake;
 
@@ -54,7 +53,7 @@ struct Opened<'a> {
     file: Arc<OsFile>,
     len_bytes: u64,
     direct: (bool, String),
-    method: (SyncMethod, String),
+    method: (SyncMethod, &'static str),
 }
 
 /// A backend, and what belongs to it.
@@ -71,7 +70,7 @@ struct Chosen {
 impl<'a> Opened<'a> {
     fn new(path: &'a Path, settings: &'a Settings, file: Arc<OsFile>) -> io::Result<Opened<'a>> {
         let direct = file.choose_direct(settings.direct)?;
-        let method = probe::choose(&file, direct.0, settings.probe, &Counters::default())?;
+        let method = probe::assumed(direct.0);
         let len_bytes = file.len_bytes()?;
         Ok(Opened { path, settings, file, len_bytes, direct, method })
     }
@@ -140,7 +139,7 @@ impl<'a> Opened<'a> {
             direct: self.direct.0,
             direct_reason: self.direct.1,
             sync_method: self.method.0,
-            sync_reason: self.method.1,
+            sync_reason: self.method.1.into(),
             block_bytes: BLOCK_BYTES as u32,
             kernel: chosen.kernel,
         };

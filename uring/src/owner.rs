@@ -161,7 +161,8 @@ impl Owner {
                 crate::io::check_range(offset, len, buf.len());
                 self.alarm = None;
                 self.feed_flies = true;
-                self.backend.start_feed(FeedWrite { offset, buf, len, started: now });
+                let method = shared.core.method();
+                self.backend.start_feed(FeedWrite { offset, buf, len, method, started: now });
             }
             Next::Idle => self.alarm = None,
             Next::At(instant) => self.alarm = Some(instant),

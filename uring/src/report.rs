@@ -1,4 +1,4 @@
-//! What was chosen at open, and why.
+//! What was chosen, and why.
 
 /// The backend in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,17 @@ pub enum SyncMethod {
     WriteThenFullSync,
 }
 
-/// What was chosen at open, and why.
+impl SyncMethod {
+    /// Whether a sync follows the write.
+    pub(crate) fn has_two_steps(self) -> bool {
+        match self {
+            SyncMethod::DsyncWrite => false,
+            SyncMethod::WriteThenSync | SyncMethod::WriteThenFullSync => true,
+        }
+    }
+}
+
+/// What was chosen, and why.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The backend in use.

@@ -39,21 +39,6 @@ pub enum Coalesce {
     Off,
 }
 
-/// How the sync method is chosen at open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Times a few durable writes of each method over this range of the file, whose content the
-    /// caller does not need. Nothing outside it is touched.
-    Measure {
-        /// First byte, a multiple of a block.
-        offset: u64,
-        /// Length, a multiple of a block and at least one.
-        len_bytes: u64,
-    },
-    /// One `RWF_DSYNC` write with direct I/O on Linux, else a write and a data sync.
-    Assume,
-}
-
 /// What other openers in this process meet, from the open on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -75,8 +60,6 @@ pub struct Settings {
     pub queue_depth: u32,
     /// Whether adjacent writes are merged.
     pub coalesce: Coalesce,
-    /// How the sync method is chosen.
-    pub probe: Probe,
     /// What other openers in this process meet at first.
     pub claim: Claim,
 }
@@ -88,7 +71,6 @@ impl Default for Settings {
             direct: DirectIo::Auto,
             queue_depth: QUEUE_DEPTH_DEFAULT,
             coalesce: Coalesce::On,
-            probe: Probe::Assume,
             claim: Claim::Settled,
         }
     }

@@ -22,7 +22,7 @@ use crate::feed::Feed;
 use crate::fork::Birth;
 use crate::owner::{Left, Owner, Served};
 use crate::queue::{Core, Request};
-use crate::report::Report;
+use crate::report::{Report, SyncMethod};
 use crate::sim::{Ran, SimFile};
 use crate::storage::Storage;
 use crate::wake::{Urgency, Wake};
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     pub(crate) wake: Wake,
     pub(crate) path: PathBuf,
-    pub(crate) report: Report,
+    pub(crate) report: Mutex<Report>,
     pub(crate) birth: Birth,
     executor: Executor,
     role: Mutex<Option<Owner>>,
@@ -79,7 +79,7 @@ impl Shared {
             core: parts.core,
             wake: parts.wake,
             path: parts.path,
-            report: parts.report,
+            report: Mutex::new(parts.report),
             birth: Birth::now(),
             executor: parts.executor,
             role: Mutex::new(Some(parts.owner)),
@@ -123,6 +123,14 @@ impl Shared {
         {
             self.queue_is_idle();
         }
+    }
+
+    /// Later durable writes use this method.
+    pub(crate) fn choose_sync_method(&self, method: SyncMethod, reason: String) {
+        let mut report = self.report.lock();
+        self.core.set_method(method);
+        report.sync_method = method;
+        report.sync_reason = reason;
     }
 
     /// The feed may have something.

@@ -7,6 +7,7 @@ use crate::buf::Buf;
 use crate::errors::copy;
 use crate::errors::copy_result;
 use crate::op::Reply;
+use crate::report::SyncMethod;
 
 /// One buffer's transfer at one offset.
 pub(crate) struct Part {
@@ -52,7 +53,7 @@ pub(crate) enum Work {
     /// Write a run of pages.
     Write(Run),
     /// Write one buffer durably; with a sync method of two steps, its first step.
-    Durable(u64, Part),
+    Durable(u64, SyncMethod, Part),
     /// One sync for all who wait.
     Sync(Vec<Waiter>),
     /// Make the file at least this long.
@@ -63,7 +64,7 @@ impl Work {
     /// Sends the result to everyone concerned.
     pub(crate) fn answer(self, result: io::Result<()>) {
         match self {
-            Work::Read(part) | Work::Durable(_, part) => part.reply.send(result, part.buf),
+            Work::Read(part) | Work::Durable(_, _, part) => part.reply.send(result, part.buf),
             Work::Write(run) => {
                 for part in run.parts {
                     part.reply.send(copy_result(&result), part.buf);
@@ -82,7 +83,7 @@ impl Work {
     /// Answers with an error and keeps every buffer for ever: the kernel may still write to them.
     pub(crate) fn abandon(self, error: &io::Error) {
         match self {
-            Work::Read(part) | Work::Durable(_, part) => part.abandon(error),
+            Work::Read(part) | Work::Durable(_, _, part) => part.abandon(error),
             Work::Write(run) => run.parts.into_iter().for_each(|part| part.abandon(error)),
             work => work.answer(Err(copy(error))),
         }

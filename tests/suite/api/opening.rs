@@ -228,6 +228,12 @@ fn the_backend_is_the_one_of_this_run_and_says_why() {
         Kind::Pwrite => assert_eq!(report.kind, BackendKind::Pwrite),
         Kind::Sim => assert_eq!(report.kind, BackendKind::Sim),
     }
+    let measured = report.sync_method.contains("measured");
+    assert_eq!(
+        measured,
+        report.kind != BackendKind::Sim && cfg!(target_os = "linux"),
+        "{report:?}"
+    );
     assert!(!report.reason.is_empty() && !report.sync_method.is_empty(), "{report:?}");
 }
 

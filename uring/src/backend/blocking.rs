@@ -106,8 +106,7 @@ impl Backend for Blocking {
             self.bell.hear(timeout, &self.core.stats);
             return Ok(());
         };
-        let bytes = &write.buf[..write.len];
-        let result = write_durably(&*self.file, &self.core, write.offset, bytes);
+        let result = write_durably(&*self.file, &self.core, &write);
         self.core.count_feed(write.len, &result);
         self.over = Some(write.over(result));
         Ok(())

@@ -65,8 +65,8 @@ impl Flight {
                     .build()
             }
             Work::Write(run) => write_run(run, &mut self.vectors, done),
-            Work::Durable(_, part) => {
-                write(part.offset, &mut part.buf, part.len, done, flags(core.method()))
+            Work::Durable(_, method, part) => {
+                write(part.offset, &mut part.buf, part.len, done, flags(*method))
             }
             Work::Sync(_) => sync(),
             Work::Grow(_, to, _) => {
@@ -87,7 +87,7 @@ impl Flight {
         let len = match &self.work {
             Work::Read(part) => part.len,
             Work::Write(run) => run.len_bytes(),
-            Work::Durable(_, part) => part.len,
+            Work::Durable(_, _, part) => part.len,
             Work::Sync(_) | Work::Grow(..) => return Landing::Over(Ok(())),
         };
         if matches!(self.work, Work::Read(_))
@@ -138,10 +138,10 @@ impl FeedFlight {
     }
 
     /// The entry for what is left to do.
-    pub(crate) fn entry(&mut self, core: &Core) -> squeue::Entry {
-        let FeedWrite { offset, buf, len, .. } = &mut self.write;
+    pub(crate) fn entry(&mut self) -> squeue::Entry {
+        let FeedWrite { offset, buf, len, method, .. } = &mut self.write;
         let entry = match self.step {
-            Step::Write => write(*offset, buf, *len, self.done, flags(core.method())),
+            Step::Write => write(*offset, buf, *len, self.done, flags(*method)),
             Step::Sync => sync(),
         };
         entry.user_data(self.key)
@@ -158,8 +158,7 @@ impl FeedFlight {
             return Landing::Over(Ok(()));
         }
         let landing = progress(&mut self.done, count, self.write.len, &core.stats);
-        let two_steps = core.method() != SyncMethod::DsyncWrite;
-        if two_steps && matches!(landing, Landing::Over(Ok(()))) {
+        if self.write.method.has_two_steps() && matches!(landing, Landing::Over(Ok(()))) {
             self.step = Step::Sync;
             return Landing::Again;
         }
@@ -246,9 +245,9 @@ fn progress(done: &mut usize, count: usize, len: usize, stats: &Counters) -> Lan
 }
 
 fn flags(method: SyncMethod) -> i32 {
-    match method {
-        SyncMethod::DsyncWrite => libc::RWF_DSYNC,
-        SyncMethod::WriteThenSync | SyncMethod::WriteThenFullSync => 0,
+    match method.has_two_steps() {
+        false => libc::RWF_DSYNC,
+        true => 0,
     }
 }
 

@@ -10,8 +10,9 @@ use crate::work::tests::part;
 
 const BLOCK: i32 = BLOCK_BYTES as i32;
 
-fn core(method: SyncMethod) -> Core {
-    Core::new(Queue::new(Limits::of_depth(8), Coalesce::On), method, 0)
+fn core() -> Core {
+    let queue = Queue::new(Limits::of_depth(8), Coalesce::On);
+    Core::new(queue, SyncMethod::DsyncWrite, 0)
 }
 
 fn words(landing: Landing) -> String {
@@ -29,7 +30,7 @@ fn words(landing: Landing) -> String {
 fn check(work: fn() -> Work, results: &[i32], expected: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     let file = OsFile::create(&directory.path().join("a")).unwrap();
-    let core = core(SyncMethod::DsyncWrite);
+    let core = core();
     let mut flight = Flight::new(work());
     let landings: Vec<_> =
         results.iter().map(|&result| words(flight.landed(result, &file, &core))).collect();
@@ -45,7 +46,7 @@ fn write() -> Work {
 }
 
 fn durable() -> Work {
-    Work::Durable(0, part(1, 2))
+    Work::Durable(0, SyncMethod::DsyncWrite, part(1, 2))
 }
 
 fn sync_work() -> Work {
@@ -103,7 +104,7 @@ fn what_was_cancelled_or_put_off_is_submitted_again() {
 
 #[test]
 fn what_is_put_off_for_ever_fails() {
-    let core = core(SyncMethod::DsyncWrite);
+    let core = core();
     let directory = tempfile::tempdir().unwrap();
     let file = OsFile::create(&directory.path().join("a")).unwrap();
     let mut flight = Flight::new(read());
@@ -115,7 +116,7 @@ fn what_is_put_off_for_ever_fails() {
 
 #[test]
 fn the_vectors_of_a_resumed_run_skip_what_is_done() {
-    let core = core(SyncMethod::DsyncWrite);
+    let core = core();
     let directory = tempfile::tempdir().unwrap();
     let file = OsFile::create(&directory.path().join("a")).unwrap();
     let parts = vec![part(0, 1), part(1, 2), part(3, 1)];
@@ -138,9 +139,10 @@ fn the_vectors_of_a_resumed_run_skip_what_is_done() {
 
 /// As [`check`], for a write of the feed.
 fn check_feed(method: SyncMethod, results: &[i32], expected: &[&str]) {
-    let core = core(method);
+    let core = core();
     let buf = Buf::zeroed(2 * BLOCK_BYTES);
-    let write = FeedWrite { offset: 0, buf, len: 2 * BLOCK_BYTES, started: Instant::now() };
+    let len = buf.len();
+    let write = FeedWrite { offset: 0, buf, len, method, started: Instant::now() };
     let mut flight = FeedFlight::new(write, 1);
     let landings: Vec<_> =
         results.iter().map(|&result| words(flight.landed(result, &core))).collect();

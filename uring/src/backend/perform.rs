@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::calls::{Calls, Durably, grow, read_full, sync, write_full};
+use crate::feed::FeedWrite;
 use crate::queue::Core;
 use crate::report::SyncMethod;
 use crate::work::Work;
@@ -16,33 +17,28 @@ pub(crate) fn perform(file: &dyn Calls, core: &Core, work: &mut Work) -> io::Res
             let pieces: Vec<&[u8]> = run.parts.iter().map(|part| &part.buf[..part.len]).collect();
             write_full(file, run.offset, &pieces, Durably::No, stats)
         }
-        Work::Durable(_, part) => {
+        Work::Durable(_, method, part) => {
             let pieces = [&part.buf[..part.len]];
-            write_full(file, part.offset, &pieces, first_step(core.method()), stats)
+            write_full(file, part.offset, &pieces, first_step(*method), stats)
         }
         Work::Sync(_) => sync(file, stats),
         Work::Grow(_, len_bytes, _) => grow(file, core.len_bytes(), *len_bytes, stats),
     }
 }
 
-/// Writes durably, both steps.
-pub(crate) fn write_durably(
-    file: &dyn Calls,
-    core: &Core,
-    offset: u64,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let method = core.method();
-    write_full(file, offset, &[bytes], first_step(method), &core.stats)?;
-    match method {
-        SyncMethod::DsyncWrite => Ok(()),
-        SyncMethod::WriteThenSync | SyncMethod::WriteThenFullSync => sync(file, &core.stats),
+/// Writes for the feed, both steps.
+pub(crate) fn write_durably(file: &dyn Calls, core: &Core, write: &FeedWrite) -> io::Result<()> {
+    let FeedWrite { offset, buf, len, method, .. } = write;
+    write_full(file, *offset, &[&buf[..*len]], first_step(*method), &core.stats)?;
+    match method.has_two_steps() {
+        false => Ok(()),
+        true => sync(file, &core.stats),
     }
 }
 
 fn first_step(method: SyncMethod) -> Durably {
-    match method {
-        SyncMethod::DsyncWrite => Durably::Itself,
-        SyncMethod::WriteThenSync | SyncMethod::WriteThenFullSync => Durably::No,
+    match method.has_two_steps() {
+        false => Durably::Itself,
+        true => Durably::No,
     }
 }

@@ -119,7 +119,7 @@ impl Ring {
         };
         match flight.landed(result, &self.core) {
             Landing::Again => {
-                let entry = flight.entry(&self.core);
+                let entry = flight.entry();
                 self.feed = Some(flight);
                 self.push(&entry);
             }
@@ -148,7 +148,7 @@ impl Backend for Ring {
         assert!(self.feed.is_none() && self.feed_over.is_none(), "one write of the feed at a time");
         self.feeds += 1;
         let mut flight = FeedFlight::new(write, self.feeds);
-        let entry = flight.entry(&self.core);
+        let entry = flight.entry();
         self.feed = Some(flight);
         self.push(&entry);
     }

@@ -1,7 +1,7 @@
 //! The queue behind its lock, with what all who use it share.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -11,6 +11,11 @@ use crate::report::SyncMethod;
 use crate::stats::Counters;
 use crate::wake::Urgency;
 use crate::work::Work;
+
+/// The sync methods by their numbers.
+const METHODS: [SyncMethod; 3] =
+    [SyncMethod::DsyncWrite, SyncMethod::WriteThenSync, SyncMethod::WriteThenFullSync];
+const _: () = assert!(METHODS[1] as u8 == 1 && METHODS[2] as u8 == 2);
 
 /// Why nothing more is taken in.
 #[derive(Clone, Debug)]
@@ -42,7 +47,7 @@ pub(crate) struct Core {
     work_waits: Condvar,
     pushes: AtomicU64,
     len_bytes: AtomicU64,
-    method: SyncMethod,
+    method: AtomicU8,
     pub(crate) stats: Counters,
 }
 
@@ -53,7 +58,7 @@ impl Core {
             work_waits: Condvar::new(),
             pushes: AtomicU64::new(0),
             len_bytes: AtomicU64::new(len_bytes),
-            method,
+            method: AtomicU8::new(method as u8),
             stats: Counters::default(),
         }
     }
@@ -133,14 +138,13 @@ impl Core {
         self.count(&work, &result);
         let mut guarded = self.guarded.lock();
         guarded.queue.landed(&work);
-        let two_steps = self.method != SyncMethod::DsyncWrite;
-        if two_steps
-            && result.is_ok()
-            && let Work::Durable(_, part) = work
-        {
-            guarded.queue.sync_after(part);
-            return false;
-        }
+        let work = match work {
+            Work::Durable(_, method, part) if result.is_ok() && method.has_two_steps() => {
+                guarded.queue.sync_after(part);
+                return false;
+            }
+            work => work,
+        };
         let idle = guarded.queue.is_idle();
         drop(guarded);
         work.answer(result);
@@ -168,9 +172,14 @@ impl Core {
         self.guarded.lock().queue.is_idle()
     }
 
-    /// How writes are made durable.
+    /// How writes are made durable. It may change: each write asks once, and keeps to the answer.
     pub(crate) fn method(&self) -> SyncMethod {
-        self.method
+        METHODS[usize::from(self.method.load(Ordering::Relaxed))]
+    }
+
+    /// Later writes are made durable so; those that have begun keep to their method.
+    pub(crate) fn set_method(&self, method: SyncMethod) {
+        self.method.store(method as u8, Ordering::Relaxed);
     }
 
     /// Length of the file.
@@ -204,7 +213,7 @@ impl Core {
                 stats.coalesced.add(run.parts.len() as u64 - 1);
                 stats.write_bytes.add(run.len_bytes() as u64);
             }
-            Work::Durable(_, part) => {
+            Work::Durable(_, _, part) => {
                 stats.durable_writes.bump();
                 stats.durable_bytes.add(part.len as u64);
             }

@@ -23,6 +23,7 @@ use std::io;
 use crate::buf::Buf;
 use crate::coalesce::{Elevator, RUN_PARTS_MAX};
 use crate::op::Reply;
+use crate::report::SyncMethod;
 use crate::settings::Coalesce;
 use crate::wake::Urgency;
 use crate::work::{Part, Waiter, Work};
@@ -35,8 +36,8 @@ pub(crate) enum Request {
     Read(Part),
     /// Write a page.
     Write(Part),
-    /// Write durably.
-    Durable(Part),
+    /// Write durably, by this method.
+    Durable(SyncMethod, Part),
     /// Make everything before it durable.
     Sync(Reply),
     /// Lengthen the file.
@@ -47,7 +48,7 @@ impl Request {
     /// Sends the result.
     pub(crate) fn answer(self, result: io::Result<()>) {
         match self {
-            Request::Read(part) | Request::Write(part) | Request::Durable(part) => {
+            Request::Read(part) | Request::Write(part) | Request::Durable(_, part) => {
                 part.reply.send(result, part.buf);
             }
             Request::Sync(reply) | Request::Grow(_, reply) => reply.send(result, Buf::empty()),
@@ -110,7 +111,7 @@ pub(crate) struct Queue {
     queued: usize,
     reads: VecDeque<Part>,
     writes: Elevator,
-    durables: VecDeque<(u64, Part)>,
+    durables: VecDeque<(u64, SyncMethod, Part)>,
     grows: VecDeque<(u64, u64, Reply)>,
     syncs: VecDeque<(u64, Waiter)>,
     ready: Vec<Waiter>,
@@ -141,7 +142,7 @@ impl Queue {
     /// How much a request that is about to be pushed deserves to wake somebody.
     pub(crate) fn urgency(&self, request: &Request) -> Urgency {
         match request {
-            Request::Read(_) | Request::Durable(_) | Request::Sync(_) => Urgency::Now,
+            Request::Read(_) | Request::Durable(..) | Request::Sync(_) => Urgency::Now,
             Request::Write(_) if (self.writes.len() + 1).is_multiple_of(RUN_PARTS_MAX) => {
                 Urgency::Now // A full run gains nothing from waiting.
             }
@@ -199,7 +200,7 @@ impl Queue {
                 self.flying.write_bytes -= run.len_bytes();
                 self.completed(run.epoch, run.parts.len());
             }
-            Work::Durable(epoch, _) => {
+            Work::Durable(epoch, ..) => {
                 self.flying.writes -= 1;
                 self.completed(*epoch, 1);
             }
@@ -227,13 +228,14 @@ impl Queue {
     fn drain(&mut self) -> Vec<Request> {
         let waiter = |waiter| match waiter {
             Waiter::Sync(reply) => Request::Sync(reply),
-            Waiter::Durable(part) => Request::Durable(part),
+            // Only its answer is left.
+            Waiter::Durable(part) => Request::Write(part),
         };
         self.queued = 0;
         let mut all: Vec<Request> = std::mem::take(&mut self.line).into_values().collect();
         all.extend(self.reads.drain(..).map(Request::Read));
         all.extend(self.writes.drain().map(Request::Write));
-        all.extend(self.durables.drain(..).map(|(_, part)| Request::Durable(part)));
+        all.extend(self.durables.drain(..).map(|(_, method, part)| Request::Durable(method, part)));
         all.extend(self.grows.drain(..).map(|(_, len, reply)| Request::Grow(len, reply)));
         all.extend(self.syncs.drain(..).map(|(_, sync)| waiter(sync)));
         all.extend(self.ready.drain(..).map(waiter));
@@ -250,9 +252,9 @@ impl Queue {
                 *current += 1;
                 self.writes.push(epoch, number, part);
             }
-            Request::Durable(part) => {
+            Request::Durable(method, part) => {
                 *current += 1;
-                self.durables.push_back((epoch, part));
+                self.durables.push_back((epoch, method, part));
             }
             Request::Grow(len_bytes, reply) => {
                 *current += 1;
@@ -302,9 +304,9 @@ impl Queue {
         if self.flying.writes >= self.limits.writes {
             return None;
         }
-        let (epoch, part) = self.durables.pop_front()?;
+        let (epoch, method, part) = self.durables.pop_front()?;
         self.flying.writes += 1;
-        Some(Work::Durable(epoch, part))
+        Some(Work::Durable(epoch, method, part))
     }
 
     fn choose_grow(&mut self) -> Option<Work> {

@@ -17,7 +17,7 @@ fn push(queue: &mut Queue, letters: &str) {
         let request = match letter {
             'r' => Request::Read(part(block, 1)),
             'w' => Request::Write(part(block, 1)),
-            'd' => Request::Durable(part(block, 1)),
+            'd' => Request::Durable(SyncMethod::WriteThenSync, part(block, 1)),
             's' => Request::Sync(pair().0),
             'g' => Request::Grow(block, pair().0),
             _ => panic!("no such letter"),
@@ -146,7 +146,7 @@ fn beyond_the_bound_requests_stand_in_line_in_order() {
     let mut queue = queue(1);
     let inside = queue.limits.queued_max;
     for number in 0..inside as u64 + 4 {
-        let place = queue.push(Request::Durable(part(number, 1)));
+        let place = queue.push(Request::Durable(SyncMethod::WriteThenSync, part(number, 1)));
         assert_eq!(place.is_some(), number >= inside as u64);
     }
     // The second in line leaves it.
@@ -155,7 +155,7 @@ fn beyond_the_bound_requests_stand_in_line_in_order() {
     assert!(queue.withdraw(1).is_none(), "what is inside is not withdrawn");
     let mut blocks = vec![];
     while let Some(work) = queue.pop() {
-        let Work::Durable(_, part) = &work else { panic!("only durable writes were pushed") };
+        let Work::Durable(_, _, part) = &work else { panic!("only durable writes were pushed") };
         blocks.push(part.offset / BLOCK_BYTES as u64);
         queue.landed(&work);
     }
@@ -184,7 +184,7 @@ fn a_durable_write_of_two_steps_waits_for_a_sync_of_its_own() {
     push(&mut queue, "d");
     let written = queue.pop().unwrap();
     queue.landed(&written);
-    let Work::Durable(_, part) = written else { panic!("a durable write was pushed") };
+    let Work::Durable(_, _, part) = written else { panic!("a durable write was pushed") };
     queue.sync_after(part);
     assert!(!queue.is_idle());
     let sync = queue.pop().unwrap();

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use ringdb_uring::{BLOCK_BYTES, BackendKind, Buf, DirectIo, Probe, Settings, SyncMethod};
+use ringdb_uring::{BLOCK_BYTES, BackendKind, Buf, DirectIo, Io, Settings, SyncMethod};
 
-use crate::place::{BLOCKS, at, bytes_of_blocks, everywhere, full, on_files};
+use crate::place::{BLOCKS, at, bytes_of_blocks, everywhere, full, on_files, simulated};
 
 #[test]
 fn what_was_written_is_read() {
@@ -139,29 +139,49 @@ fn the_report_tells_what_was_chosen() {
 }
 
 #[test]
-fn measuring_the_sync_methods_touches_nothing_outside_its_range() {
+fn measuring_the_sync_methods_tells_both_times_and_touches_nothing_outside_its_range() {
     on_files(|place| {
-        place.create();
-        std::fs::write(&place.path, vec![7; BLOCKS * BLOCK_BYTES]).unwrap();
-        let probe = Probe::Measure { offset: at(4), len_bytes: at(2) };
-        let settings = Settings { probe, ..place.settings.clone() };
-        let io = ringdb_uring::Io::open(&place.path, &settings).unwrap();
-        assert!(io.report().sync_reason.starts_with("measured"), "{}", io.report().sync_reason);
-        block_on(io.close());
-        for (block, byte) in bytes_of_blocks(&place.contents()).into_iter().enumerate() {
-            assert_eq!(byte, Some(if (4..6).contains(&block) { 0 } else { 7 }), "block {block}");
+        for direct in [DirectIo::Auto, DirectIo::Off] {
+            std::fs::write(&place.path, vec![7; BLOCKS * BLOCK_BYTES]).unwrap();
+            let settings = Settings { direct, ..place.settings.clone() };
+            let io = Io::open(&place.path, &settings).unwrap();
+            assert!(io.report().sync_reason.starts_with("assumed"));
+            block_on(io.measure_sync_methods(at(4), at(2))).unwrap();
+            let report = io.report();
+            for part in ["measured: ", "RWF_DSYNC ", "s, write and fdatasync ", "s"] {
+                assert!(report.sync_reason.contains(part), "{report:?}");
+            }
+            assert_ne!(report.sync_method, SyncMethod::WriteThenFullSync);
+            block_on(io.write_durable(at(8), full(1, 8), BLOCK_BYTES)).0.unwrap();
+            block_on(io.close());
+            for (block, byte) in bytes_of_blocks(&place.contents()).into_iter().enumerate() {
+                let expected = match block {
+                    4 | 5 => 0,
+                    8 => 8,
+                    _ => 7,
+                };
+                assert_eq!(byte, Some(expected), "block {block}");
+            }
         }
     });
 }
 
 #[test]
+fn on_a_simulated_disk_nothing_is_measured() {
+    simulated(|place, disk| {
+        let io = place.fresh();
+        let before = (disk.crash_points(), io.report().sync_reason);
+        block_on(io.measure_sync_methods(0, at(1))).unwrap();
+        assert_eq!((disk.crash_points(), io.report().sync_reason), before);
+    });
+}
+
+#[test]
 fn a_range_that_cannot_be_measured_in_is_refused() {
-    on_files(|place| {
-        place.create();
+    everywhere(|place| {
+        let io = place.fresh();
         for (offset, len_bytes) in [(at(BLOCKS), at(1)), (1, at(1)), (0, 0), (u64::MAX, at(1))] {
-            let probe = Probe::Measure { offset, len_bytes };
-            let settings = Settings { probe, ..place.settings.clone() };
-            let error = ringdb_uring::Io::open(&place.path, &settings).unwrap_err();
+            let error = block_on(io.measure_sync_methods(offset, len_bytes)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
         }
     });
