@@ -7,11 +7,10 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 
-use ringdb_uring::Io;
+use ringdb_uring::{Blocked, Io};
 
 thread_local! {
     /// What the poll under way left behind; `None` outside of `block_on`.
@@ -40,8 +39,8 @@ struct Left {
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let wake = Arc::new(Unpark { thread: thread::current(), woken: AtomicBool::new(false) });
-    let waker = Waker::from(wake.clone());
+    let blocked = Blocked::here();
+    let waker = Waker::from(blocked.clone());
     let mut context = Context::from_waker(&waker);
     loop {
         let before = LEFT.replace(Some(Left::default()));
@@ -51,13 +50,29 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             left.owed.iter().for_each(Io::kick);
             return output;
         }
-        let woken = || wake.woken.load(Ordering::Acquire);
-        let drives = left.waits_for.is_some_and(|io| io.drive(&woken));
-        if !drives {
-            left.owed.iter().for_each(Io::kick);
-        }
-        while !wake.woken.swap(false, Ordering::AcqRel) {
-            thread::park();
+        left.wait(&blocked);
+        blocked.settle();
+    }
+}
+
+impl Left {
+    /// Waits until woken, driving the ring that the future waits for.
+    fn wait(self, blocked: &Arc<Blocked>) {
+        let kick = || self.owed.iter().for_each(Io::kick);
+        match &self.waits_for {
+            Some(io) if self.owed.as_ref().is_none_or(|owed| owed.is_same(io)) => {
+                io.block(blocked, &kick);
+            }
+            Some(io) => {
+                kick();
+                io.block(blocked, &|| ());
+            }
+            None => {
+                kick();
+                while !blocked.is_woken() {
+                    thread::park();
+                }
+            }
         }
     }
 }
@@ -83,21 +98,5 @@ pub(crate) fn kick(io: &Io) {
     });
     if !owed {
         io.kick();
-    }
-}
-
-struct Unpark {
-    thread: Thread,
-    woken: AtomicBool,
-}
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        self.thread.unpark();
     }
 }

@@ -32,14 +32,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use ringdb_uring::{Buf, Feed, Io, Next};
+use ringdb_uring::{Buf, Feed, Io, Next, Pending};
 
 use crate::commit::group::{ClosedGroup, GROUP_BYTES};
 use crate::commit::order::{Flight, Regroup};
 use crate::commit::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::group::{self as group_format, GROUP_HEADER_BYTES, GroupHeader};
-use crate::ids::{BLOCK_BYTES, FamilyId, Generation, Incarnation, Seq};
+use crate::ids::{FamilyId, Generation, Incarnation, Seq};
 use crate::log::{GroupPlace, LogPosition, Segment};
 use crate::options::Grouping;
 use crate::state::{Family, Generational};
@@ -329,32 +329,50 @@ impl Feed for Pipeline {
             return Next::Idle;
         }
         let mut order = self.order.lock();
-        let waits_for_more = order.regroup.filter(|regroup| {
-            order.group.commits() < regroup.commits && now < regroup.until && !order.forced
-        });
-        if let Some(regroup) = waits_for_more {
+        if let Some(until) = order.waits_for_more(now) {
             order.paced = true;
-            return Next::At(regroup.until);
+            return Next::At(until);
         }
         order.paced = false;
         if !order.group.is_empty() {
             return self.close_group(order);
         }
         order.regroup = None;
-        // Nobody reserved room for an empty group: the keeper kicks when it has made some.
-        if order.log.room_bytes() < BLOCK_BYTES as u64 {
+        // No commit asked for room for an empty group. In a full log the seal waits, as commits
+        // do, until the keeper has a segment and kicks.
+        if !order.log_has_room_for_seal() {
             return Next::Idle;
         }
-        if order.forced {
-            return self.close_group(order);
+        match order.seal_at {
+            _ if order.forced => self.close_group(order),
+            None => Next::Idle,
+            Some(at) if now < at => Next::At(at),
+            Some(_) => self.close_group(order),
+        }
+    }
+
+    fn pending(&self, now: Instant) -> Pending {
+        if self.failure.get().is_some() {
+            return Pending::Nothing;
+        }
+        let mut order = self.order.lock();
+        if let Some(until) = order.waits_for_more(now) {
+            // Before the first commit is back nobody waits: that one will kick.
+            order.paced = !order.group.is_empty();
+            return match order.paced {
+                true => Pending::At(until),
+                false => order.seal_at.map_or(Pending::Nothing, Pending::At),
+            };
+        }
+        if !order.group.is_empty() {
+            return Pending::Write;
         }
         match order.seal_at {
-            None if !order.forced => Next::Idle,
-            Some(at) if !order.forced && now < at => Next::At(at),
-            // No commit asked for this room. In a full log the seal waits, as commits do, until
-            // the keeper has a segment and kicks.
-            _ if !order.log_has_room_for_seal() => Next::Idle,
-            _ => self.close_group(order),
+            _ if !order.log_has_room_for_seal() => Pending::Nothing,
+            _ if order.forced => Pending::Write,
+            None => Pending::Nothing,
+            Some(at) if now < at => Pending::At(at),
+            Some(_) => Pending::Write,
         }
     }
 

@@ -170,6 +170,13 @@ impl Order {
         }
     }
 
+    /// Until when the open group waits for those whom the last flush woke, if it does.
+    pub(crate) fn waits_for_more(&self, now: Instant) -> Option<Instant> {
+        let regroup = self.regroup.as_ref()?;
+        let waits = self.group.commits() < regroup.commits && now < regroup.until && !self.forced;
+        waits.then_some(regroup.until)
+    }
+
     /// Whether the owner must be woken for the commit just pushed.
     pub(crate) fn owner_is_needed(&self) -> bool {
         if self.flight.is_some() {

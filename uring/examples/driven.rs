@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringdb_uring::{BLOCK_BYTES, BackendChoice, Buf, Feed, Io, Next, Settings};
+use ringdb_uring::{BLOCK_BYTES, BackendChoice, Buf, Feed, Io, Next, Pending, Settings};
 
 /// Blocks that the writes go round in.
 const BLOCKS: u64 = 4096;
@@ -34,6 +34,13 @@ impl Feed for Blocks {
         self.begun.store(number + 1, Ordering::Release);
         let offset = number % BLOCKS * BLOCK_BYTES as u64;
         Next::Write { offset, buf: Buf::zeroed(BLOCK_BYTES), len: BLOCK_BYTES }
+    }
+
+    fn pending(&self, _now: Instant) -> Pending {
+        match self.begun.load(Ordering::Acquire) < self.wanted.load(Ordering::Acquire) {
+            true => Pending::Write,
+            false => Pending::Nothing,
+        }
     }
 
     fn done(&self, result: io::Result<()>, _buf: Buf, _took: Duration) {

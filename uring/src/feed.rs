@@ -14,6 +14,11 @@ pub trait Feed: Send + std::marker::Sync + 'static {
     /// Called by whoever holds the role whenever no write of the feed is in flight.
     fn next(&self, now: Instant) -> Next;
 
+    /// What `next` would answer if nobody came, without taking it: called by an owner that leaves
+    /// and wakes somebody else for what is answered. With nobody waiting for an appointment it
+    /// need not be told, if the first who comes kicks.
+    fn pending(&self, now: Instant) -> Pending;
+
     /// Called exactly once for each [`Next::Write`], on the driver's thread, outside the locks of
     /// this crate, with the result, the buffer and how long the write took. If the owner failed
     /// while the kernel had the buffer, the buffer stays with the kernel and an empty one comes.
@@ -41,6 +46,17 @@ pub enum Next {
     Idle,
     /// Nothing now: ask again at this instant, or when kicked.
     At(Instant),
+}
+
+/// What a feed would have to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// A write.
+    Write,
+    /// Nothing before this instant, unless kicked.
+    At(Instant),
+    /// Nothing until kicked.
+    Nothing,
 }
 
 /// A feed's write on its way.

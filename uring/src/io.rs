@@ -21,6 +21,7 @@ use crate::queue::Request;
 use crate::report::{BackendKind, Report, SyncMethod};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::standby::Blocked;
 use crate::stats::Stats;
 use crate::work::Part;
 
@@ -188,7 +189,7 @@ impl Io {
 
     /// Tells that the feed has, or may have, something. One load while the owner runs or a write
     /// of the feed is in flight; it wakes the owner only if that sleeps for another reason. A
-    /// caller about to [`Io::drive`] need not kick, unless driving answers `false`.
+    /// caller about to [`Io::drive`] or [`Io::block`] need not kick, unless it is refused.
     pub fn kick(&self) {
         self.shared().kick();
     }
@@ -202,6 +203,23 @@ impl Io {
     /// nobody: a future may be polled in it. It must not block.
     pub fn drive(&self, done: &dyn Fn() -> bool) -> bool {
         self.shared().birth.is_here() && self.shared().drive(done)
+    }
+
+    /// Blocks this thread until it is woken, and lets it own the I/O whenever nobody else does.
+    /// Until then `blocked` must be the waker of what it waits for. `refused` is called, once, if
+    /// somebody else owns the I/O: it kicks if the feed has more of which that one may not know.
+    pub fn block(&self, blocked: &Arc<Blocked>, refused: &dyn Fn()) {
+        if self.shared().birth.is_here() {
+            return self.shared().block(blocked, refused);
+        }
+        while !blocked.is_woken() {
+            std::thread::park();
+        }
+    }
+
+    /// Whether both are handles of one open file.
+    pub fn is_same(&self, other: &Io) -> bool {
+        Arc::ptr_eq(self.shared(), other.shared())
     }
 
     /// The file opened with [`crate::Claim::Tentative`] is wanted: other openers are refused.

@@ -53,6 +53,7 @@ mod buf;
 mod calls;
 mod coalesce;
 mod create;
+mod drive;
 mod errors;
 mod feed;
 mod file;
@@ -70,6 +71,7 @@ mod shared;
 pub mod sim;
 #[cfg(target_os = "linux")]
 mod slots;
+mod standby;
 mod stats;
 mod storage;
 mod wake;
@@ -77,13 +79,14 @@ mod work;
 
 pub use buf::Buf;
 pub use errors::{Locked, OpenError, OwnerGone, Refused};
-pub use feed::{Feed, Next};
+pub use feed::{Feed, Next, Pending};
 pub use io::{Close, Io, TRANSFER_BYTES_MAX};
 pub use op::{Grow, Read, Sync, Write};
 pub use report::{BackendKind, Report, SyncMethod};
 pub use settings::{
     BackendChoice, Claim, Coalesce, DirectIo, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, Settings,
 };
+pub use standby::Blocked;
 pub use stats::Stats;
 
 /// Unit of offsets, lengths and alignment, in bytes: what direct I/O asks for at most.

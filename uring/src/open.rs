@@ -114,16 +114,15 @@ impl<'a> Opened<'a> {
 
     fn pwrite(self, storage: Storage, reason: String) -> io::Result<Arc<Shared>> {
         let core = self.core(blocking::limits(self.settings.queue_depth));
-        let bell = Bell::local();
         let listener: Listener = Arc::new(Mutex::new(Weak::new()));
-        let backend = Blocking::new(self.file.clone(), core.clone(), bell.clone());
+        let backend = Blocking::new(self.file.clone(), core.clone());
         let backend = backend.with_pool(&listener)?;
         let chosen = Chosen {
             kind: BackendKind::Pwrite,
             reason,
             kernel: format!("a pool of {} threads", blocking::POOL_THREADS),
             core,
-            bell,
+            bell: Bell::Silent,
             executor: Executor::Pool,
             backend: Box::new(backend),
         };
@@ -175,11 +174,10 @@ fn open_sim(path: &Path, settings: &Settings, disk: &Disk) -> Result<Arc<Shared>
     };
     let queue = Queue::new(Limits::of_depth(settings.queue_depth), settings.coalesce);
     let core = Arc::new(Core::new(queue, sync_method, file.len_bytes()));
-    let bell = Bell::local();
-    let backend = Blocking::new(Arc::new(file.clone()), core.clone(), bell.clone());
+    let backend = Blocking::new(Arc::new(file.clone()), core.clone());
     let shared = Shared::start(Parts {
         core,
-        wake: Wake::new(bell),
+        wake: Wake::new(Bell::Silent),
         path: path.to_owned(),
         report,
         executor: Executor::Caller(file),

@@ -15,13 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::errors::{OwnerGone, copy};
-use crate::feed::{Feed, FeedDone, FeedWrite, Next};
+use crate::feed::{Feed, FeedDone, FeedWrite, Next, Pending};
 use crate::shared::Shared;
 use crate::wake::Mood;
-
-/// How long a driving caller waits for an appointment of the feed before it leaves it to the
-/// background thread: what it really waits for may come from elsewhere.
-const DRIVE_ALARM_MAX: Duration = Duration::from_millis(1);
 
 /// How long appointments of the feed may hold up a close.
 const CLOSE_ALARM_MAX: Duration = Duration::from_secs(1);
@@ -50,7 +46,7 @@ pub(crate) enum Served {
 
 /// How a driver leaves the role.
 pub(crate) enum Left {
-    /// Something is in flight: the background thread has to take over.
+    /// There is something to do: somebody has to take over.
     Working,
     /// Nothing to do until the appointment.
     Quiet(Option<Instant>),
@@ -82,28 +78,30 @@ impl Owner {
     /// Runs until `done`, or until there is nothing to run. True if `done`.
     pub(crate) fn drive(&mut self, shared: &Shared, done: &dyn Fn() -> bool) -> io::Result<bool> {
         while !done() {
-            if let Turn::Idle = self.turn(shared)?
-                && !self.keeps_appointment(shared)?
-            {
+            if let Turn::Idle = self.turn(shared)? {
                 return Ok(done());
             }
         }
         Ok(true)
     }
 
-    /// Leaves the role with the next write of the feed on its way, if there is one.
+    /// The last look of a driver, after saying that it leaves.
     pub(crate) fn leave(&mut self, shared: &Shared) -> io::Result<Left> {
-        if self.backend.in_flight() == 0 {
-            shared.wake.publish(Mood::Parked);
-            if !self.finds_work(shared) {
-                return Ok(Left::Quiet(self.alarm));
-            }
-        } else if !self.feed_flies {
-            self.ask(shared);
+        if self.backend.in_flight() > 0 {
+            shared.wake.busy();
+            return Ok(Left::Working);
         }
-        shared.wake.busy();
-        self.backend.flush()?;
-        Ok(Left::Working)
+        shared.wake.publish(Mood::Parked);
+        if self.pushes_seen != shared.core.pushes() && !shared.core.is_idle() {
+            return Ok(Left::Working);
+        }
+        self.adopt_feed(shared);
+        let Some(feed) = &self.feed else { return Ok(Left::Quiet(None)) };
+        Ok(match feed.pending(Instant::now()) {
+            Pending::Write => Left::Working,
+            Pending::At(instant) => Left::Quiet(Some(instant)),
+            Pending::Nothing => Left::Quiet(None),
+        })
     }
 
     /// Gives up: everyone who waits for what is in flight gets the cause.
@@ -146,14 +144,18 @@ impl Owner {
         Ok(Turn::Worked)
     }
 
+    fn adopt_feed(&mut self, shared: &Shared) {
+        if self.feed.is_none() {
+            self.feed = shared.feed();
+        }
+    }
+
     /// Asks the feed for a write, if none is in flight. True if it had one.
     fn ask(&mut self, shared: &Shared) -> bool {
         if self.feed_flies {
             return false;
         }
-        if self.feed.is_none() {
-            self.feed = shared.feed();
-        }
+        self.adopt_feed(shared);
         let Some(feed) = &self.feed else { return false };
         let now = Instant::now();
         match feed.next(now) {
@@ -184,19 +186,6 @@ impl Owner {
     /// The last look before sleeping.
     fn finds_work(&mut self, shared: &Shared) -> bool {
         self.ask(shared) || self.pushes_seen != shared.core.pushes() && !shared.core.is_idle()
-    }
-
-    /// A driver with nothing in flight waits for the feed's appointment, if it is near.
-    fn keeps_appointment(&mut self, shared: &Shared) -> io::Result<bool> {
-        let Some(wait) = self.alarm.map(until).filter(|wait| *wait <= DRIVE_ALARM_MAX) else {
-            return Ok(false);
-        };
-        shared.wake.publish(Mood::Alarm);
-        if !self.finds_work(shared) {
-            self.backend.wait(Some(wait))?;
-        }
-        shared.wake.busy();
-        Ok(true)
     }
 
     fn is_drained(&self, shared: &Shared) -> bool {

@@ -13,19 +13,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::errors::OwnerGone;
 use crate::feed::Feed;
 use crate::fork::Birth;
-use crate::owner::{Left, Owner, Served};
+use crate::owner::{Owner, Served};
 use crate::queue::{Core, Request};
 use crate::report::{Report, SyncMethod};
 use crate::sim::{Ran, SimFile};
+use crate::standby::Standbys;
 use crate::storage::Storage;
 use crate::wake::{Urgency, Wake};
+
+/// How long the background thread stays out of the way of whoever drives. Short enough for most
+/// appointments of a feed: a driver that leaves one behind then need not wake it.
+const DRIVEN_NAP: Duration = Duration::from_millis(10);
 
 /// Who takes work out of the queue.
 pub(crate) enum Executor {
@@ -53,11 +58,12 @@ pub(crate) struct Shared {
     pub(crate) report: Mutex<Report>,
     pub(crate) birth: Birth,
     executor: Executor,
-    role: Mutex<Option<Owner>>,
+    pub(crate) role: Mutex<Option<Owner>>,
+    pub(crate) standbys: Standbys,
     feed: Mutex<Option<Arc<dyn Feed>>>,
     feed_is_set: AtomicBool,
     closing: Mutex<Closing>,
-    is_closing: AtomicBool,
+    pub(crate) is_closing: AtomicBool,
     storage: Mutex<Option<Storage>>,
 }
 
@@ -83,6 +89,7 @@ impl Shared {
             birth: Birth::now(),
             executor: parts.executor,
             role: Mutex::new(Some(parts.owner)),
+            standbys: Standbys::default(),
             feed: Mutex::new(None),
             feed_is_set: AtomicBool::new(false),
             closing: Mutex::new(Closing::No),
@@ -152,34 +159,6 @@ impl Shared {
         assert!(before.is_none(), "the feed is set once");
         self.feed_is_set.store(true, Ordering::SeqCst);
         self.wake.wake(Urgency::Now, &self.core.stats);
-    }
-
-    /// Takes the role if it is free and runs the loop until `done`.
-    pub(crate) fn drive(&self, done: &dyn Fn() -> bool) -> bool {
-        let Some(mut role) = self.role.try_lock() else { return false };
-        let Some(owner) = role.as_mut() else { return false };
-        self.wake.busy();
-        self.core.stats.drives.bump();
-        let driven = guard(|| {
-            let finished = owner.drive(self, done)?;
-            Ok((finished, owner.leave(self)?))
-        });
-        let (finished, left) = match driven {
-            Ok(driven) => driven,
-            Err(gone) => {
-                self.fail(role.take(), gone);
-                return done();
-            }
-        };
-        drop(role);
-        let wanted = match left {
-            Left::Working => true,
-            Left::Quiet(alarm) => self.wake.was_woken() || self.wake.oversleeps(alarm),
-        };
-        if wanted || self.is_closing.load(Ordering::SeqCst) {
-            self.wake.unpark(&self.core.stats);
-        }
-        finished
     }
 
     /// Other openers in this process are refused from now on.
@@ -254,7 +233,9 @@ impl Shared {
                 }
                 self.wake.parks_until(alarm);
             } else {
-                self.wake.parks_until(None);
+                // Whoever drives says when it leaves whether that is early enough.
+                alarm = Some(Instant::now() + DRIVEN_NAP);
+                self.wake.parks_until(alarm);
                 if !self.role.is_locked() {
                     continue;
                 }
@@ -288,7 +269,7 @@ impl Shared {
         self.wake.parks_no_more();
     }
 
-    fn fail(&self, owner: Option<Owner>, gone: OwnerGone) {
+    pub(crate) fn fail(&self, owner: Option<Owner>, gone: OwnerGone) {
         self.core.fail(&gone);
         if let Some(storage) = &mut *self.storage.lock() {
             storage.spoil();
@@ -317,7 +298,7 @@ impl Shared {
 }
 
 /// Runs the owner's loop; a panic or a fatal error is the end of the owner.
-fn guard<T>(run: impl FnOnce() -> io::Result<T>) -> Result<T, OwnerGone> {
+pub(crate) fn guard<T>(run: impl FnOnce() -> io::Result<T>) -> Result<T, OwnerGone> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(error)) => Err(OwnerGone { cause: error.to_string() }),

@@ -6,8 +6,7 @@
 //!   Busy     it runs, and will look at the queue and the feed again before it sleeps
 //!   Flying   it sleeps in the backend while a write of the feed is in flight
 //!   Asleep   it sleeps in the backend, no write of the feed in flight
-//!   Alarm    it sleeps in the backend only to keep an appointment of the feed
-//!   Parked   nobody holds the role; the background thread is parked or about to be
+//!   Parked   nobody holds the role, or it is being left
 //!   Woken    somebody saw one of the others and woke the sleeper
 //! ```
 //!
@@ -35,13 +34,12 @@ pub(crate) enum Mood {
     Busy,
     Flying,
     Asleep,
-    Alarm,
     Parked,
     Woken,
 }
 
-const MOODS: [Mood; 6] =
-    [Mood::Busy, Mood::Flying, Mood::Asleep, Mood::Alarm, Mood::Parked, Mood::Woken];
+const MOODS: [Mood; 5] =
+    [Mood::Busy, Mood::Flying, Mood::Asleep, Mood::Parked, Mood::Woken];
 
 /// What a waker has for the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +60,7 @@ impl Urgency {
             Mood::Busy | Mood::Woken => false,
             Mood::Flying => self == Urgency::Now,
             Mood::Asleep => matches!(self, Urgency::Now | Urgency::Kick),
-            Mood::Alarm | Mood::Parked => self != Urgency::None,
+            Mood::Parked => self != Urgency::None,
         }
     }
 }
@@ -73,10 +71,11 @@ pub(crate) struct Wake {
     bell: Bell,
     background: OnceLock<Thread>,
     parked_until: AtomicU64,
+    kept: AtomicU64,
     origin: Instant,
 }
 
-/// The background thread is not parked.
+/// The background thread is not parked; no appointment is kept.
 const AWAKE: u64 = 0;
 /// The background thread is parked without an appointment.
 const FOR_EVER: u64 = u64::MAX;
@@ -88,6 +87,7 @@ impl Wake {
             bell,
             background: OnceLock::new(),
             parked_until: AtomicU64::new(AWAKE),
+            kept: AtomicU64::new(AWAKE),
             origin: Instant::now(),
         }
     }
@@ -112,6 +112,33 @@ impl Wake {
     pub(crate) fn was_woken(&self) -> bool {
         fence(Ordering::SeqCst);
         self.mood() == Mood::Woken
+    }
+
+    /// Whether nobody holds the role, or not for long.
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(self.mood(), Mood::Parked | Mood::Woken)
+    }
+
+    /// A thread outside the role will keep this appointment, unless somebody does already.
+    pub(crate) fn keeps(&self, alarm: Instant) -> bool {
+        !self.background_keeps(alarm)
+            && self.kept.swap(self.ticks(Some(alarm)), Ordering::SeqCst) != self.ticks(Some(alarm))
+    }
+
+    /// The thread that kept this appointment does not any more.
+    pub(crate) fn keeps_no_more(&self, alarm: Instant) {
+        let (ticks, order) = (self.ticks(Some(alarm)), Ordering::SeqCst);
+        // Another appointment may have taken its place.
+        let _ = self.kept.compare_exchange(ticks, AWAKE, order, order);
+    }
+
+    /// Whether a thread outside the role keeps this appointment.
+    pub(crate) fn is_kept(&self, alarm: Instant) -> bool {
+        self.kept.load(Ordering::SeqCst) == self.ticks(Some(alarm)) || self.background_keeps(alarm)
+    }
+
+    fn background_keeps(&self, alarm: Instant) -> bool {
+        self.parked_until.load(Ordering::SeqCst) != AWAKE && !self.oversleeps(Some(alarm))
     }
 
     fn mood(&self) -> Mood {

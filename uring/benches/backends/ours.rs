@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use futures::future::join_all;
 use parking_lot::Mutex;
-use ringdb_uring::{BLOCK_BYTES, Buf, Feed, Io, Next, Stats};
+use ringdb_uring::{BLOCK_BYTES, Buf, Feed, Io, Next, Pending, Stats};
 
 use super::{
     LOG_WRITES, PAGE_BYTES, PAGE_READS, PAGE_WRITES, Round, log_offset, read_offset, write_offset,
@@ -48,6 +48,11 @@ impl Feed for Log {
         counts.begun += 1;
         let buf = counts.spare.take().unwrap_or_else(|| Buf::zeroed(BLOCK_BYTES));
         Next::Write { offset, buf, len: BLOCK_BYTES }
+    }
+
+    fn pending(&self, _now: Instant) -> Pending {
+        let counts = self.0.lock();
+        if counts.begun == counts.wanted { Pending::Nothing } else { Pending::Write }
     }
 
     fn done(&self, result: io::Result<()>, buf: Buf, _took: Duration) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::backend::perform::{perform, write_durably};
-use crate::backend::{Backend, Bell};
+use crate::backend::Backend;
 use crate::calls::Calls;
 use crate::errors::copy;
 use crate::feed::{FeedDone, FeedWrite};
@@ -40,7 +40,6 @@ pub(crate) type Listener = Arc<Mutex<Weak<Shared>>>;
 pub(crate) struct Blocking {
     file: Arc<dyn Calls>,
     core: Arc<Core>,
-    bell: Bell,
     feed: Option<FeedWrite>,
     over: Option<FeedDone>,
     workers: Vec<JoinHandle<()>>,
@@ -48,8 +47,8 @@ pub(crate) struct Blocking {
 
 impl Blocking {
     /// Without a pool: only the feed is served.
-    pub(crate) fn new(file: Arc<dyn Calls>, core: Arc<Core>, bell: Bell) -> Blocking {
-        Blocking { file, core, bell, feed: None, over: None, workers: Vec::new() }
+    pub(crate) fn new(file: Arc<dyn Calls>, core: Arc<Core>) -> Blocking {
+        Blocking { file, core, feed: None, over: None, workers: Vec::new() }
     }
 
     /// Starts the pool.
@@ -97,15 +96,8 @@ impl Backend for Blocking {
         usize::from(self.feed.is_some() || self.over.is_some())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(write) = self.feed.take() else {
-            self.bell.hear(timeout, &self.core.stats);
-            return Ok(());
-        };
+    fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
+        let write = self.feed.take().expect("nothing else is waited for");
         let result = write_durably(&*self.file, &self.core, &write);
         self.core.count_feed(write.len, &result);
         self.over = Some(write.over(result));

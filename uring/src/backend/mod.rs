@@ -3,8 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::feed::{FeedDone, FeedWrite};
 use crate::stats::Counters;
 
@@ -19,7 +17,7 @@ pub(crate) mod setup;
 
 /// How the holder of the role performs I/O. Methods are called by the holder only.
 pub(crate) trait Backend: Send {
-    /// Takes a write of the feed; it is begun by the next `flush` or `wait` at the latest.
+    /// Takes a write of the feed; it is begun by the next `wait`.
     fn start_feed(&mut self, write: FeedWrite);
 
     /// Takes from the queue whatever there is room for.
@@ -27,9 +25,6 @@ pub(crate) trait Backend: Send {
 
     /// What the holder of the role still has to wait for.
     fn in_flight(&self) -> usize;
-
-    /// Begins what was taken, without waiting.
-    fn flush(&mut self) -> io::Result<()>;
 
     /// Begins what was taken and sleeps until something is over, the bell rings or the time is up.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
@@ -54,57 +49,21 @@ pub(crate) enum Bell {
     /// A counter in the kernel that the ring reads.
     #[cfg(target_os = "linux")]
     Event(std::sync::Arc<rustix::fd::OwnedFd>),
-    /// A flag and a condition.
-    Local(std::sync::Arc<(Mutex<Rung>, Condvar)>),
-}
-
-/// Whether a local bell has been rung since it was last heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rung {
-    /// It has.
-    Yes,
-    /// It has not.
-    No,
+    /// The backend sleeps in nothing but the feed's own write, and looks behind it.
+    Silent,
 }
 
 impl Bell {
-    /// A bell for sleepers outside the kernel's rings.
-    pub(crate) fn local() -> Bell {
-        Bell::Local(std::sync::Arc::new((Mutex::new(Rung::No), Condvar::new())))
-    }
-
     /// Wakes the sleeper, or the next one.
     pub(crate) fn ring(&self, stats: &Counters) {
-        stats.syscalls.bump();
         match self {
             #[cfg(target_os = "linux")]
             Bell::Event(event) => {
+                stats.syscalls.bump();
                 // It fails only if the counter is full, and then the ring hears it anyway.
                 let _ = rustix::io::write(event, &1u64.to_ne_bytes());
             }
-            Bell::Local(bell) => {
-                *bell.0.lock() = Rung::Yes;
-                bell.1.notify_one();
-            }
+            Bell::Silent => {}
         }
-    }
-
-    /// Sleeps until a local bell rings or the time is up.
-    pub(crate) fn hear(&self, timeout: Option<Duration>, stats: &Counters) {
-        #[allow(clippy::infallible_destructuring_match, reason = "there are two bells on Linux")]
-        let bell = match self {
-            #[cfg(target_os = "linux")]
-            Bell::Event(_) => unreachable!("a ring hears its own bell"),
-            Bell::Local(bell) => bell,
-        };
-        let mut rung = bell.0.lock();
-        if *rung == Rung::No {
-            stats.syscalls.bump();
-            match timeout {
-                Some(timeout) => drop(bell.1.wait_for(&mut rung, timeout)),
-                None => bell.1.wait(&mut rung),
-            }
-        }
-        *rung = Rung::No;
     }
 }

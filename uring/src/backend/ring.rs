@@ -168,10 +168,6 @@ impl Backend for Ring {
         self.flights.len() + usize::from(self.feed.is_some())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.enter(0, None)
-    }
-
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         if let Some(entry) = self.bell.arm() {
             self.push(&entry);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use ringdb_uring::sim::Disk;
-use ringdb_uring::{BLOCK_BYTES, Buf, Feed, Io, Next, OwnerGone};
+use ringdb_uring::{BLOCK_BYTES, Buf, Feed, Io, Next, OwnerGone, Pending};
 
 use crate::place::{at, bytes_of_blocks, everywhere, full};
 
@@ -84,6 +84,15 @@ impl Feed for Blocks {
         log.in_flight += 1;
         assert_eq!(log.in_flight, 1, "one at a time");
         Next::Write { offset: at(block), buf: full(2, byte), len: BLOCK_BYTES }
+    }
+
+    fn pending(&self, now: Instant) -> Pending {
+        let log = self.log.lock().unwrap();
+        match log.not_before.filter(|not_before| now < *not_before) {
+            Some(not_before) => Pending::At(not_before),
+            None if log.waiting.is_empty() => Pending::Nothing,
+            None => Pending::Write,
+        }
     }
 
     fn done(&self, result: io::Result<()>, buf: Buf, _took: Duration) {

@@ -1,0 +1,192 @@
+//! The role in the hands of callers that block anyway.
+//!
+//! Whoever leaves the role looks once more, after saying so: what arrives later sees a free role
+//! and wakes somebody. What is left is handed to a thread that stands by, or to the background
+//! thread. An appointment of the feed that is near is kept by a thread that stands by outside the
+//! role, so that the commit that makes it needless takes the role without waking anybody.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+
+use crate::owner::{Left, Owner};
+use crate::shared::{Shared, guard};
+use crate::standby::Blocked;
+
+/// Appointments of the feed further away are left to the background thread.
+const KEPT_AHEAD_MAX: Duration = Duration::from_millis(1);
+
+/// Looks at a role that is just being left.
+const LEAVING_LOOKS_MAX: u32 = 64;
+
+/// What came of an attempt to drive.
+enum Driven {
+    /// The caller has what it wanted.
+    Done,
+    /// There was nothing to do, until the appointment if there is one.
+    Quiet(Option<Instant>),
+    /// Something came while the role was being left.
+    Again,
+    /// Somebody else has the role.
+    Refused,
+}
+
+impl Shared {
+    /// Takes the role if it is free and runs the loop until `done`. True if `done`.
+    pub(crate) fn drive(&self, done: &dyn Fn() -> bool) -> bool {
+        loop {
+            match self.try_drive(done) {
+                Driven::Done => return true,
+                Driven::Again => {}
+                Driven::Quiet(alarm) => {
+                    self.keep_by_others(alarm);
+                    return false;
+                }
+                Driven::Refused => return false,
+            }
+        }
+    }
+
+    /// Blocks until woken, with the role whenever nobody else has it; `refused` is called once if
+    /// somebody does.
+    pub(crate) fn block(&self, blocked: &Arc<Blocked>, refused: &dyn Fn()) {
+        let woken = || blocked.is_woken();
+        let mut tell = Some(refused);
+        while !woken() {
+            let alarm = match self.try_drive(&woken) {
+                Driven::Done => return,
+                Driven::Again => continue,
+                Driven::Quiet(alarm) => alarm,
+                Driven::Refused => {
+                    tell.take().into_iter().for_each(|refused| refused());
+                    None
+                }
+            };
+            self.stand_by(blocked, alarm);
+        }
+    }
+
+    fn try_drive(&self, done: &dyn Fn() -> bool) -> Driven {
+        let Some(mut role) = self.try_role() else { return Driven::Refused };
+        let Some(owner) = role.as_mut() else { return Driven::Refused };
+        self.wake.busy();
+        self.core.stats.drives.bump();
+        let driven = guard(|| Ok((owner.drive(self, done)?, owner.leave(self)?)));
+        let (finished, left) = match driven {
+            Ok(driven) => driven,
+            Err(gone) => {
+                self.fail(role.take(), gone);
+                return if done() { Driven::Done } else { Driven::Refused };
+            }
+        };
+        drop(role);
+        self.wake_for_close();
+        match left {
+            _ if finished => self.settle_left(left),
+            Left::Working => return Driven::Again,
+            Left::Quiet(_) if self.wake.was_woken() => return Driven::Again,
+            Left::Quiet(alarm) => return Driven::Quiet(alarm),
+        }
+        Driven::Done
+    }
+
+    /// The role; one that is being left is waited for, shortly.
+    fn try_role(&self) -> Option<MutexGuard<'_, Option<Owner>>> {
+        for _ in 0..LEAVING_LOOKS_MAX {
+            let role = self.role.try_lock();
+            if role.is_some() || !self.wake.is_left() {
+                return role;
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// The role was left: whoever has to go on is told.
+    fn settle_left(&self, left: Left) {
+        match left {
+            Left::Working => self.hand_over(),
+            Left::Quiet(_) if self.wake.was_woken() => self.hand_over(),
+            Left::Quiet(alarm) => self.keep_by_others(alarm),
+        }
+    }
+
+    /// Makes sure that somebody who is not this thread keeps the appointment.
+    fn keep_by_others(&self, alarm: Option<Instant>) {
+        match alarm {
+            Some(near) if is_near(near) && self.wake.is_kept(near) => {}
+            Some(near) if is_near(near) => self.hand_over(),
+            alarm if self.wake.oversleeps(alarm) => self.wake.unpark(&self.core.stats),
+            _ => {}
+        }
+    }
+
+    /// Somebody has to take the role.
+    fn hand_over(&self) {
+        if !self.standbys.nominate(&self.core.stats) {
+            self.wake.unpark(&self.core.stats);
+        }
+    }
+
+    /// Parks until woken, nominated, or due at an appointment that nobody else keeps.
+    fn stand_by(&self, blocked: &Arc<Blocked>, alarm: Option<Instant>) {
+        let near = alarm.filter(|alarm| is_near(*alarm));
+        let keeps = near.filter(|alarm| self.wake.keeps(*alarm));
+        if near.is_none() {
+            self.keep_by_others(alarm);
+        }
+        self.standbys.join(blocked);
+        loop {
+            if blocked.is_woken() || blocked.is_nominated() {
+                break;
+            }
+            match keeps.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => break,
+                Some(wait) => self.counted(|| std::thread::park_timeout(wait)),
+                None => self.counted(std::thread::park),
+            }
+        }
+        let nominated = blocked.leaves();
+        if let Some(alarm) = keeps {
+            self.wake.keeps_no_more(alarm);
+        }
+        if blocked.is_woken() {
+            match keeps {
+                _ if nominated => self.hand_over(),
+                Some(_) => self.look(),
+                None => {}
+            }
+        }
+    }
+
+    /// A keeper leaves its appointment: if it still stands, somebody else has to keep it. Whoever
+    /// has the role now looks when leaving it.
+    fn look(&self) {
+        let Some(mut role) = self.try_role() else { return };
+        let Some(owner) = role.as_mut() else { return };
+        match guard(|| owner.leave(self)) {
+            Ok(left) => {
+                drop(role);
+                self.settle_left(left);
+            }
+            Err(gone) => self.fail(role.take(), gone),
+        }
+    }
+
+    fn wake_for_close(&self) {
+        if self.is_closing.load(Ordering::SeqCst) {
+            self.wake.unpark(&self.core.stats);
+        }
+    }
+
+    fn counted(&self, call: impl FnOnce()) {
+        self.core.stats.syscalls.bump();
+        call();
+    }
+}
+
+fn is_near(alarm: Instant) -> bool {
+    alarm.saturating_duration_since(Instant::now()) <= KEPT_AHEAD_MAX
+}
