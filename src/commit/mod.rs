@@ -49,8 +49,9 @@ pub(crate) use order::{Gate, Memory, Order, Ticket};
 pub(crate) use places::{Places, Shown};
 pub(crate) use submission::{Admission, Submission, apply_op};
 
-/// A flush that woke at most this many commits is followed by the next group at once.
-const FEW_COMMITS: u32 = 2;
+/// A flush that woke at most this many commits is followed by the next group at once. Two writers
+/// that wait for each other share every flush; if they do not, every other one.
+const FEW_COMMITS: u32 = 1;
 
 /// Part of a smoothed flush that the next group waits for the tasks just woken.
 const REGROUP_FRACTION: u32 = 4;

@@ -129,10 +129,12 @@ impl Owner {
         if self.backend.in_flight() == 0 {
             return Ok(Turn::Idle);
         }
-        shared.wake.publish(if self.feed_flies { Mood::Flying } else { Mood::Asleep });
-        if self.pushes_seen != shared.core.pushes() || self.ask(shared) {
-            shared.wake.busy();
-            return Ok(Turn::Worked);
+        if !self.backend.is_deaf() {
+            shared.wake.publish(if self.feed_flies { Mood::Flying } else { Mood::Asleep });
+            if self.pushes_seen != shared.core.pushes() || self.ask(shared) {
+                shared.wake.busy();
+                return Ok(Turn::Worked);
+            }
         }
         let waited = self.backend.wait(self.alarm.map(until));
         shared.wake.busy();

@@ -42,6 +42,11 @@ impl<T> Slots<T> {
         Some(self.slab.remove(index(key)).1)
     }
 
+    /// Whether no slot is taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Slots taken.
     pub(crate) fn len(&self) -> usize {
         self.slab.len()

@@ -38,8 +38,7 @@ pub(crate) enum Mood {
     Woken,
 }
 
-const MOODS: [Mood; 5] =
-    [Mood::Busy, Mood::Flying, Mood::Asleep, Mood::Parked, Mood::Woken];
+const MOODS: [Mood; 5] = [Mood::Busy, Mood::Flying, Mood::Asleep, Mood::Parked, Mood::Woken];
 
 /// What a waker has for the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,9 @@ pub(crate) trait Backend: Send {
     /// Takes from the queue whatever there is room for.
     fn pump(&mut self);
 
+    /// Whether the next `wait` is nothing but a call that nobody can cut short.
+    fn is_deaf(&self) -> bool;
+
     /// What the holder of the role still has to wait for.
     fn in_flight(&self) -> usize;
 

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::backend::Backend;
 use crate::backend::flight::{BELL_TAG, Bell, FEED_TAG, FeedFlight, Flight, Landing, TAG_MASK};
+use crate::backend::perform::write_durably;
 use crate::backend::setup::Ready;
 use crate::calls::TRANSIENT_MAX;
 use crate::errors::copy;
@@ -28,6 +29,12 @@ use crate::queue::{Core, Limits};
 use crate::slots::Slots;
 use crate::work::Work;
 
+/// After as many writes of the feed without anything else in the ring, the next one is a plain
+/// call: a direct durable write through the ring ends in two kernel workers before its owner is
+/// woken, a call in the caller itself. What comes meanwhile has to wait for it, so it is not done
+/// where reads and page writes are about.
+const FEEDS_ALONE_MIN: u32 = 4;
+
 /// The ring and all that is in it.
 pub(crate) struct Ring {
     ring: IoUring,
@@ -35,6 +42,10 @@ pub(crate) struct Ring {
     core: Arc<Core>,
     flights: Slots<Flight>,
     feed: Option<FeedFlight>,
+    /// A write of the feed that is made by a plain call if nothing else is in flight by then.
+    alone: Option<FeedWrite>,
+    /// Writes of the feed since anything else was in the ring.
+    feeds_alone: u32,
     feeds: u64,
     feed_over: Option<FeedDone>,
     over: Vec<(Work, io::Result<()>)>,
@@ -51,6 +62,8 @@ impl Ring {
             core,
             flights: Slots::with_capacity(limits.in_flight_max()),
             feed: None,
+            alone: None,
+            feeds_alone: 0,
             feeds: 0,
             feed_over: None,
             over: Vec::new(),
@@ -64,6 +77,18 @@ impl Ring {
         // keep their memory until the completion was seen or leak it.
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.expect("the ring has an entry for everything within the limits");
+    }
+
+    fn launch_feed(&mut self, write: FeedWrite) {
+        self.feeds += 1;
+        let mut flight = FeedFlight::new(write, self.feeds);
+        let entry = flight.entry();
+        self.feed = Some(flight);
+        self.push(&entry);
+    }
+
+    fn feed_flies(&self) -> bool {
+        self.feed.is_some() || self.alone.is_some()
     }
 
     fn launch(&mut self, flight: Flight) {
@@ -145,16 +170,17 @@ impl Ring {
 
 impl Backend for Ring {
     fn start_feed(&mut self, write: FeedWrite) {
-        assert!(self.feed.is_none() && self.feed_over.is_none(), "one write of the feed at a time");
-        self.feeds += 1;
-        let mut flight = FeedFlight::new(write, self.feeds);
-        let entry = flight.entry();
-        self.feed = Some(flight);
-        self.push(&entry);
+        assert!(!self.feed_flies() && self.feed_over.is_none(), "one write of the feed at a time");
+        match self.flights.is_empty() && self.feeds_alone >= FEEDS_ALONE_MIN {
+            true => self.alone = Some(write),
+            false => self.launch_feed(write),
+        }
+        self.feeds_alone = self.feeds_alone.saturating_add(1);
     }
 
     fn pump(&mut self) {
         while let Some(work) = self.core.pop() {
+            self.feeds_alone = 0;
             match &work {
                 Work::Grow(_, len_bytes, _) if *len_bytes <= self.core.len_bytes() => {
                     self.core.finish(work, Ok(()));
@@ -164,11 +190,24 @@ impl Backend for Ring {
         }
     }
 
+    fn is_deaf(&self) -> bool {
+        self.alone.is_some() && self.flights.is_empty()
+    }
+
     fn in_flight(&self) -> usize {
-        self.flights.len() + usize::from(self.feed.is_some())
+        self.flights.len() + usize::from(self.feed_flies())
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if let Some(write) = self.alone.take() {
+            if self.flights.is_empty() {
+                let result = write_durably(&*self.file, &self.core, &write);
+                self.core.count_feed(write.len, &result);
+                self.feed_over = Some(write.over(result));
+                return Ok(());
+            }
+            self.launch_feed(write);
+        }
         if let Some(entry) = self.bell.arm() {
             self.push(&entry);
         }
@@ -194,7 +233,8 @@ impl Backend for Ring {
             flight.abandon(error);
         }
         let lost = self.feed.take().map(|flight| flight.abandon(copy(error)));
-        self.feed_over.take().or(lost)
+        let unsent = self.alone.take().map(|write| write.over(Err(copy(error))));
+        self.feed_over.take().or(lost).or(unsent)
     }
 
     fn stop(mut self: Box<Self>) {

@@ -3,6 +3,7 @@
 //! Each test runs once per [`place::Place`]: every backend, direct and buffered (which also brings
 //! both sync methods). Where the kernel refuses `io_uring` its places are skipped, and say so.
 
+mod block;
 mod close;
 mod crash;
 mod creation;
