@@ -156,7 +156,7 @@ impl PageCache {
     pub(crate) async fn read(&self, wanted: Wanted, family: FamilyId) -> Result<Buf> {
         let node = wanted.node;
         let (result, buf) =
-            self.io.read(node.page.byte_offset(), Buf::zeroed(node.len_bytes())).await;
+            self.io.read(node.page.byte_offset(), self.io.read_buf(node.len_bytes())).await;
         let place = |what: &str| {
             let path = self.io.path().display();
             let offset = node.page.byte_offset();

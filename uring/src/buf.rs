@@ -1,7 +1,7 @@
 //! Memory that may be handed to a device: aligned, zeroed, owned by one operation at a time.
 //!
 //! Direct I/O asks for aligned memory, and slack in pages must be zero, so a buffer is both from
-//! birth. Large buffers come from the allocator's zeroed memory with room to align inside it:
+//! birth; only one that was asked for to be read into may hold what was read before. Large buffers come from the allocator's zeroed memory with room to align inside it:
 //! asking the allocator for aligned *and* zeroed memory makes it write the zeros itself, and a log
 //! buffer of megabytes that is rarely filled should cost only what was touched.
 
@@ -11,18 +11,40 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use crate::BLOCK_BYTES;
+#[cfg(target_os = "linux")]
+use crate::pool::{PIECE_BYTES, Piece};
 
 /// From this size on, memory is taken unaligned and lazily zeroed, and aligned inside.
 const LAZY_BYTES_MIN: usize = 64 << 10;
 
-/// A zeroed heap buffer, aligned to [`BLOCK_BYTES`] and a multiple of it long.
+/// A buffer, aligned to [`BLOCK_BYTES`] and a multiple of it long.
 pub struct Buf {
+    start: NonNull<u8>,
+    len_bytes: usize,
+    memory: Memory,
+}
+
+/// Where the bytes are; kept only to be given back.
+enum Memory {
+    None,
+    Heap(#[expect(dead_code, reason = "its drop frees the memory")] Heap),
+    #[cfg(target_os = "linux")]
+    Registered(#[expect(dead_code, reason = "its drop gives the piece back")] Piece),
+}
+
+/// Zeroed memory of the allocator's.
+pub(crate) struct Heap {
     start: NonNull<u8>,
     base: NonNull<u8>,
     len_bytes: usize,
 }
 
-// SAFETY: a Buf owns its memory alone, as a Box<[u8]> does.
+// SAFETY: a Heap owns its memory alone, as a Box<[u8]> does, and never looks into it.
+unsafe impl Send for Heap {}
+// SAFETY: shared access only tells the address.
+unsafe impl Sync for Heap {}
+
+// SAFETY: a Buf owns its bytes alone, as a Box<[u8]> does, wherever they are.
 unsafe impl Send for Buf {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for Buf {}
@@ -37,19 +59,26 @@ impl Buf {
         if len_bytes == 0 {
             return Buf::empty();
         }
-        let layout = layout(len_bytes);
-        // SAFETY: the layout is not empty: len_bytes is at least a block.
-        let base = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        let skip = base.as_ptr().align_offset(BLOCK_BYTES);
-        // SAFETY: either the layout is aligned and skip is 0, or it has a block of room to skip.
-        let start = unsafe { base.add(skip) };
-        Buf { start, base, len_bytes }
+        let heap = Heap::zeroed(len_bytes);
+        Buf { start: heap.start, len_bytes, memory: Memory::Heap(heap) }
+    }
+
+    /// A buffer of one piece of registered memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn piece(piece: Piece) -> Buf {
+        let (start, len_bytes) = (piece.start(), PIECE_BYTES);
+        Buf { start, len_bytes, memory: Memory::Registered(piece) }
+    }
+
+    /// Whether the ring knows its memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_registered(&self) -> bool {
+        matches!(self.memory, Memory::Registered(_))
     }
 
     /// A buffer without memory: what is given back when the real one had to be kept.
     pub fn empty() -> Buf {
-        Buf { start: NonNull::dangling(), base: NonNull::dangling(), len_bytes: 0 }
+        Buf { start: NonNull::dangling(), len_bytes: 0, memory: Memory::None }
     }
 
     /// Address of byte `at`, for the kernel.
@@ -69,12 +98,31 @@ fn layout(len_bytes: usize) -> Layout {
     Layout::from_size_align(size, align).expect("sizes of buffers are far below isize::MAX")
 }
 
-impl Drop for Buf {
+impl Heap {
+    /// At least a block of zeros.
+    pub(crate) fn zeroed(len_bytes: usize) -> Heap {
+        assert!(len_bytes >= BLOCK_BYTES);
+        let layout = layout(len_bytes);
+        // SAFETY: the layout is not empty: len_bytes is at least a block.
+        let base = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
+        let skip = base.as_ptr().align_offset(BLOCK_BYTES);
+        // SAFETY: either the layout is aligned and skip is 0, or it has a block of room to skip.
+        let start = unsafe { base.add(skip) };
+        Heap { start, base, len_bytes }
+    }
+
+    /// Its first byte, aligned to a block.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for Heap {
     fn drop(&mut self) {
-        if self.len_bytes > 0 {
-            // SAFETY: base came from alloc_zeroed with the layout of the same length.
-            unsafe { dealloc(self.base.as_ptr(), layout(self.len_bytes)) }
-        }
+        // SAFETY: base came from alloc_zeroed with the layout of the same length.
+        unsafe { dealloc(self.base.as_ptr(), layout(self.len_bytes)) }
     }
 }
 

@@ -86,6 +86,15 @@ impl Io {
         create::create(path, settings, len_bytes, contents)
     }
 
+    /// A buffer to read into: registered with the kernel where the ring has one of this length
+    /// free, and then with whatever was read into it before; else as [`Buf::zeroed`].
+    ///
+    /// # Panics
+    /// As [`Buf::zeroed`].
+    pub fn read_buf(&self, len_bytes: usize) -> Buf {
+        self.shared().read_buf(len_bytes)
+    }
+
     /// Fills the whole buffer from `offset`.
     ///
     /// # Errors

@@ -63,6 +63,8 @@ mod lock;
 mod op;
 mod open;
 mod owner;
+#[cfg(target_os = "linux")]
+mod pool;
 mod probe;
 mod queue;
 mod report;

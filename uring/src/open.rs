@@ -98,7 +98,7 @@ impl<'a> Opened<'a> {
             kernel: ready.words.clone(),
             core: core.clone(),
             bell: Bell::Event(ready.event.clone()),
-            executor: Executor::Owner,
+            executor: Executor::Owner(ready.pool.clone()),
             backend: Box::new(Ring::new(ready, self.file.clone(), core, limits)),
         };
         self.start(storage, chosen)

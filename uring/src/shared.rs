@@ -17,10 +17,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::buf::Buf;
 use crate::errors::OwnerGone;
 use crate::feed::Feed;
 use crate::fork::Birth;
 use crate::owner::{Owner, Served};
+#[cfg(target_os = "linux")]
+use crate::pool::{PIECE_BYTES, Pool};
 use crate::queue::{Core, Request};
 use crate::report::{Report, SyncMethod};
 use crate::sim::{Ran, SimFile};
@@ -34,9 +37,9 @@ const DRIVEN_NAP: Duration = Duration::from_millis(10);
 
 /// Who takes work out of the queue.
 pub(crate) enum Executor {
-    /// The holder of the role.
+    /// The holder of the role; with memory that its ring knows, if it has any.
     #[cfg(target_os = "linux")]
-    Owner,
+    Owner(Option<Arc<Pool>>),
     /// A pool of threads.
     Pool,
     /// Whoever pushed it, at once.
@@ -115,12 +118,24 @@ impl Shared {
         let (place, urgency) = self.core.push(request);
         match &self.executor {
             #[cfg(target_os = "linux")]
-            Executor::Owner => self.wake.wake(urgency, &self.core.stats),
+            Executor::Owner(_) => self.wake.wake(urgency, &self.core.stats),
             Executor::Pool if urgency == Urgency::None => {}
             Executor::Pool => self.core.wake_worker(),
             Executor::Caller(_) => self.run_caller(),
         }
         place
+    }
+
+    /// A buffer to read into.
+    pub(crate) fn read_buf(&self, len_bytes: usize) -> Buf {
+        #[cfg(target_os = "linux")]
+        if let Executor::Owner(Some(pool)) = &self.executor
+            && len_bytes == PIECE_BYTES
+            && let Some(buf) = pool.take()
+        {
+            return buf;
+        }
+        Buf::zeroed(len_bytes)
     }
 
     /// Does the queue's work on this thread, where that is how it is done.

@@ -11,7 +11,7 @@ use io_uring::{opcode, squeue};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::backend::setup::{BELL_INDEX, FILE_INDEX};
+use crate::backend::setup::{BELL_INDEX, FILE_INDEX, POOL_INDEX};
 use crate::buf::Buf;
 use crate::calls::{TRANSIENT_MAX, grow, is_transient, resume_read};
 use crate::feed::{FeedDone, FeedWrite};
@@ -59,10 +59,14 @@ impl Flight {
         let done = self.done;
         match &mut self.work {
             Work::Read(part) => {
-                let left = (part.len - done) as u32;
-                opcode::Read::new(FILE, part.buf.address(done), left)
-                    .offset(part.offset + done as u64)
-                    .build()
+                let (left, offset) = ((part.len - done) as u32, part.offset + done as u64);
+                let address = part.buf.address(done);
+                match part.buf.is_registered() {
+                    true => opcode::ReadFixed::new(FILE, address, left, POOL_INDEX)
+                        .offset(offset)
+                        .build(),
+                    false => opcode::Read::new(FILE, address, left).offset(offset).build(),
+                }
             }
             Work::Write(run) => write_run(run, &mut self.vectors, done),
             Work::Durable(_, method, part) => {

@@ -15,6 +15,7 @@ use rustix::event::EventfdFlags;
 use rustix::fd::{AsFd, OwnedFd};
 
 use crate::file::OsFile;
+use crate::pool::{PIECES, Pool};
 use crate::queue::Limits;
 
 /// Entries for what is not in the limits: the feed's write and the bell, and one to spare.
@@ -24,13 +25,19 @@ const ENTRIES_EXTRA: usize = 3;
 pub(crate) const FILE_INDEX: u32 = 0;
 /// The bell's.
 pub(crate) const BELL_INDEX: u32 = 1;
+/// Index of the registered memory.
+pub(crate) const POOL_INDEX: u16 = 0;
 
 /// A ring that is ready for its owner.
 pub(crate) struct Ready {
     pub(crate) ring: IoUring,
     pub(crate) event: Arc<OwnedFd>,
+    pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) words: String,
 }
+
+/// A ring, and its registered memory or why it has none.
+type Built = (IoUring, io::Result<Arc<Pool>>);
 
 /// One wish list of set-up flags.
 #[derive(Clone, Copy)]
@@ -77,10 +84,14 @@ pub(crate) fn prepare(file: &OsFile, limits: Limits) -> io::Result<Ready> {
     let mut refused = io::Error::from(io::ErrorKind::Unsupported);
     for attempt in ATTEMPTS {
         match attempt.build(entries, file, &event) {
-            Ok(ring) => {
-                let words =
-                    format!("io_uring: {}, {entries} entries, {}", attempt.words, features(&ring));
-                return Ok(Ready { ring, event, words });
+            Ok((ring, pool)) => {
+                let (pool, buffers) = match pool {
+                    Ok(pool) => (Some(pool), format!("{PIECES} registered buffers")),
+                    Err(error) => (None, format!("no registered buffers ({error})")),
+                };
+                let (flags, features) = (attempt.words, features(&ring));
+                let words = format!("io_uring: {flags}, {entries} entries, {buffers}, {features}");
+                return Ok(Ready { ring, event, pool, words });
             }
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
                 refused = error;
@@ -92,7 +103,7 @@ pub(crate) fn prepare(file: &OsFile, limits: Limits) -> io::Result<Ready> {
 }
 
 impl Attempt {
-    fn build(self, entries: u32, file: &OsFile, event: &OwnedFd) -> io::Result<IoUring> {
+    fn build(self, entries: u32, file: &OsFile, event: &OwnedFd) -> io::Result<Built> {
         let mut builder = IoUring::builder();
         if self.submit_all == Wish::Yes {
             builder.setup_submit_all();
@@ -110,17 +121,20 @@ impl Attempt {
         }
         let submitter = ring.submitter();
         submitter.register_files(&[file.as_fd().as_raw_fd(), event.as_raw_fd()])?;
+        // Not allowed any more once the ring is restricted; refused where memory must not be locked.
+        let pool = Pool::register(&ring);
         if self.restricted == Wish::Yes {
             submitter.register_restrictions(&mut restrictions())?;
             submitter.register_enable_rings()?;
         }
-        Ok(ring)
+        Ok((ring, pool))
     }
 }
 
-fn restrictions() -> [Restriction; 6] {
+fn restrictions() -> [Restriction; 7] {
     [
         Restriction::sqe_op(opcode::Read::CODE),
+        Restriction::sqe_op(opcode::ReadFixed::CODE),
         Restriction::sqe_op(opcode::Write::CODE),
         Restriction::sqe_op(opcode::Writev::CODE),
         Restriction::sqe_op(opcode::Fsync::CODE),

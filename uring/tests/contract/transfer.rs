@@ -57,6 +57,31 @@ fn many_transfers_at_once_all_arrive() {
 }
 
 #[test]
+fn registered_buffers_hold_what_was_read_and_do_not_run_out() {
+    everywhere(|place| {
+        let io = place.fresh();
+        for block in 0..BLOCKS {
+            block_on(io.write(at(block), full(1, block as u8), BLOCK_BYTES)).0.unwrap();
+        }
+        for blocks in [1, 2, 3] {
+            // More at once than any ring registers.
+            let offsets = (0..2 * BLOCKS).map(|number| number % (BLOCKS - blocks));
+            let reads = offsets.clone().map(|block| {
+                let buf = io.read_buf(blocks * BLOCK_BYTES);
+                assert_eq!(buf.len(), blocks * BLOCK_BYTES);
+                io.read(at(block), buf)
+            });
+            let done = block_on(join_all(reads.collect::<Vec<_>>()));
+            for ((read, buf), block) in done.into_iter().zip(offsets) {
+                read.unwrap();
+                let expected: Vec<_> = (block..block + blocks).map(|b| Some(b as u8)).collect();
+                assert_eq!(bytes_of_blocks(&buf), expected);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_read_past_the_end_fails_and_gives_the_buffer_back() {
     everywhere(|place| {
         let io = place.fresh();
