@@ -24,5 +24,7 @@ mod lies;
 mod model;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+mod realfs;
 mod style;
 mod transactions;

@@ -15,6 +15,7 @@ use ringdb::{Backend, BackendKind, Db, ErrorKind, Options};
 use crate::fixture::{
     Kind, Place, Watchdog, assert_sound, block_on, fails, family, get, put, rows_of, say, scale,
 };
+use crate::realfs;
 
 const ROLE: &str = "RINGDB_TEST_CHILD";
 const PATH: &str = "RINGDB_TEST_PATH";
@@ -34,6 +35,9 @@ fn a_child_does_what_its_role_says() {
         "fork" => forked(&path),
         "no stdio" => without_stdio(&path),
         "no ring" => without_ring(&path, &argument),
+        "device" => realfs::device::serve(&path, &argument),
+        "work" => realfs::load::work(&path, &argument),
+        "recover" => realfs::load::recover(&path, &argument),
         other => panic!("there is no role {other}"),
     }
 }
@@ -50,7 +54,8 @@ fn child(role: &str, path: &Path, argument: &str) -> Command {
     command
 }
 
-fn spawn(role: &str, path: &Path, argument: &str) -> (Child, BufReader<ChildStdout>) {
+/// Starts this binary again in a role; its stdout can be read line by line.
+pub fn spawn(role: &str, path: &Path, argument: &str) -> (Child, BufReader<ChildStdout>) {
     let mut child = child(role, path, argument).spawn().expect("the child starts");
     let stdout = child.stdout.take().expect("it is a pipe");
     (child, BufReader::new(stdout))

@@ -1,0 +1,158 @@
+//! Power cuts under load and during recovery, on each file system, in each way to open.
+
+use std::io::BufRead;
+
+use super::stage::{Cut, Stage};
+use super::story::{Leave, Story};
+use super::{FileSystem, Way};
+use crate::fixture::{Watchdog, say, scale, seed};
+use crate::process;
+use crate::rng::Rng;
+
+/// Lives of one database: each ends by a power cut under load, and another during its recovery.
+const LIVES: usize = 3;
+
+/// Writes within which a recovery meets its cut; beyond them it is over.
+const RECOVERY_WRITES: usize = 60;
+
+fn survives(file_system: FileSystem, cut: Cut) {
+    let watchdog = Watchdog::new("power cuts");
+    let what = format!("{}, {cut:?}", file_system.name());
+    let mut rng = Rng::new(seed("power cuts", 11));
+    for way in Way::possible() {
+        watchdog.step(format!("{what}, {}", way.words()));
+        let stage = match Stage::new(file_system, cut) {
+            Ok(stage) => stage,
+            Err(reason) => return say(format!("power cuts: {what}: skipped: {reason}")),
+        };
+        let mut run =
+            Run { stage, way, story: Story::default(), rng: &mut rng, totals: Totals::default() };
+        for life in 0..LIVES * scale() {
+            watchdog.step(format!("{what}, {}, life {life}", way.words()));
+            run.live(life);
+        }
+        let Totals { cuts, in_recovery, unflushed: [lost, kept, torn] } = run.totals;
+        let device = match cut {
+            Cut::Shutdown => String::new(),
+            Cut::LostCache => format!("; unflushed writes: {lost} lost, {kept} kept, {torn} torn"),
+        };
+        say(format!(
+            "power cuts: {what}, {}: {cuts} survived, {in_recovery} of them in a recovery, {} \
+             acknowledged commits, all there{device}",
+            way.words(),
+            run.story.acknowledgements,
+        ));
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    cuts: u64,
+    in_recovery: u64,
+    unflushed: [u64; 3],
+}
+
+struct Run<'a> {
+    stage: Stage,
+    way: Way,
+    story: Story,
+    rng: &'a mut Rng,
+    totals: Totals,
+}
+
+impl Run<'_> {
+    /// Work, cut, recover, cut, and check.
+    fn live(&mut self, life: usize) {
+        self.work();
+        self.power_up();
+        // Once, twice or not at all.
+        for _ in 0..life % 3 {
+            self.recover();
+            self.power_up();
+        }
+        let leave = if life % 2 == 0 { Leave::Dropped } else { Leave::Closed };
+        self.story.verify(&self.stage.database(), self.way, leave);
+    }
+
+    /// Writers are under way when the power goes; their end must be an error, never a hang.
+    fn work(&mut self) {
+        let argument = format!("{} {}", self.way.words(), self.story.life());
+        let (mut child, mut lines) = process::spawn("work", &self.stage.database(), &argument);
+        let acknowledgements = [1, 30, 150, 400][self.rng.below(4)];
+        let (mut seen, mut line, mut words) = (0, String::new(), String::new());
+        while lines.read_line(&mut line).expect("the pipe is read") > 0 {
+            if self.story.hear(&line) {
+                seen += 1;
+                if seen == acknowledgements {
+                    let writes = self.rng.below(RECOVERY_WRITES) as u64;
+                    self.stage.cut_after(writes, self.rng.bits());
+                }
+            } else if !line.starts_with("ordered") {
+                words.push_str(&line);
+            }
+            line.clear();
+        }
+        let status = child.wait().expect("the child ends");
+        assert!(status.success() && seen >= acknowledgements, "{status}, {seen} seen\n{words}");
+        let ended = words.lines().filter(|line| line.starts_with("ended "));
+        let poisoned = ended.filter(|line| line.contains(" Poisoned ")).count() as u64;
+        assert_eq!(poisoned, super::load::WRITERS, "writers do not end otherwise:\n{words}");
+    }
+
+    fn recover(&mut self) {
+        let argument = format!("{} 0", self.way.words());
+        let writes = self.rng.below(RECOVERY_WRITES) as u64;
+        if let Cut::LostCache = self.stage.kind() {
+            self.stage.cut_after(writes, self.rng.bits());
+        }
+        let (mut child, lines) = process::spawn("recover", &self.stage.database(), &argument);
+        let mut words = String::new();
+        for line in lines.lines().map_while(Result::ok) {
+            if line == "recovering" && self.stage.kind() == Cut::Shutdown {
+                self.stage.cut_after(writes, self.rng.bits());
+            }
+            words.extend([&line, "\n"]);
+        }
+        let status = child.wait().expect("the child ends");
+        assert!(status.success(), "{status}\n{words}");
+        self.totals.in_recovery += 1;
+    }
+
+    fn power_up(&mut self) {
+        let counts = self.stage.power_up(self.rng.bits());
+        self.totals.cuts += 1;
+        for (total, count) in self.totals.unflushed.iter_mut().zip(counts) {
+            *total += count;
+        }
+    }
+}
+
+#[test]
+fn ext4_keeps_what_was_acknowledged() {
+    survives(FileSystem::Ext4, Cut::Shutdown);
+}
+
+#[test]
+fn ext4_without_a_journal_keeps_what_was_acknowledged() {
+    survives(FileSystem::Ext4WithoutJournal, Cut::Shutdown);
+}
+
+#[test]
+fn xfs_keeps_what_was_acknowledged() {
+    survives(FileSystem::Xfs, Cut::Shutdown);
+}
+
+#[test]
+fn ext4_on_a_device_that_lost_its_cache_keeps_what_was_acknowledged() {
+    survives(FileSystem::Ext4, Cut::LostCache);
+}
+
+#[test]
+fn xfs_on_a_device_that_lost_its_cache_keeps_what_was_acknowledged() {
+    survives(FileSystem::Xfs, Cut::LostCache);
+}
+
+#[test]
+fn btrfs_on_a_device_that_lost_its_cache_keeps_what_was_acknowledged() {
+    survives(FileSystem::Btrfs, Cut::LostCache);
+}
