@@ -198,7 +198,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// `NoSpace` if the file system is full; the plan shrinks back and nothing else changes.
+    /// `NoSpace` if the file system is full, `Io` if it refused for another reason; the plan
+    /// shrinks back and nothing else changes.
     pub(crate) async fn grow(&self) -> Result<()> {
         let Some(pages) = self.space.lock().wanted_pages() else { return Ok(()) };
         let grown = self.io.grow(PageId(pages).byte_offset()).await;
@@ -210,7 +211,7 @@ impl Engine {
             }
             Err(cause) => {
                 space.growth_refused();
-                let error = Error::new(ErrorKind::NoSpace, "the file could not grow");
+                let error = Error::new(growth_kind(&cause), "the file could not grow");
                 let detail = format!("{} to {pages} pages", self.io.path().display());
                 Err(error.with_detail(detail).with_source(cause))
             }
@@ -224,6 +225,15 @@ impl Engine {
             .with_source(cause);
         self.pipeline.poison(error.clone());
         error
+    }
+}
+
+/// Only a lack of space is one that may pass; a file system that stopped will not come back.
+fn growth_kind(cause: &std::io::Error) -> ErrorKind {
+    use std::io::ErrorKind as Os;
+    match cause.kind() {
+        Os::StorageFull | Os::QuotaExceeded | Os::FileTooLarge => ErrorKind::NoSpace,
+        _ => ErrorKind::Io,
     }
 }
 

@@ -95,7 +95,7 @@ fn assert_typed(error: &Error, call: Call, context: &str) {
         Call::Read => &[ErrorKind::Io],
         // A family whose creation failed is not there for what follows.
         Call::Write | Call::Sync => &[ErrorKind::Io, ErrorKind::Poisoned, ErrorKind::NotFound],
-        Call::Grow => &[ErrorKind::Io, ErrorKind::NoSpace, ErrorKind::NotFound],
+        Call::Grow => &[ErrorKind::Io, ErrorKind::NotFound],
     };
     assert!(expected.contains(&error.kind()), "{context}: {error:?}");
 }

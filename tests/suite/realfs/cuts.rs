@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 
+use super::load::WRITERS;
 use super::stage::{Cut, Stage};
 use super::story::{Leave, Story};
 use super::{FileSystem, Way};
@@ -10,7 +11,7 @@ use crate::process;
 use crate::rng::Rng;
 
 /// Lives of one database: each ends by a power cut under load, and another during its recovery.
-const LIVES: usize = 3;
+const LIVES: usize = 8;
 
 /// Writes within which a recovery meets its cut; beyond them it is over.
 const RECOVERY_WRITES: usize = 60;
@@ -48,6 +49,7 @@ fn survives(file_system: FileSystem, cut: Cut) {
 #[derive(Default)]
 struct Totals {
     cuts: u64,
+    /// While it recovered, wrote the checkpoint that follows, or closed; not after.
     in_recovery: u64,
     unflushed: [u64; 3],
 }
@@ -78,7 +80,7 @@ impl Run<'_> {
     fn work(&mut self) {
         let argument = format!("{} {}", self.way.words(), self.story.life());
         let (mut child, mut lines) = process::spawn("work", &self.stage.database(), &argument);
-        let acknowledgements = [1, 30, 150, 400][self.rng.below(4)];
+        let acknowledgements = [1, 100, 400, 1200][self.rng.below(4)];
         let (mut seen, mut line, mut words) = (0, String::new(), String::new());
         while lines.read_line(&mut line).expect("the pipe is read") > 0 {
             if self.story.hear(&line) {
@@ -94,9 +96,10 @@ impl Run<'_> {
         }
         let status = child.wait().expect("the child ends");
         assert!(status.success() && seen >= acknowledgements, "{status}, {seen} seen\n{words}");
-        let ended = words.lines().filter(|line| line.starts_with("ended "));
-        let poisoned = ended.filter(|line| line.contains(" Poisoned ")).count() as u64;
-        assert_eq!(poisoned, super::load::WRITERS, "writers do not end otherwise:\n{words}");
+        // A checkpoint may meet a page that cannot be read any more, which poisons nothing.
+        let named = |line: &&str| line.contains(" Poisoned ") || line.contains(" Io ");
+        let ended = words.lines().filter(|line| line.starts_with("ended ")).filter(named).count();
+        assert_eq!(ended as u64, WRITERS, "writers do not end otherwise:\n{words}");
     }
 
     fn recover(&mut self) {
@@ -115,7 +118,7 @@ impl Run<'_> {
         }
         let status = child.wait().expect("the child ends");
         assert!(status.success(), "{status}\n{words}");
-        self.totals.in_recovery += 1;
+        self.totals.in_recovery += u64::from(!words.contains("closed Ok"));
     }
 
     fn power_up(&mut self) {

@@ -19,7 +19,9 @@
 
 mod cuts;
 pub mod device;
+mod full;
 mod fuse;
+mod kills;
 pub mod load;
 mod stage;
 mod story;
@@ -55,8 +57,10 @@ impl FileSystem {
     /// The program that makes it, and its arguments.
     fn mkfs(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            FileSystem::Ext4 => ("mkfs.ext4", &["-q", "-F"]),
-            FileSystem::Ext4WithoutJournal => ("mkfs.ext4", &["-q", "-F", "-O", "^has_journal"]),
+            FileSystem::Ext4 => ("mkfs.ext4", &["-q", "-F", "-m", "0"]),
+            FileSystem::Ext4WithoutJournal => {
+                ("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^has_journal"])
+            }
             FileSystem::Xfs => ("mkfs.xfs", &["-q", "-f"]),
             FileSystem::Btrfs => ("mkfs.btrfs", &["-q", "-f"]),
         }
