@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use futures::channel::oneshot;
 use parking_lot::{Mutex, MutexGuard};
-use ringdb_uring::{Feed, Io};
+use ringdb_uring::{Feed, Io, Refused};
 
-use crate::commit::{Pipeline, forked};
+use crate::commit::{Pipeline, closed, forked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::superblock::Superblock;
 use crate::ids::{Extent, PageId, Seq};
@@ -219,7 +219,14 @@ impl Engine {
     }
 
     /// A failed write or sync outside the log poisons like one of the log. (I8)
+    ///
+    /// Not one that came after the file was closed: a segment may still be made ready then, and
+    /// nobody needs it any more.
     pub(crate) fn poison(&self, what: &'static str, cause: std::io::Error) -> Error {
+        let refused = cause.get_ref().and_then(|payload| payload.downcast_ref::<Refused>());
+        if refused == Some(&Refused::Closed) {
+            return closed();
+        }
         let error = Error::new(ErrorKind::Poisoned, what)
             .with_detail(self.io.path().display().to_string())
             .with_source(cause);

@@ -1,3 +1,4 @@
+use ringdb_uring::Refused;
 use ringdb_uring::sim::{Choice, Disk};
 
 use super::open;
@@ -98,5 +99,18 @@ fn writing_resumes_when_a_full_disk_has_space_again() {
         let db = open(Place::Disk(disk), options()).await.unwrap();
         let family = db.column_family("a").await.unwrap();
         assert!(family.len().await.unwrap() >= 3000 + written.min(1000));
+    });
+}
+
+#[test]
+fn a_segment_that_meets_the_end_of_a_close_poisons_nothing() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        db.close().await.unwrap();
+        let refused = db.engine().poison("writing a log segment failed", Refused::Closed.into());
+        assert_eq!(refused.kind(), ErrorKind::Closed);
+        let error = family.put("b", "row").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
     });
 }
