@@ -194,6 +194,22 @@ pub fn fails<T>(result: Result<T>, kind: ErrorKind) -> ringdb::Error {
     }
 }
 
+/// Attempts to get space that may be on their way when space returns: the log's and a checkpoint's.
+/// What they met is still told to a commit that waits then, so that many may be refused.
+const STALE_REFUSALS_MAX: usize = 2;
+
+/// A write after space has returned: it succeeds, at the latest after refusals from before.
+#[track_caller]
+pub fn resumes(mut write: impl FnMut() -> Result<Seq>) -> Seq {
+    for _ in 0..STALE_REFUSALS_MAX {
+        match write() {
+            Ok(seq) => return seq,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}"),
+        }
+    }
+    write().expect("writing resumes when space returns")
+}
+
 /// Walks the whole database and asserts that nothing is wrong with it.
 #[track_caller]
 pub fn assert_sound(db: &Db) {

@@ -9,9 +9,11 @@ use ringdb::{Backend, Db, ErrorKind, Options, Result};
 
 use super::ring::deny;
 use super::{run, spawn};
-use crate::fixture::{Kind, Place, Watchdog, assert_sound, block_on, family, get, put, say};
+use crate::fixture::{
+    Kind, Place, Watchdog, assert_sound, block_on, family, get, put, resumes, say,
+};
 
-/// The backend that an argument begins with.
+/// The options for the backend that an argument begins with.
 fn options(argument: &str) -> Options {
     let options = Options::new().memory_bytes(4 << 20).log_bytes_max(1 << 20);
     match argument.split(' ').next() {
@@ -45,13 +47,6 @@ fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     before
 }
 
-/// One more than the highest descriptor in use.
-fn descriptors() -> u64 {
-    let listed = fs::read_dir("/proc/self/fd").expect("descriptors are listed");
-    let numbers = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.max().map_or(0, |highest: u64| highest + 1)
-}
-
 /// What lies in the directory of a path, the path's own file left out.
 fn others(path: &Path) -> Vec<PathBuf> {
     let directory = path.parent().expect("it is in a directory");
@@ -69,31 +64,30 @@ fn assert_not_half_made(path: &Path) {
     fs::remove_file(path).expect("the file is removed");
 }
 
-/// Descriptors that opening is tried with; with that many it works.
-const DESCRIPTORS_MAX: u64 = 20;
+/// With so many descriptors, those of the harness among them, opening works.
+const DESCRIPTORS_MAX: u64 = 100;
 
 pub fn few_descriptors(path: &Path) {
     let mut refused = 0;
-    for room in 0..=DESCRIPTORS_MAX {
-        let before = limit(libc::RLIMIT_NOFILE, descriptors() + room);
+    for descriptors in 0..DESCRIPTORS_MAX {
+        let before = limit(libc::RLIMIT_NOFILE, descriptors);
         let opened = block_on(Db::open(path));
         limit(libc::RLIMIT_NOFILE, before);
-        match opened {
+        let error = match opened {
             Ok(db) => {
                 block_on(db.close()).expect("the database closes");
-                fs::remove_file(path).expect("the file is removed");
+                break;
             }
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Io, "{room} descriptors: {error:?}");
-                refused += 1;
-                if path.exists() || !others(path).is_empty() {
-                    assert_not_half_made(path);
-                }
-            }
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Io, "{descriptors} descriptors: {error:?}");
+        refused += 1;
+        if path.exists() || !others(path).is_empty() {
+            assert_not_half_made(path);
         }
     }
-    assert!(refused > 0 && refused <= DESCRIPTORS_MAX, "{refused} of {DESCRIPTORS_MAX} refused");
-    println!("refused with up to {} descriptors", refused - 1);
+    assert!(refused > 0 && refused < DESCRIPTORS_MAX, "{refused} times refused");
+    println!("refused with fewer than {refused} descriptors");
     let db = block_on(Db::open(path)).expect("the database opens");
     limit(libc::RLIMIT_NOFILE, 0);
     let rows = family(&db, "rows");
@@ -154,7 +148,7 @@ pub fn little_memory(path: &Path, argument: &str) {
     }
     let worked = opened.and_then(|db| {
         let rows = block_on(db.column_family("rows"))?;
-        for n in 0..2000u32 {
+        for n in 0..400u32 {
             block_on(rows.put(n.to_be_bytes(), vec![n as u8; 4000]))?;
             println!("ack {n}");
         }
@@ -170,7 +164,7 @@ fn without_memory_a_process_may_end_but_loses_nothing_that_was_acknowledged() {
     let (mut runs, mut ended, mut acknowledged) = (0, 0, 0);
     for backend in backends() {
         for moment in ["before", "after"] {
-            for mebibytes in [0, 1, 2, 4, 8, 16, 32, 64, 256] {
+            for mebibytes in [0, 2, 8, 32, 256] {
                 let argument = format!("{backend} {moment} {mebibytes}");
                 watchdog.step(&argument);
                 let place = Place::of(Kind::Auto);
@@ -234,7 +228,7 @@ pub fn short_file(path: &Path, argument: &str) {
     assert!(refused.is_retryable() && !refused.outcome_unknown(), "{refused:?}");
     assert!(get(&rows, "first").is_some(), "reads go on");
     limit(libc::RLIMIT_FSIZE, before);
-    put_row(n).expect("writing resumes");
+    resumes(|| put_row(n));
     block_on(db.checkpoint()).expect("a checkpoint is written");
     (0..=n).for_each(|n| assert_eq!(get(&rows, n.to_be_bytes()), Some(vec![n as u8; 30_000])));
     assert_sound(&db);
@@ -254,18 +248,28 @@ fn a_limit_on_file_sizes_is_a_lack_of_space_that_may_pass() {
     }
 }
 
-/// System calls that are refused while a database runs, and what its writers are told.
-const DENIED: [(&str, &[i64], ErrorKind); 5] = [
-    ("uring enter", &[libc::SYS_io_uring_enter], ErrorKind::Poisoned),
+/// System calls that are refused while a database runs, what the first operation that meets it is
+/// told, and whether the database is poisoned then.
+const DENIED: [(&str, &[i64], ErrorKind, &str); 5] = [
+    ("uring enter", &[libc::SYS_io_uring_enter], ErrorKind::Io, POISONED),
     (
         "pwrite write",
         &[libc::SYS_pwritev, libc::SYS_pwritev2, libc::SYS_pwrite64],
         ErrorKind::Poisoned,
+        POISONED,
     ),
-    ("pwrite sync", &[libc::SYS_fdatasync, libc::SYS_pwritev2], ErrorKind::Poisoned),
-    ("pwrite grow", &[libc::SYS_fallocate, libc::SYS_ftruncate], ErrorKind::Io),
-    ("pwrite read", &[libc::SYS_preadv, libc::SYS_preadv2, libc::SYS_pread64], ErrorKind::Io),
+    ("pwrite sync", &[libc::SYS_fdatasync, libc::SYS_pwritev2], ErrorKind::Poisoned, POISONED),
+    ("pwrite grow", &[libc::SYS_fallocate, libc::SYS_ftruncate], ErrorKind::Io, HEALTHY),
+    (
+        "pwrite read",
+        &[libc::SYS_preadv, libc::SYS_preadv2, libc::SYS_pread64],
+        ErrorKind::Io,
+        HEALTHY,
+    ),
 ];
+
+const POISONED: &str = "health Err(Poisoned)";
+const HEALTHY: &str = "health Ok(())";
 
 /// Rows that are there before.
 const ROWS: u32 = 3000;
@@ -273,7 +277,7 @@ const ROWS: u32 = 3000;
 /// Runs until the calls are refused; then all that is asked of it must end, with an error.
 pub fn calls_denied(path: &Path, argument: &str) {
     let denied = DENIED.iter().find(|(name, ..)| *name == argument);
-    let (_, calls, _) = denied.expect("the argument is in the table");
+    let (_, calls, ..) = denied.expect("the argument is in the table");
     let db = block_on(options(argument).open(path)).expect("the database opens");
     let rows = family(&db, "rows");
     for n in 0..ROWS {
@@ -288,6 +292,8 @@ pub fn calls_denied(path: &Path, argument: &str) {
         block_on(rows.put([b"new ", &n.to_be_bytes()[..]].concat(), vec![2; 40_000])).map(drop)
     });
     println!("failed {:?}", outcome.as_ref().map_err(ringdb::Error::kind));
+    // Whatever this answers: a failure that only reads have met is known to writers from here on.
+    println!("put {:?}", block_on(rows.put("last", "1")).map_err(|error| error.kind()));
     println!("because {outcome:?}");
     println!("health {:?}", db.health().writes.map_err(|error| error.kind()));
     println!("checkpoint {:?}", block_on(db.checkpoint()).map_err(|error| error.kind()));
@@ -300,7 +306,7 @@ pub fn calls_denied(path: &Path, argument: &str) {
 fn calls_that_are_refused_later_end_in_typed_errors_and_hang_nobody() {
     let watchdog = Watchdog::new("calls denied");
     let here = backends();
-    for (name, _, kind) in DENIED {
+    for (name, _, kind, health) in DENIED {
         if !here.iter().any(|backend| name.starts_with(backend)) {
             continue;
         }
@@ -308,6 +314,7 @@ fn calls_that_are_refused_later_end_in_typed_errors_and_hang_nobody() {
         let place = Place::of(Kind::Auto);
         let said = run("calls denied", &place.path(), name);
         assert!(said.contains(&format!("failed Err({kind:?})")), "{name}: {said}");
+        assert!(said.contains(health), "{name}: {said}");
         assert!(said.lines().any(|line| line == "done"), "{name}: {said}");
         let because = said.lines().find(|line| line.starts_with("because "));
         say(format!("limits: {name} refused: {}", because.expect("it says why")));
