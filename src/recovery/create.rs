@@ -145,3 +145,84 @@ pub(super) fn open_error(path: &Path, cause: OpenError) -> Error {
     };
     Error::new(kind, message).with_detail(path.display().to_string()).with_source(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::blocking::block_on;
+    use crate::db::Db;
+
+    /// A database whose free pages all lie from `first` on, as if the rest were in use, in a file
+    /// with holes.
+    fn create_vast(path: &Path, first: PageId) -> std::io::Result<()> {
+        let (mut superblock, catalog, _) = empty_database();
+        let free = Extent { start: first, pages: 4096 };
+        let map = free_map::encode([free]);
+        superblock.free_map = BlobRef::of(&map, superblock.free_map.extent, &superblock.file_id);
+        superblock.file_pages = free.end().0;
+        let file = File::options().create_new(true).read(true).write(true).open(path)?;
+        file.set_len(free.end().byte_offset())?;
+        for offset in superblock::offsets(superblock.generation) {
+            file.write_all_at(&superblock.encode(), offset)?;
+        }
+        file.write_all_at(&catalog, CATALOG_PAGE.byte_offset())?;
+        file.write_all_at(&padded(map), FREE_MAP_PAGE.byte_offset())
+    }
+
+    fn value(n: u32) -> Vec<u8> {
+        vec![n as u8; if n.is_multiple_of(100) { 200_000 } else { 2000 }]
+    }
+
+    fn works_at(first: PageId) {
+        // Not every file system takes such a file; where there is a tmpfs, it does.
+        let memory = Path::new("/dev/shm");
+        let directory = match memory.exists() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        let directory = directory.expect("a temporary directory can be made");
+        let path = directory.path().join("vast.ring");
+        if let Err(error) = create_vast(&path, first) {
+            eprintln!("{} bytes: skipped: {error}", first.byte_offset());
+            return;
+        }
+        block_on(async {
+            for round in 0..2 {
+                let db = Db::open(&path).await.unwrap();
+                let rows = db.column_family("rows").await.unwrap();
+                for n in 0..400u32 {
+                    if round == 0 {
+                        rows.put(n.to_be_bytes(), value(n)).await.unwrap();
+                    }
+                    assert_eq!(*rows.get(n.to_be_bytes()).await.unwrap().unwrap(), value(n));
+                }
+                db.checkpoint().await.unwrap();
+                let report = db.check().await.unwrap();
+                let lost = |what: &str| what.starts_with("a page is lost before");
+                assert!(report.defects.iter().all(|defect| lost(&defect.what)), "{report:?}");
+                assert!(report.rows == 400 && report.pages > 0);
+                db.close().await.unwrap();
+            }
+        });
+        let written = |page: u64| {
+            let mut bytes = vec![0; PAGE_BYTES];
+            let file = File::open(&path).unwrap();
+            file.read_exact_at(&mut bytes, PageId(first.0 + page).byte_offset()).unwrap();
+            bytes.iter().any(|byte| *byte != 0)
+        };
+        assert!((0..4096).filter(|page| written(*page)).count() > 200, "it lies where it should");
+    }
+
+    #[test]
+    fn pages_beyond_4_gib_are_written_and_read() {
+        works_at(PageId((5 << 30) / PAGE_BYTES as u64));
+    }
+
+    #[test]
+    fn pages_beyond_16_tib_are_written_and_read() {
+        works_at(PageId((17 << 40) / PAGE_BYTES as u64));
+    }
+}
