@@ -12,9 +12,10 @@ use ringdb::{Db, Result};
 use crate::fixture::{Place, Watchdog, assert_sound, block_on, family, get, put, say};
 
 type Operation = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+type Begin = fn(Db) -> Operation;
 
 /// Operations by name; each leaves all of its traces or none.
-const OPERATIONS: [(&str, fn(Db) -> Operation); 6] = [
+const OPERATIONS: [(&str, Begin); 6] = [
     ("batch", |db| Box::pin(batch(db))),
     ("large value", |db| Box::pin(large_value(db))),
     ("transaction", |db| Box::pin(transaction(db))),
@@ -84,7 +85,7 @@ async fn only(tell: mpsc::Sender<End>, polls: usize, mut operation: Operation) {
 }
 
 /// Runs an operation for so many polls, ends its runtime and drops every handle.
-fn dies_after(polls: usize, place: &Place, operation: fn(Db) -> Operation) -> End {
+fn dies_after(polls: usize, place: &Place, operation: Begin) -> End {
     let db = place.open();
     put(&family(&db, "before"), "a", "1");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();

@@ -11,7 +11,7 @@ use crate::process;
 use crate::rng::Rng;
 
 /// Lives of one database: each ends by a power cut under load, and another during its recovery.
-const LIVES: usize = 8;
+const LIVES: usize = 6;
 
 /// Writes within which a recovery meets its cut; beyond them it is over.
 const RECOVERY_WRITES: usize = 60;
@@ -72,7 +72,7 @@ impl Run<'_> {
             self.recover();
             self.power_up();
         }
-        let leave = if life % 2 == 0 { Leave::Dropped } else { Leave::Closed };
+        let leave = if life.is_multiple_of(2) { Leave::Dropped } else { Leave::Closed };
         self.story.verify(&self.stage.database(), self.way, leave);
     }
 

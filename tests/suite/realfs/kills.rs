@@ -26,7 +26,7 @@ fn survives(file_system: FileSystem) {
         for kill in 0..kills {
             watchdog.step(format!("{what}, {}, kill {kill}", way.words()));
             killed(&stage, way, &mut story, [1, 100, 400, 1200][rng.below(4)]);
-            let leave = if kill % 2 == 0 { Leave::Dropped } else { Leave::Closed };
+            let leave = if kill.is_multiple_of(2) { Leave::Dropped } else { Leave::Closed };
             story.verify(&stage.database(), way, leave);
         }
         say(format!(
