@@ -6,7 +6,7 @@
 use ringdb::sim::{Call, Choice, Disk, Fault, Times};
 use ringdb::{Error, ErrorKind};
 
-use crate::fixture::{Watchdog, block_on, fails, family, get, put, say, scale, seed};
+use crate::fixture::{Watchdog, block_on, eventually, fails, family, get, put, say, scale, seed};
 use crate::oracle::{Base, Recorded};
 use crate::rng::Rng;
 use crate::scripts;
@@ -103,6 +103,8 @@ fn assert_typed(error: &Error, call: Call, context: &str) {
 /// Nothing is accepted, nothing is retried, and what can be read is read.
 fn assert_poisoned(recorder: &Recorder, context: &str) {
     let db = &recorder.db;
+    // The write may have been the keeper's or the checkpointer's, whose thread tells of it next.
+    assert!(eventually(|| db.health().writes.is_err()), "{context}: not poisoned");
     let health = db.health();
     let poison = health.writes.expect_err(context);
     assert_eq!(poison.kind(), ErrorKind::Poisoned, "{context}");

@@ -7,7 +7,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use ringdb::{Backend, ColumnFamily, Db, ErrorKind, Options, Result, Seq, sim};
@@ -180,6 +180,21 @@ pub async fn rows_of(mut range: ringdb::Range) -> Result<Vec<(Vec<u8>, Vec<u8>)>
 pub fn keys(range: ringdb::Range) -> Vec<String> {
     let rows = block_on(rows_of(range)).expect("the range is read");
     rows.into_iter().map(|(key, _)| String::from_utf8(key).expect("the key is text")).collect()
+}
+
+/// How long something that another thread is about to do may take: far beyond any honest delay.
+const EVENTUALLY_SECONDS_MAX: u64 = 60;
+
+/// Waits, bounded, for what another thread is about to make true; false if it never did.
+pub fn eventually(is_true: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    while !is_true() {
+        if started.elapsed().as_secs() >= EVENTUALLY_SECONDS_MAX {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
 }
 
 /// Asserts that a call failed, and how.

@@ -4,7 +4,8 @@
 //! `Backend::Auto`), and as long as `RINGDB_TEST_SCALE` says (1 by default: every random test
 //! multiplies its rounds by it). Random tests print their seed; `RINGDB_TEST_SEED` sets it.
 //!
-//! Nothing here sleeps or asserts on a clock. Each wait is an await of an event; the only timer is
+//! Nothing here sleeps or asserts on a clock. Each wait is an await of an event, or bounded polling for
+//! what another thread is about to do; the only timer is
 //! the watchdog in `fixture`, which ends the process when a step hangs, and names that step.
 
 mod fixture;
