@@ -133,6 +133,10 @@ pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -
 
 fn catalog_entries(engine: &Engine, frozen: &Frozen, trees: &Trees) -> Vec<CatalogEntry> {
     let state = engine.state();
+        if engine.io.has_failed_sync() {
+            let cause = std::io::Error::other("nobody waited for its result");
+            return Err(engine.poison("a sync failed", cause));
+        }
     let trees_of = |id| match trees.get(&id) {
         Some(merged) => merged.clone(),
         None => state.view(id).map(|view| view.trees.clone()).unwrap_or_default(),

@@ -365,6 +365,11 @@ impl Feed for Pipeline {
             return;
         }
         let now = Instant::now();
+        if self.io.has_failed_sync() {
+            // Its caller may have left; what it covered may have been ours. (I8)
+            return self
+                .poison(Error::new(ErrorKind::Poisoned, "a sync failed; reopen the database"));
+        }
         let mut order = self.order.lock();
         let Flight { last, commits } = order.flight.take().expect("done follows a write");
         if buf.len() == GROUP_BYTES {
