@@ -1,6 +1,7 @@
 //! A new incarnation on top of what recovery found.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind as Os;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::format::chapter::Chapter;
 use crate::format::segment::{SegmentHeader, SegmentRef};
 use crate::format::superblock::{CHAPTERS_MAX, Closed};
-use crate::ids::{Extent, Incarnation, Seq};
+use crate::ids::{Extent, Incarnation, PageId, Seq};
 use crate::log::{LogPosition, Segment};
 use crate::options::Options;
 use crate::page::cache::PageCache;
@@ -31,11 +32,12 @@ const SEQ_SKIP: u64 = 1 << 36;
 pub(super) async fn begin(
     io: Io,
     options: Options,
-    found: Found,
+    mut found: Found,
     replayed: Replayed,
     started: Instant,
 ) -> Result<(Arc<Engine>, Keeper)> {
     make_durable_again(&io, &replayed).await?;
+    lengthen_again(&io, &mut found).await?;
     let last = last_seq(&found, &replayed);
     let incarnation = Incarnation(found.superblock.incarnation.0 + 1);
     let mut space = space(&io, &found, &replayed)?;
@@ -106,6 +108,25 @@ async fn measure_sync_methods(engine: &Engine, blank: Extent) -> Result<()> {
 
 /// A page cache may hold, as clean, what a failed sync lost: what was replayed is written again
 /// where it lies, and flushed. Direct reads came from the device, and only its cache is flushed.
+/// What a failed sync covered is not made sure by a later one, and that goes for the file's length
+/// too. A length that the superblock does not know is made a new one, which the next sync covers.
+async fn lengthen_again(io: &Io, found: &mut Found) -> Result<()> {
+    if found.file_pages == found.superblock.file_pages {
+        return Ok(());
+    }
+    let pages = found.file_pages + 1;
+    match io.grow(PageId(pages).byte_offset()).await {
+        Ok(()) => {
+            found.unnamed.grow(found.file_pages, pages);
+            found.file_pages = pages;
+            Ok(())
+        }
+        // A full disk must not keep anybody from reading and deleting.
+        Err(cause) if matches!(cause.kind(), Os::StorageFull | Os::QuotaExceeded) => Ok(()),
+        Err(cause) => Err(io_error(io, "lengthening the file failed", cause)),
+    }
+}
+
 async fn make_durable_again(io: &Io, replayed: &Replayed) -> Result<()> {
     if !io.report().direct {
         for used in &replayed.segments {
