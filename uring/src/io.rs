@@ -85,6 +85,15 @@ impl Io {
         create::create(path, settings, len_bytes, contents)
     }
 
+    /// Makes the name of a file durable that somebody else may have created: killed between giving
+    /// it its name and syncing the directory, they leave one that power loss still takes. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync_name(path: &Path, settings: &Settings) -> Result<(), OpenError> {
+        create::sync_name(path, settings)
+    }
+
     /// Fills the whole buffer from `offset`.
     ///
     /// # Errors

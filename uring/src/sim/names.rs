@@ -56,6 +56,13 @@ impl State {
         self.names.insert(path.to_owned(), self.file_next);
         self.file_next
     }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        let judged: Result<_, Errno> = self.plan.judge(Call::Sync, 0, 0);
+        judged?;
+        self.note(|| Event::SyncNames);
+        Ok(())
+    }
 }
 
 impl Disk {
@@ -117,18 +124,20 @@ impl Disk {
         }
         state.names.remove(from);
         state.names.insert(to.to_owned(), file);
-        state.note(Event::Name { from: Some(from.to_owned()), to: to.to_owned(), file });
-        let judged: Result<_, Errno> = state.plan.judge(Call::Sync, 0, 0);
-        judged?;
-        state.note(Event::SyncNames);
-        Ok(())
+        state.note(|| Event::Name { from: Some(from.to_owned()), to: to.to_owned(), file });
+        state.sync_names()
+    }
+
+    /// Makes all names durable.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        self.0.state.lock().sync_names()
     }
 
     fn remove_name(&self, path: &Path) {
         let mut state = self.0.state.lock();
         if let Some(file) = state.names.remove(path) {
             state.files.remove(&file);
-            state.note(Event::Unname { path: path.to_owned() });
+            state.note(|| Event::Unname { path: path.to_owned() });
         }
     }
 }
