@@ -10,7 +10,7 @@ use ringdb_uring::Buf;
 
 use crate::blocking;
 use crate::commit::footprint::{Footprint, Reads};
-use crate::commit::group::{self, GROUP_BYTES};
+use crate::commit::group;
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
 use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked, wake};
 use crate::error::{Error, ErrorKind, Result};
@@ -215,7 +215,7 @@ impl Pipeline {
         brought: &mut Option<Buf>,
     ) -> Option<usize> {
         let needed = group::buffer_bytes_for(payload_bytes);
-        if needed <= order.group.capacity_bytes() || needed <= GROUP_BYTES {
+        if needed <= order.group.capacity_bytes() || needed <= order.group_bytes {
             return None;
         }
         match brought.take() {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ringdb_uring::{Buf, Io};
 
-use crate::checkpoint::keeper::{Keeper, SEGMENT_PAGES_MIN, fill_with_zeros, write_header};
+use crate::checkpoint::keeper::{Keeper, fill_with_zeros, first_pages, write_header};
 use crate::checkpoint::publish;
 use crate::commit::{Pipeline, Start};
 use crate::engine::{Engine, Parts};
@@ -42,7 +42,8 @@ pub(super) async fn begin(
     let incarnation = Incarnation(found.superblock.incarnation.0 + 1);
     let mut space = space(&io, &found, &replayed)?;
     let ordinal = found.superblock.next_segment;
-    let mut segment = |ordinal| Segment { extent: space.allocate(SEGMENT_PAGES_MIN), ordinal };
+    let pages = first_pages(&options);
+    let mut segment = |ordinal| Segment { extent: space.allocate(pages), ordinal };
     let (first, named) = (segment(ordinal), segment(ordinal + 1));
     let state = state(&found, &replayed);
     let mut superblock = found.superblock;

@@ -15,7 +15,7 @@ mod replay;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringdb_uring::{Buf, Io};
+use ringdb_uring::{Buf, Io, Settings};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::checkpoint::keeper::Keeper;

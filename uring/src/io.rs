@@ -171,6 +171,13 @@ impl Io {
         self.submit(Request::Sync).sync()
     }
 
+    /// Whether a sync has failed, whoever asked for it and whether or not they still wait for its
+    /// result. What it covered is undefined for ever, what others wrote included: a later sync
+    /// that succeeds proves nothing about it.
+    pub fn has_failed_sync(&self) -> bool {
+        self.shared().core.has_failed_sync()
+    }
+
     /// Makes the file at least `len_bytes` long, with space reserved where the file system can. A
     /// later sync makes the length durable.
     ///
@@ -180,13 +187,6 @@ impl Io {
         assert!(len_bytes <= OFFSET_MAX);
         self.submit(|reply| Request::Grow(len_bytes, reply)).grow()
     }
-    /// Whether a sync has failed, whoever asked for it and whether or not they still wait for its
-    /// result. What it covered is undefined for ever, what others wrote included: a later sync
-    /// that succeeds proves nothing about it.
-    pub fn has_failed_sync(&self) -> bool {
-        self.shared().core.has_failed_sync()
-    }
-
 
     /// Length of the file.
     pub fn len_bytes(&self) -> u64 {
