@@ -218,6 +218,11 @@ impl Engine {
     }
 
     /// A failed write or sync outside the log poisons like one of the log. (I8)
+    /// The thread that checkpoints is gone by a panic of its own: nothing more is accepted.
+    pub(crate) fn poison_by_panic(&self) {
+        self.pipeline.poison(Error::new(ErrorKind::Poisoned, "the checkpointer panicked"));
+    }
+
     pub(crate) fn poison(&self, what: &'static str, cause: std::io::Error) -> Error {
         let error = Error::new(ErrorKind::Poisoned, what)
             .with_detail(self.io.path().display().to_string())
