@@ -365,12 +365,12 @@ impl Feed for Pipeline {
             self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
             return;
         }
-        let now = Instant::now();
         if self.io.has_failed_sync() {
             // Its caller may have left; what it covered may have been ours. (I8)
             return self
                 .poison(Error::new(ErrorKind::Poisoned, "a sync failed; reopen the database"));
         }
+        let now = Instant::now();
         let mut order = self.order.lock();
         let Flight { last, commits } = order.flight.take().expect("done follows a write");
         if buf.len() == order.group_bytes {

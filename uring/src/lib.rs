@@ -62,6 +62,8 @@ mod lock;
 mod op;
 mod open;
 mod owner;
+#[doc(hidden)]
+pub mod planted;
 mod probe;
 mod queue;
 mod report;

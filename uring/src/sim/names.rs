@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::calls::{Calls, Durably, grow, sync, write_full};
 use crate::errors::{Locked, OpenError};
+use crate::planted::{self, Bug};
 use crate::settings::Claim;
 use crate::sim::content::Content;
 use crate::sim::device::SimFile;
@@ -58,6 +59,9 @@ impl State {
     }
 
     fn sync_names(&mut self) -> io::Result<()> {
+        if planted::is(Bug::DirectoryNotSynced) {
+            return Ok(());
+        }
         let judged: Result<_, Errno> = self.plan.judge(Call::Sync, 0, 0);
         judged?;
         self.note(|| Event::SyncNames);
@@ -113,7 +117,7 @@ impl Disk {
     fn create_name(&self, path: &Path) -> FileId {
         let mut state = self.0.state.lock();
         let file = state.new_file(path);
-        state.note(Event::Name { from: None, to: path.to_owned(), file });
+        state.note(|| Event::Name { from: None, to: path.to_owned(), file });
         file
     }
 
