@@ -73,6 +73,10 @@ pub mod sim {
     };
 }
 
+#[cfg(all(feature = "planted", debug_assertions))]
+#[doc(hidden)]
+pub use ringdb_uring::planted;
+
 /// The README's programs, compiled and run with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// Size and alignment of a huge page, as on x86-64 and (with 4 KiB pages) arm64.
 pub(crate) const HUGE_BYTES: usize = 2 << 20;
-/// Alignment of an arena too small for a huge page.
+/// From this size on an arena asks for huge pages: of a smaller one a single frame in use would make a
+/// large part resident.
+const HUGE_ARENA_BYTES_MIN: usize = 8 * HUGE_BYTES;
+/// Alignment of an arena too small for huge pages.
 const SMALL_ALIGN: usize = 4096;
 
 /// Whether huge pages are worth their size: memory that is handed out from its low end, yes; a hash
@@ -39,7 +42,7 @@ unsafe impl Sync for Arena {}
 impl Arena {
     /// A zeroed arena. Like every allocation of `std`, running out of address space ends the process.
     pub(crate) fn new(len_bytes: usize, pages: Pages) -> Arena {
-        let huge = pages == Pages::Huge && len_bytes >= HUGE_BYTES;
+        let huge = pages == Pages::Huge && len_bytes >= HUGE_ARENA_BYTES_MIN;
         let align = if huge { HUGE_BYTES } else { SMALL_ALIGN };
         let layout = len_bytes
             .max(1)
@@ -166,9 +169,13 @@ mod tests {
 
     #[test]
     fn a_large_arena_is_aligned_to_huge_pages_and_a_small_one_to_pages() {
-        for (len_bytes, align) in
-            [(0, 4096), (1, 4096), (HUGE_BYTES, HUGE_BYTES), (5 << 20, HUGE_BYTES)]
-        {
+        for (len_bytes, align) in [
+            (0, 4096),
+            (1, 4096),
+            (HUGE_BYTES, 4096),
+            (16 << 20, HUGE_BYTES),
+            (33 << 20, HUGE_BYTES),
+        ] {
             let arena = Arena::new(len_bytes, Pages::Huge);
             assert_eq!(arena.base().as_ptr() as usize % align, 0, "{len_bytes} bytes");
         }

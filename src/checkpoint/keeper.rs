@@ -18,9 +18,10 @@ use crate::error::Result;
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{Extent, Incarnation, PAGE_BYTES};
 use crate::log::{SEGMENT_BODY_BYTES, Segment};
+use crate::options::Options;
 
-/// Pages of the first segments: a new database is small.
-pub(crate) const SEGMENT_PAGES_MIN: u32 = 16;
+/// Pages of the first segments, unless none may be as large: a new database is small.
+const SEGMENT_PAGES_MIN: u64 = 16;
 
 /// A new segment has this part of the log in use.
 const USED_FRACTION: u64 = 4;
@@ -83,8 +84,13 @@ impl Keeper {
         let usual = order.log.used_bytes() / USED_FRACTION;
         let bounded = usual.min(engine.options.segment_bytes_max) / PAGE_BYTES as u64;
         let wanted = (order.log.wanted_bytes() + SEGMENT_BODY_BYTES).div_ceil(PAGE_BYTES as u64);
-        bounded.max(wanted).max(u64::from(SEGMENT_PAGES_MIN)) as u32
+        bounded.max(wanted).max(u64::from(first_pages(&engine.options))) as u32
     }
+}
+
+/// Pages of the first segments.
+pub(crate) fn first_pages(options: &Options) -> u32 {
+    (options.segment_bytes_max / PAGE_BYTES as u64).min(SEGMENT_PAGES_MIN) as u32
 }
 
 async fn allocate(engine: &Arc<Engine>, pages: u32) -> Result<Extent> {

@@ -22,6 +22,7 @@ pub(crate) mod publish;
 mod reader;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,21 +41,29 @@ const CHAPTERS_DUE: usize = 4;
 
 /// Runs until the database is closed or abandoned.
 pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {
-    let stop = crate::commit::signal::Signal::default();
     if engine.superblock.lock().chapters.len() > CHAPTERS_DUE {
         engine.pipeline.checkpointer.raise();
     }
+    let ran = catch_unwind(AssertUnwindSafe(|| serve(&engine, keeper)));
+    if ran.is_err() {
+        // Nobody is left to answer: whoever waits gets an error, and the file is let go.
+        engine.poison_by_panic();
+    }
+    engine.stop_commands();
+    futures::executor::block_on(engine.io.close());
+}
+
+fn serve(engine: &Arc<Engine>, keeper: Keeper) {
+    let stop = crate::commit::signal::Signal::default();
     futures::executor::block_on(async {
-        let keeping = keeper.run(&engine, &stop);
+        let keeping = keeper.run(engine, &stop);
         let checkpointing = async {
-            Checkpointer { engine: &engine, frozen: None }.run().await;
+            Checkpointer { engine, frozen: None }.run().await;
             stop.raise();
             engine.pipeline.keeper.raise();
         };
         futures::join!(keeping, checkpointing);
     });
-    engine.stop_commands();
-    futures::executor::block_on(engine.io.close());
 }
 
 /// Makes room for the logs of openings to come, before this one accepts commits: however often it

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ringdb_uring::Buf;
+use ringdb_uring::planted::{self, Bug};
 
 use crate::checkpoint::freeze::Frozen;
 use crate::checkpoint::merge::Trees;
@@ -33,10 +34,15 @@ pub(crate) async fn publish(
     // Only now: an attempt that ends before the sync leaves them to the next.
     let orphans = engine.space.lock().take_orphans();
     // The length of the file too.
-    writer.sync().await?;
+    if !planted::is(Bug::SuperblockBeforeData) {
+        writer.sync().await?;
+    }
     let next = Superblock {
         generation: Generation(before.generation.0 + 1),
-        checkpoint_seq: frozen.seq,
+        checkpoint_seq: match planted::is(Bug::CheckpointMarkEarly) {
+            true => engine.pipeline.order().last,
+            false => frozen.seq,
+        },
         seq_next_min: Seq(frozen.seq.0 + 1),
         next_family: frozen.next_family,
         next_segment: engine.next_segment(),
@@ -55,6 +61,9 @@ pub(crate) async fn publish(
         ..before
     };
     write_superblock(engine, &next).await?;
+    if planted::is(Bug::SuperblockBeforeData) {
+        writer.sync().await?;
+    }
     let changes = writer.changes();
     let old = swap_state(engine, frozen, trees, next.generation);
     settle_space(engine, &old, changes, orphans);
@@ -117,11 +126,16 @@ pub(crate) async fn record_clean_end(engine: &Arc<Engine>) -> Result<()> {
 /// Both copies, each durable before the other is begun, so that one of them is always whole.
 pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -> Result<()> {
     let bytes = superblock.encode();
-    for offset in superblock::offsets(superblock.generation) {
+    let copies = if planted::is(Bug::SuperblockOnce) { 1 } else { 2 };
+    for offset in superblock::offsets(superblock.generation).into_iter().take(copies) {
         // A sync that failed elsewhere may have taken our pages' errors with it: a later one that
         // succeeds proves nothing. (I8)
         if let Some(cause) = engine.pipeline.failure() {
             return Err(cause);
+        }
+        if engine.io.has_failed_sync() {
+            let cause = std::io::Error::other("nobody waited for its result");
+            return Err(engine.poison("a sync failed", cause));
         }
         let mut buf = Buf::zeroed(SUPERBLOCK_BYTES);
         buf.copy_from_slice(&bytes);

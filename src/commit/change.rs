@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
+use ringdb_uring::planted::{self, Bug};
 
 use crate::commit::footprint::Footprint;
 use crate::commit::submission::{Admission, Owner};
@@ -75,7 +76,10 @@ fn encode(order: &Order, request: &Request) -> Result<Bytes> {
             encoder.create_family(order.next_family, name, options);
         }
         Request::Drop { name } => {
-            encoder.drop_family(existing(order, name)?.id);
+            let id = existing(order, name)?.id;
+            if !planted::is(Bug::DropNotLogged) {
+                encoder.drop_family(id);
+            }
         }
         Request::Rename { from, to } => {
             vacant(order, to)?;

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use ringdb_uring::{Buf, Feed, Io, Next, Pending};
 
-use crate::commit::group::{ClosedGroup, GROUP_BYTES};
+use crate::commit::group::ClosedGroup;
 use crate::commit::order::{Flight, Regroup};
 use crate::commit::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +46,7 @@ use crate::state::{Family, Generational};
 
 pub(crate) use change::Request;
 pub(crate) use order::{Gate, Memory, Order, Ticket};
+use places::places_for;
 pub(crate) use places::{Places, Shown};
 pub(crate) use submission::{Admission, Submission, apply_op};
 
@@ -121,7 +122,7 @@ impl Pipeline {
                 start.next_family,
             )),
             sealer: Mutex::new(sealer),
-            places: Places::new(start.last),
+            places: Places::new(start.last, places_for(start.memtable_bytes_max)),
             failure: OnceLock::new(),
             keeper: Signal::default(),
             checkpointer: Signal::default(),
@@ -286,7 +287,7 @@ impl Pipeline {
 
     fn close_group(&self, mut order: MutexGuard<'_, Order>) -> Next {
         let last = order.last;
-        let spare = order.spare.take().unwrap_or_else(|| Buf::zeroed(GROUP_BYTES));
+        let spare = order.spare.take().unwrap_or_else(|| Buf::zeroed(order.group_bytes));
         let mut closed = order.group.take(spare);
         let place = order.log.place(group::padded(closed.len) as u64, last);
         order.flight = Some(Flight { last, commits: closed.commits });
@@ -383,10 +384,15 @@ impl Feed for Pipeline {
             self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
             return;
         }
+        if self.io.has_failed_sync() {
+            // Its caller may have left; what it covered may have been ours. (I8)
+            return self
+                .poison(Error::new(ErrorKind::Poisoned, "a sync failed; reopen the database"));
+        }
         let now = Instant::now();
         let mut order = self.order.lock();
         let Flight { last, commits } = order.flight.take().expect("done follows a write");
-        if buf.len() == GROUP_BYTES {
+        if buf.len() == order.group_bytes {
             order.spare = Some(buf);
         }
         order.flush.observe(took);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use ringdb_uring::Buf;
 
-use crate::commit::group::{GROUP_BYTES, OpenGroup};
+use crate::commit::group::{GROUP_BYTES_MAX, OpenGroup};
 use crate::commit::window::Window;
 use crate::error::Error;
 use crate::format::catalog::Logging;
@@ -20,6 +20,12 @@ use crate::state::Family;
 
 /// Memory for the window of recent commits' write keys.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// Part of the memory for memtables that a group's buffer may take: a small database has small
+/// buffers, and one of the default size the largest.
+const GROUP_FRACTION: usize = 16;
+/// Least bytes of a group's buffer.
+const GROUP_BYTES_MIN: usize = 64 << 10;
 
 /// A task that waits for room; first come, first served.
 #[derive(Default)]
@@ -67,6 +73,8 @@ pub(crate) struct Order {
     pub(crate) last_logged: Seq,
     pub(crate) group: OpenGroup,
     pub(crate) spare: Option<Buf>,
+    /// Bytes of the buffers of `group` and `spare`, unless a commit brought a larger one.
+    pub(crate) group_bytes: usize,
     pub(crate) grouping: Grouping,
     pub(crate) log: LogPosition,
     pub(crate) flight: Option<Flight>,
@@ -102,11 +110,14 @@ impl Order {
         grouping: Grouping,
         next_family: FamilyId,
     ) -> Order {
+        let share = memory.max / GROUP_FRACTION / BLOCK_BYTES * BLOCK_BYTES;
+        let group_bytes = share.clamp(GROUP_BYTES_MIN, GROUP_BYTES_MAX);
         Order {
             last,
             last_logged: last,
-            group: OpenGroup::new(Buf::zeroed(GROUP_BYTES)),
-            spare: Some(Buf::zeroed(GROUP_BYTES)),
+            group: OpenGroup::new(Buf::zeroed(group_bytes)),
+            spare: Some(Buf::zeroed(group_bytes)),
+            group_bytes,
             grouping,
             log,
             flight: None,

@@ -5,7 +5,7 @@
 //! over the contiguous prefix and wakes the waiters of that prefix in order. (I4)
 //!
 //! - A place is reused only after the sweep that made its commit visible has passed it, because a
-//!   commit is ordered only while `next_seq - swept < PLACES`.
+//!   commit is ordered only while `next_seq - swept` is below their number.
 //! - One thread advances at a time. A second one leaves a note in `advancing` and goes on; the
 //!   first looks again before it stops, so no mark is lost and nobody waits. (I10)
 //! - A waiter registers under its place's lock and only while its seq is not visible; the sweep
@@ -20,9 +20,19 @@ use parking_lot::Mutex;
 use crate::commit::watch::Watchers;
 use crate::ids::Seq;
 
-/// Commits that may be ordered and not yet visible; a power of two.
-pub(crate) const PLACES: u64 = 1 << 14;
-const _: () = assert!(PLACES.is_power_of_two());
+/// Most commits that may be ordered and not yet visible; a power of two.
+pub(crate) const PLACES_MAX: u64 = 1 << 14;
+const _: () = assert!(PLACES_MAX.is_power_of_two());
+/// Fewest of them.
+const PLACES_MIN: u64 = 1 << 10;
+/// Memory for memtables that justifies one place, which costs about a fiftieth of it.
+const MEMTABLE_BYTES_PER_PLACE: usize = 2 << 10;
+
+/// How many places a database with so much memory for memtables has.
+pub(crate) fn places_for(memtable_bytes_max: usize) -> u64 {
+    let places = (memtable_bytes_max / MEMTABLE_BYTES_PER_PLACE) as u64;
+    places.next_power_of_two().clamp(PLACES_MIN, PLACES_MAX)
+}
 
 /// What a commit waits for before it may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +62,13 @@ struct Place {
 
 impl Places {
     /// Everything up to `last` is applied, durable and visible.
-    pub(crate) fn new(last: Seq) -> Places {
+    ///
+    /// The number of places is a power of two.
+    pub(crate) fn new(last: Seq, places: u64) -> Places {
+        assert!(places.is_power_of_two());
         let place = || Place { mark: AtomicU64::new(0), waiter: Mutex::new(None) };
         Places {
-            ring: (0..PLACES).map(|_| place()).collect(),
+            ring: (0..places).map(|_| place()).collect(),
             applied: AtomicU64::new(last.0),
             visible: AtomicU64::new(last.0),
             swept: AtomicU64::new(last.0),
@@ -80,7 +93,7 @@ impl Places {
 
     /// Whether the commit after `last` may be ordered.
     pub(crate) fn has_room(&self, last: Seq) -> bool {
-        last.0 + 1 - self.swept.load(Ordering::SeqCst) < PLACES
+        last.0 + 1 - self.swept.load(Ordering::SeqCst) < self.ring.len() as u64
     }
 
     /// The commit's inserts are done.
@@ -138,7 +151,7 @@ impl Places {
     }
 
     fn place(&self, seq: u64) -> &Place {
-        &self.ring[(seq & (PLACES - 1)) as usize]
+        &self.ring[seq as usize & (self.ring.len() - 1)]
     }
 
     fn advance(&self) {
@@ -203,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_hole_is_never_skipped() {
-        let places = Places::new(Seq(10));
+        let places = Places::new(Seq(10), PLACES_MAX);
         places.mark_durable(Seq(13));
         places.mark_applied(Seq(12), Shown::WhenDurable);
         assert_eq!(places.visible(), Seq(10));
@@ -213,7 +226,7 @@ mod tests {
 
     #[test]
     fn buffered_commits_follow_the_durable_prefix() {
-        let places = Places::new(Seq(0));
+        let places = Places::new(Seq(0), PLACES_MAX);
         places.mark_applied(Seq(1), Shown::WhenApplied);
         assert_eq!(places.visible(), Seq(1));
         places.mark_applied(Seq(2), Shown::WhenDurable);
@@ -225,27 +238,27 @@ mod tests {
 
     #[test]
     fn a_waiter_of_an_older_life_does_not_replace_the_next() {
-        let places = Places::new(Seq(0));
+        let places = Places::new(Seq(0), PLACES_MAX);
         let waker = noop_waker();
         let mut context = Context::from_waker(&waker);
         assert!(!places.poll_visible(Seq(1), &mut context));
         places.mark_applied(Seq(1), Shown::WhenApplied);
-        assert!(!places.poll_visible(Seq(1 + PLACES), &mut context));
+        assert!(!places.poll_visible(Seq(1 + PLACES_MAX), &mut context));
         assert!(places.poll_visible(Seq(1), &mut context));
         let waiter = places.place(1).waiter.lock();
-        assert_eq!(waiter.as_ref().map(|(seq, _)| *seq), Some(1 + PLACES));
+        assert_eq!(waiter.as_ref().map(|(seq, _)| *seq), Some(1 + PLACES_MAX));
     }
 
     #[test]
     fn room_ends_when_all_places_are_taken() {
-        let places = Places::new(Seq(0));
-        assert!(places.has_room(Seq(PLACES - 2)));
-        assert!(!places.has_room(Seq(PLACES - 1)));
+        let places = Places::new(Seq(0), PLACES_MAX);
+        assert!(places.has_room(Seq(PLACES_MAX - 2)));
+        assert!(!places.has_room(Seq(PLACES_MAX - 1)));
     }
 
     #[test]
     fn marks_from_many_threads_are_all_seen() {
-        let places = Places::new(Seq(0));
+        let places = Places::new(Seq(0), PLACES_MAX);
         std::thread::scope(|scope| {
             for thread in 0..4u64 {
                 let places = &places;

@@ -7,10 +7,11 @@ use std::task::Waker;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 use ringdb_uring::Buf;
+use ringdb_uring::planted::{self, Bug};
 
 use crate::blocking;
 use crate::commit::footprint::{Footprint, Reads};
-use crate::commit::group::{self, GROUP_BYTES};
+use crate::commit::group;
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
 use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked, wake};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,6 +87,7 @@ impl Pipeline {
         }
         if let Some((reads, at)) = submission.reads
             && order.window.conflicts(at, reads) != Verdict::Clear
+            && !planted::is(Bug::ConflictMissed)
         {
             self.leave(order, ticket, Owner::Unconcerned);
             return Err(conflict());
@@ -215,7 +217,7 @@ impl Pipeline {
         brought: &mut Option<Buf>,
     ) -> Option<usize> {
         let needed = group::buffer_bytes_for(payload_bytes);
-        if needed <= order.group.capacity_bytes() || needed <= GROUP_BYTES {
+        if needed <= order.group.capacity_bytes() || needed <= order.group_bytes {
             return None;
         }
         match brought.take() {

@@ -14,6 +14,7 @@ use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
 use parking_lot::Mutex;
 use ringdb_frames::{Cache, CacheStats, Frame, Guard, Room};
+use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::{Buf, Io};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -170,6 +171,9 @@ impl PageCache {
             let error = Error::new(ErrorKind::Corrupt, "a page is not what was written");
             error.with_detail(place(what))
         };
+        if planted::is(Bug::NodeNotVerified) {
+            return Ok(buf);
+        }
         node.verify(&buf, &self.file_id).map_err(|defect| corrupt(defect.what))?;
         tree::check(&buf, Expected { wanted, family }).map_err(corrupt)?;
         Ok(buf)

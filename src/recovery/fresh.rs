@@ -1,12 +1,14 @@
 //! A new incarnation on top of what recovery found.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind as Os;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::{Buf, Io};
 
-use crate::checkpoint::keeper::{Keeper, SEGMENT_PAGES_MIN, fill_with_zeros, write_header};
+use crate::checkpoint::keeper::{Keeper, fill_with_zeros, first_pages, write_header};
 use crate::checkpoint::publish;
 use crate::commit::{Pipeline, Start};
 use crate::engine::{Engine, Parts};
@@ -14,7 +16,7 @@ use crate::error::Result;
 use crate::format::chapter::Chapter;
 use crate::format::segment::{SegmentHeader, SegmentRef};
 use crate::format::superblock::{CHAPTERS_MAX, Closed};
-use crate::ids::{Extent, Incarnation, Seq};
+use crate::ids::{Extent, Incarnation, PageId, Seq};
 use crate::log::{LogPosition, Segment};
 use crate::options::Options;
 use crate::page::cache::PageCache;
@@ -31,16 +33,18 @@ const SEQ_SKIP: u64 = 1 << 36;
 pub(super) async fn begin(
     io: Io,
     options: Options,
-    found: Found,
+    mut found: Found,
     replayed: Replayed,
     started: Instant,
 ) -> Result<(Arc<Engine>, Keeper)> {
+    lengthen_again(&io, &mut found).await?;
     make_durable_again(&io, &replayed).await?;
     let last = last_seq(&found, &replayed);
     let incarnation = Incarnation(found.superblock.incarnation.0 + 1);
     let mut space = space(&io, &found, &replayed)?;
     let ordinal = found.superblock.next_segment;
-    let mut segment = |ordinal| Segment { extent: space.allocate(SEGMENT_PAGES_MIN), ordinal };
+    let pages = first_pages(&options);
+    let mut segment = |ordinal| Segment { extent: space.allocate(pages), ordinal };
     let (first, named) = (segment(ordinal), segment(ordinal + 1));
     let state = state(&found, &replayed);
     let mut superblock = found.superblock;
@@ -104,9 +108,31 @@ async fn measure_sync_methods(engine: &Engine, blank: Extent) -> Result<()> {
     measured.map_err(|cause| engine.poison("measuring the sync methods failed", cause))
 }
 
+/// What a failed sync covered is not made sure by a later one, and that goes for the file's length
+/// too. A length that the superblock does not know is made a new one, which the next sync covers.
+async fn lengthen_again(io: &Io, found: &mut Found) -> Result<()> {
+    if found.file_pages == found.superblock.file_pages {
+        return Ok(());
+    }
+    let pages = found.file_pages + 1;
+    match io.grow(PageId(pages).byte_offset()).await {
+        Ok(()) => {
+            found.unnamed.grow(found.file_pages, pages);
+            found.file_pages = pages;
+            Ok(())
+        }
+        // A full disk must not keep anybody from reading and deleting.
+        Err(cause) if matches!(cause.kind(), Os::StorageFull | Os::QuotaExceeded) => Ok(()),
+        Err(cause) => Err(io_error(io, "lengthening the file failed", cause)),
+    }
+}
+
 /// A page cache may hold, as clean, what a failed sync lost: what was replayed is written again
 /// where it lies, and flushed. Direct reads came from the device, and only its cache is flushed.
 async fn make_durable_again(io: &Io, replayed: &Replayed) -> Result<()> {
+    if planted::is(Bug::TailBelieved) {
+        return Ok(());
+    }
     if !io.report().direct {
         for used in &replayed.segments {
             let offset = used.segment.extent.start.byte_offset();

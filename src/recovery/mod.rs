@@ -15,7 +15,7 @@ mod replay;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringdb_uring::{Buf, Io};
+use ringdb_uring::{Buf, Io, Settings};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::checkpoint::keeper::Keeper;
@@ -27,7 +27,7 @@ use crate::format::copies::{self, CopyState};
 use crate::format::free_map;
 use crate::format::superblock::{COPY_OFFSETS, Refused, SUPERBLOCK_BYTES, Superblock};
 use crate::format::{Defect, superblock};
-use crate::ids::{BLOCK_BYTES, PAGE_BYTES};
+use crate::ids::{BLOCK_BYTES, Incarnation, PAGE_BYTES};
 use crate::options::{Options, Place};
 
 /// What is on disk, as far as the superblock names it.
@@ -45,15 +45,25 @@ pub(crate) async fn open(place: Place, options: Options) -> Result<(Arc<Engine>,
     let path = create::path(&place);
     create::create_if_wanted(&path, &settings, options.create)?;
     let io = Io::open(&path, &settings).map_err(|cause| create::open_error(&path, cause))?;
-    let opened = open_file(io.clone(), options, started).await;
+    let opened = open_file(io.clone(), &settings, options, started).await;
     if opened.is_err() {
         io.close().await;
     }
     opened
 }
 
-async fn open_file(io: Io, options: Options, started: Instant) -> Result<(Arc<Engine>, Keeper)> {
+async fn open_file(
+    io: Io,
+    settings: &Settings,
+    options: Options,
+    started: Instant,
+) -> Result<(Arc<Engine>, Keeper)> {
     let found = find(&io).await?;
+    if found.superblock.incarnation == Incarnation(0) {
+        // Whoever created it may have been killed before its name was durable.
+        let named = Io::sync_name(io.path(), settings);
+        named.map_err(|cause| create::open_error(io.path(), cause))?;
+    }
     let replayed = replay::replay(&io, &found).await?;
     fresh::begin(io, options, found, replayed, started).await
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::{Buf, Io};
 
 use crate::commit::apply_op;
@@ -151,6 +152,9 @@ impl<'a> Replay<'a> {
             let ordinal = current.segment.ordinal + 1;
             let life = Life { incarnation, ordinal };
             expect = match any {
+                true if planted::is(Bug::HoleSkipped) => {
+                    Expect { life, previous_crc: None, after: end.last_seq }
+                }
                 true => Expect { life, previous_crc: Some(end.last_crc), after: end.last_seq },
                 // The first group of an incarnation repeats 0; a first segment without groups is
                 // one that its first group did not fit into.
@@ -266,6 +270,9 @@ impl<'a> Replay<'a> {
                     }
                     self.out.payload_bytes += found.row.len() as u64;
                     apply_op(commit.seq, family, &found, payload);
+                    if planted::is(Bug::HalfBatch) {
+                        break;
+                    }
                 }
             }
         }
@@ -279,6 +286,9 @@ impl<'a> Replay<'a> {
         incarnation: crate::ids::Incarnation,
         end: ChapterEnd,
     ) -> Result<()> {
+        if planted::is(Bug::LogCutAtDamage) {
+            return Ok(());
+        }
         let missing = Seq(end.last_seq.0 + 1);
         for read in behind.iter().filter(|read| read.segment.ordinal >= end.ordinal) {
             let from = match read.segment.ordinal == end.ordinal {

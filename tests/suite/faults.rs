@@ -3,17 +3,22 @@
 //! For every n until the workload is through without meeting it: every error is typed, nothing
 //! hangs, and reopening finds everything that was acknowledged.
 
-use ringdb::sim::{Call, Choice, Disk, Fault, Times};
-use ringdb::{Error, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fixture::{Watchdog, block_on, fails, family, get, put, say, scale, seed};
+use futures::FutureExt;
+use ringdb::sim::{Call, Choice, Disk, Fault, Injected, Times};
+use ringdb::{Create, DirectIo, Error, ErrorKind, Options};
+
+use crate::fixture::{Watchdog, block_on, eventually, fails, family, get, put, say, scale, seed};
+use crate::kill::open_and_read;
 use crate::oracle::{Base, Recorded};
 use crate::rng::Rng;
-use crate::scripts;
+use crate::scripts::{self, Script};
 use crate::workload::{Recorder, options};
 
 /// A short life that reads, writes, grows, checkpoints, wraps and closes.
 fn script(recorder: &mut Recorder) {
+    recorder.read_all();
     recorder.create("rows");
     recorder.create("other");
     for n in 0..12 {
@@ -25,24 +30,45 @@ fn script(recorder: &mut Recorder) {
     }
     recorder.create("brief");
     recorder.drop_family("brief");
-    recorder.changes().put("rows", "large", 200_000).commit();
+    recorder.changes().put("rows", "large", 200_000).put("other", "huge", 1 << 20).commit();
     recorder.sync();
+    recorder.read_all();
+}
+
+/// What goes wrong, and how often it did.
+#[derive(Clone, Copy)]
+pub struct Wrong {
+    call: Call,
+    fault: Fault,
+}
+
+impl Wrong {
+    fn injected(self, disk: &Disk) -> u64 {
+        let injected = disk.faults().injected();
+        match self.fault {
+            Fault::Short(_) => injected.short,
+            _ => injected.failed,
+        }
+    }
 }
 
 /// One n: how many faults were really injected.
-fn fail_nth(call: Call, times: Times, nth: u64, watchdog: &Watchdog, seed: u64) -> u64 {
-    let context = format!("{call:?} {times:?} {nth}, seed {seed}");
+fn fail_nth(prepared: &Prepared, wrong: Wrong, nth: u64, watchdog: &Watchdog) -> u64 {
+    let Wrong { call, fault } = wrong;
+    let Prepared { seed, base, direct, .. } = prepared;
+    let context = format!("{call:?} {fault:?} {nth}, {direct:?}, seed {seed}");
     watchdog.step(&context);
-    let (disk, base) = prepared(seed);
-    disk.faults().add(call, nth, Fault::Fail(times));
-    let recorded = match Recorder::open(&disk, options(), seed) {
-        Ok(recorder) => live(recorder, call, times, &base, &context),
+    let disk = prepared.disk.copy();
+    disk.start_trace();
+    disk.faults().add(call, nth, fault);
+    let recorded = match Recorder::open(&disk, options().direct_io(*direct), *seed) {
+        Ok(recorder) => live(recorder, wrong, base, &context),
         Err(error) => {
             assert_typed(&error, call, &context);
-            Recorded::new(disk.clone(), &base, &[], &[])
+            Recorded::new(disk.clone(), base, &[], &[])
         }
     };
-    let injected = disk.faults().injected().failed;
+    let injected = wrong.injected(&disk);
     disk.faults().clear();
     let floor = recorded.floor(recorded.points);
     for choice in [Choice::None, Choice::All, Choice::Seeded(seed ^ nth)] {
@@ -50,44 +76,84 @@ fn fail_nth(call: Call, times: Times, nth: u64, watchdog: &Watchdog, seed: u64) 
         let verdict = recorded.verify(&image, floor);
         verdict.unwrap_or_else(|wrong| panic!("{context}, {choice:?}: {wrong}"));
     }
-    let verdict = recorded.verify(&disk, floor);
+    let verdict = reopen(&recorded, options().direct_io(*direct));
     verdict.unwrap_or_else(|wrong| panic!("{context}, reopened: {wrong}"));
     injected
 }
 
+/// The same disk is opened by the next process, which reads; then power is lost. A page cache may
+/// show, as clean, what a failed sync has lost: what was read is there all the same.
+fn reopen(recorded: &Recorded, options: Options) -> Result<(), String> {
+    let floor = recorded.floor(recorded.points);
+    let (found, read) = open_and_read(&recorded.disk, options.create(Create::Never))?;
+    let seen = recorded.prefix(&found, floor)?;
+    seen.reaches(floor)?;
+    for point in [read, recorded.disk.crash_points() - 1] {
+        let image = recorded.disk.image(point, Choice::None);
+        let kept =
+            recorded.recover(&image, seen.floor()).and_then(|(_, k)| k.reaches(seen.floor()));
+        kept.map_err(|wrong| format!("then power loss at {point}: {wrong}"))?;
+    }
+    Ok(())
+}
+
+/// These calls of a kind go wrong, each in a run of its own; how many did.
+pub fn fail_some(
+    call: Call,
+    fault: Fault,
+    nths: impl IntoIterator<Item = u64>,
+    watchdog: &Watchdog,
+    seed: u64,
+) -> u64 {
+    let wrong = Wrong { call, fault };
+    let prepared = [DirectIo::Off, DirectIo::Auto].map(|direct| Prepared::new(seed, direct));
+    let both = |nth| prepared.iter().map(move |prepared| fail_nth(prepared, wrong, nth, watchdog));
+    nths.into_iter().flat_map(both).sum()
+}
+
 /// Runs the script on a disk that will fail.
-fn live(mut recorder: Recorder, call: Call, times: Times, base: &Base, context: &str) -> Recorded {
-    let met_at_open = recorder.disk.faults().injected().failed;
+fn live(mut recorder: Recorder, wrong: Wrong, base: &Base, context: &str) -> Recorded {
+    let met_at_open = wrong.injected(&recorder.disk);
     script(&mut recorder);
-    let met = recorder.disk.faults().injected().failed - met_at_open;
-    if matches!(call, Call::Write | Call::Sync) && met > 0 {
+    let met = wrong.injected(&recorder.disk) - met_at_open;
+    if matches!(wrong.call, Call::Write | Call::Sync) && met > 0 {
         assert_poisoned(&recorder, context);
     }
-    recorder.errors.iter().for_each(|error| assert_typed(error, call, context));
-    match times {
-        Times::Once => recorder.close(base),
-        Times::Forever => recorder.finish(base),
+    recorder.errors.iter().for_each(|error| assert_typed(error, wrong.call, context));
+    match wrong.fault {
+        Fault::Fail(Times::Forever) => recorder.finish(base),
+        _ => recorder.close(base),
     }
 }
 
 /// A disk with a database that has something to recover, without its trace, and what it holds.
-fn prepared(seed: u64) -> (Disk, Base) {
-    let disk = Disk::traced();
-    let mut recorder = Recorder::open(&disk, options(), seed).expect("the database opens");
-    recorder.create("before");
-    for n in 0..20 {
-        recorder.changes().put("before", format!("{n:02}"), 3000).submit();
-        if n == 10 {
-            recorder.checkpoint();
+struct Prepared {
+    disk: Disk,
+    base: Base,
+    seed: u64,
+    direct: DirectIo,
+}
+
+impl Prepared {
+    fn new(seed: u64, direct: DirectIo) -> Prepared {
+        let disk = Disk::traced();
+        let mut recorder =
+            Recorder::open(&disk, options().direct_io(direct), seed).expect("it opens");
+        recorder.create("before");
+        for n in 0..20 {
+            recorder.changes().put("before", format!("{n:02}"), 3000).submit();
+            if n == 10 {
+                recorder.checkpoint();
+            }
         }
+        recorder.settle();
+        let recorded = recorder.finish(&Base::default());
+        let point = recorded.points;
+        let base = recorded
+            .verify(&disk.image(point, Choice::None), recorded.floor(point))
+            .unwrap_or_else(|wrong| panic!("{wrong}"));
+        Prepared { disk: disk.image(point, Choice::None), base, seed, direct }
     }
-    recorder.settle();
-    let recorded = recorder.finish(&Base::default());
-    let point = recorded.points;
-    let base = recorded
-        .verify(&disk.image(point, Choice::None), recorded.floor(point))
-        .unwrap_or_else(|wrong| panic!("{wrong}"));
-    (disk.image(point, Choice::None), base)
 }
 
 fn assert_typed(error: &Error, call: Call, context: &str) {
@@ -103,6 +169,8 @@ fn assert_typed(error: &Error, call: Call, context: &str) {
 /// Nothing is accepted, nothing is retried, and what can be read is read.
 fn assert_poisoned(recorder: &Recorder, context: &str) {
     let db = &recorder.db;
+    // The write may have been the keeper's or the checkpointer's, whose thread tells of it next.
+    assert!(eventually(|| db.health().writes.is_err()), "{context}: not poisoned");
     let health = db.health();
     let poison = health.writes.expect_err(context);
     assert_eq!(poison.kind(), ErrorKind::Poisoned, "{context}");
@@ -122,58 +190,72 @@ fn assert_poisoned(recorder: &Recorder, context: &str) {
     assert!(get(&before, "00").is_some(), "{context}: reads go on");
 }
 
-fn fail_each(call: Call, times: Times) {
-    let seed = seed(&format!("faults {call:?} {times:?}"), 7);
+/// Every n, until the script is through without meeting it.
+fn fail_each(call: Call, fault: Fault) {
+    let seed = seed(&format!("faults {call:?} {fault:?}"), 7);
     let watchdog = Watchdog::new("faults");
-    let (mut nth, mut runs, mut met) = (0u64, 0, 0);
-    loop {
-        let injected = fail_nth(call, times, nth, &watchdog, seed);
-        runs += 1;
-        met += injected;
-        if injected == 0 {
-            break;
+    for direct in [DirectIo::Auto, DirectIo::Off] {
+        let prepared = Prepared::new(seed, direct);
+        let (mut nth, mut met) = (0u64, 0);
+        loop {
+            let injected = fail_nth(&prepared, Wrong { call, fault }, nth, &watchdog);
+            nth += 1;
+            met += injected;
+            if injected == 0 {
+                break;
+            }
         }
-        // Every n with more time, thinned out behind the first ones without.
-        nth += 1 + nth / (24 * scale() as u64);
+        say(format!(
+            "faults {call:?} {fault:?}, direct I/O {direct:?}: each of the first {nth} calls, \
+             {met} injected"
+        ));
+        assert!(met > 0, "a dead knob must show");
     }
-    say(format!("faults {call:?} {times:?}: {runs} runs up to n = {nth}, {met} faults injected"));
-    assert!(met > 0, "a dead knob must show");
+}
+
+const ONCE: Fault = Fault::Fail(Times::Once);
+const FOREVER: Fault = Fault::Fail(Times::Forever);
+
+#[test]
+fn a_transfer_of_nothing_is_a_failure() {
+    fail_each(Call::Read, Fault::Short(0));
+    fail_each(Call::Write, Fault::Short(0));
 }
 
 #[test]
 fn a_read_that_fails_once_fails_one_operation() {
-    fail_each(Call::Read, Times::Once);
+    fail_each(Call::Read, ONCE);
 }
 
 #[test]
 fn reads_that_fail_for_ever_hang_nobody() {
-    fail_each(Call::Read, Times::Forever);
+    fail_each(Call::Read, FOREVER);
 }
 
 #[test]
 fn a_write_that_fails_once_poisons_and_reopening_recovers() {
-    fail_each(Call::Write, Times::Once);
+    fail_each(Call::Write, ONCE);
 }
 
 #[test]
 fn writes_that_fail_for_ever_poison_and_reopening_recovers() {
-    fail_each(Call::Write, Times::Forever);
+    fail_each(Call::Write, FOREVER);
 }
 
 #[test]
 fn a_sync_that_fails_once_poisons_and_is_not_retried() {
-    fail_each(Call::Sync, Times::Once);
+    fail_each(Call::Sync, ONCE);
 }
 
 #[test]
 fn syncs_that_fail_for_ever_poison_and_reopening_recovers() {
-    fail_each(Call::Sync, Times::Forever);
+    fail_each(Call::Sync, FOREVER);
 }
 
 #[test]
 fn a_growth_that_fails_hangs_nobody() {
-    fail_each(Call::Grow, Times::Once);
-    fail_each(Call::Grow, Times::Forever);
+    fail_each(Call::Grow, ONCE);
+    fail_each(Call::Grow, FOREVER);
 }
 
 #[test]
@@ -220,44 +302,114 @@ fn fill(recorder: &mut Recorder) {
     }
 }
 
-/// Lengths that transfers are cut to; a transfer of nothing is no transfer.
-const SHORT_BYTES: [usize; 5] = [1, 511, 512, 4095, 8191];
+/// How transfers are cut, when they are: to so many bytes, or by one.
+pub const SHORT: [Fault; 6] = [
+    Fault::Short(1),
+    Fault::Short(511),
+    Fault::Short(512),
+    Fault::Short(4095),
+    Fault::Short(8191),
+    Fault::ShortBy(1),
+];
 /// Calls of each kind that are tampered with.
 const CALLS_MAX: u64 = 20_000;
+
+/// Runs a script on a disk that cuts or interrupts each `every`-th transfer, then crashes it; what
+/// was injected.
+pub fn cut_transfers(name: &str, script: Script, every: usize, watchdog: &Watchdog) -> Injected {
+    watchdog.step(format!("{name}, every {every}"));
+    let disk = Disk::traced();
+    for nth in (0..CALLS_MAX).step_by(every) {
+        let fault = match nth as usize % (SHORT.len() + 1) {
+            0 => Fault::Interrupt,
+            kind => SHORT[kind - 1],
+        };
+        disk.faults().add(Call::Read, nth, fault);
+        disk.faults().add(Call::Write, nth, fault);
+    }
+    crash_and_close(name, script, disk, options(), every as u64)
+}
+
+/// Runs a script on a disk that has been tampered with: nothing fails, and power loss is survived.
+fn crash_and_close(
+    name: &str,
+    script: Script,
+    disk: Disk,
+    options: Options,
+    seed: u64,
+) -> Injected {
+    let mut recorder = Recorder::open(&disk, options, seed).unwrap();
+    script(&mut recorder);
+    assert!(recorder.errors.is_empty(), "{name}: {:?}", recorder.errors);
+    let recorded = recorder.close(&Base::default());
+    let floor = recorded.floor(recorded.points);
+    for point in [recorded.points / 3, recorded.points / 2, recorded.points] {
+        let image = disk.image(point, Choice::Seeded(seed));
+        let verdict = recorded.verify(&image, recorded.floor(point));
+        verdict.unwrap_or_else(|wrong| panic!("{name}, point {point}: {wrong}"));
+    }
+    recorded.verify(&disk, floor).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+    disk.faults().injected()
+}
 
 #[test]
 fn short_and_interrupted_transfers_are_resumed() {
     let watchdog = Watchdog::new("short transfers");
     let (mut short, mut interrupted) = (0, 0);
-    for (n, (name, script)) in (0u64..).zip(scripts::SCRIPTS) {
+    for (name, script) in scripts::SCRIPTS {
         for every in [1, 3] {
-            watchdog.step(format!("{name}, every {every}"));
-            let disk = Disk::traced();
-            for nth in (0..CALLS_MAX).step_by(every) {
-                let fault = match nth % 7 {
-                    0 => Fault::Interrupt,
-                    nth => Fault::Short(SHORT_BYTES[nth as usize % SHORT_BYTES.len()]),
-                };
-                disk.faults().add(Call::Read, nth, fault);
-                disk.faults().add(Call::Write, nth, fault);
-            }
-            let mut recorder = Recorder::open(&disk, options(), n).unwrap();
-            script(&mut recorder);
-            assert!(recorder.errors.is_empty(), "{name}: {:?}", recorder.errors);
-            let recorded = recorder.close(&Base::default());
-            let floor = recorded.floor(recorded.points);
-            for point in [recorded.points / 3, recorded.points / 2, recorded.points] {
-                let image = disk.image(point, Choice::Seeded(n));
-                let verdict = recorded.verify(&image, recorded.floor(point));
-                verdict.unwrap_or_else(|wrong| panic!("{name}, point {point}: {wrong}"));
-            }
-            recorded.verify(&disk, floor).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
-            short += disk.faults().injected().short;
-            interrupted += disk.faults().injected().interrupted;
+            let injected = cut_transfers(name, script, every, &watchdog);
+            short += injected.short;
+            interrupted += injected.interrupted;
         }
     }
     say(format!("faults: {short} short transfers, {interrupted} interrupted ones"));
     assert!(short > 0 && interrupted > 0, "a dead knob must show");
+}
+
+/// Holds the disk up again and again, so that what is asked for meanwhile is there to be done in
+/// another order.
+fn hold_up(disk: &Disk, is_over: &AtomicBool) {
+    const TURNS: usize = 40;
+    while !is_over.load(Ordering::SeqCst) {
+        disk.pause();
+        (0..TURNS).for_each(|_| std::thread::yield_now());
+        disk.resume();
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn late_completions_in_any_order_and_a_queue_of_two_entries_change_nothing() {
+    let watchdog = Watchdog::new("reordered");
+    let mut reordered = 0;
+    for (n, (name, script)) in (1u64..).zip(scripts::SCRIPTS) {
+        for queue_depth in [2, 128] {
+            watchdog.step(format!("{name}, queue of {queue_depth}"));
+            let (disk, is_over) = (Disk::traced(), AtomicBool::new(false));
+            disk.shuffle(n);
+            let options = options().queue_depth(queue_depth);
+            reordered += std::thread::scope(|scope| {
+                let life = scope.spawn(|| {
+                    let _over = Over(&is_over);
+                    crash_and_close(name, script, disk.clone(), options, n)
+                });
+                hold_up(&disk, &is_over);
+                life.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).reordered
+            });
+        }
+    }
+    say(format!("faults: {reordered} completions out of order, queues of 2 and 128 entries"));
+    assert!(reordered > 0, "a dead knob must show");
+}
+
+/// Says that its scope is over, however it ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]
@@ -283,4 +435,56 @@ fn a_poisoned_database_closes_and_opens_again() {
     assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
     assert_eq!(get(&rows, "c"), None);
     put(&rows, "d", Rng::new(1).bytes(100));
+}
+
+#[test]
+fn a_failed_sync_that_nobody_waits_for_poisons_all_the_same() {
+    let disk = Disk::new();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    let groups = db.metrics().groups;
+    put(&rows, "a", "1");
+    assert!(eventually(|| db.metrics().groups > groups + 1), "an idle log is sealed");
+    let mut put_large = rows.put("large", vec![7; 100_000]);
+    let writes = disk.faults().calls().writes;
+    while disk.faults().calls().writes == writes {
+        disk.pause();
+        assert!((&mut put_large).now_or_never().is_none(), "the disk is paused");
+        disk.resume();
+    }
+    // The value is written; its sync waits, and then it has no caller any more.
+    disk.pause();
+    assert!((&mut put_large).now_or_never().is_none(), "the disk is paused");
+    disk.faults().add(Call::Sync, 0, ONCE);
+    drop(put_large);
+    disk.resume();
+    assert_eq!(disk.faults().injected().failed, 1);
+    // It covered all that was written before, by whomever.
+    let error = block_on(rows.put("b", "2")).expect_err("what the sync covered is undefined");
+    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error:?}");
+    fails(block_on(db.checkpoint()), ErrorKind::Poisoned);
+    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]), "reads go on");
+}
+
+#[test]
+fn a_length_that_a_failed_sync_covered_is_not_relied_upon() {
+    let disk = Disk::traced();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    put(&rows, "a", "1");
+    disk.faults().add(Call::Sync, 0, ONCE);
+    let error = block_on(rows.put("large", vec![7; 1 << 20])).expect_err("the sync fails");
+    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error:?}");
+    // What a poisoned close answers is not promised; that it ends is.
+    let _ = block_on(db.close());
+    drop((rows, db));
+    // The file is longer than any superblock says, and the device may never hear of it.
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    put(&family(&db, "rows"), "b", "2");
+    block_on(db.close()).unwrap();
+    let image = disk.image(disk.crash_points() - 1, Choice::None);
+    let db = block_on(options().open_sim(&image)).unwrap();
+    let rows = family(&db, "rows");
+    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
+    assert_eq!(get(&rows, "b").as_deref(), Some(&b"2"[..]));
 }

@@ -7,7 +7,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use ringdb::{Backend, ColumnFamily, Db, ErrorKind, Options, Result, Seq, sim};
@@ -63,7 +63,8 @@ pub fn seed(test: &str, default: u64) -> u64 {
     seed
 }
 
-fn number(variable: &str) -> Option<u64> {
+/// A number from the environment.
+pub fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }
@@ -182,6 +183,21 @@ pub fn keys(range: ringdb::Range) -> Vec<String> {
     rows.into_iter().map(|(key, _)| String::from_utf8(key).expect("the key is text")).collect()
 }
 
+/// How long something that another thread is about to do may take: far beyond any honest delay.
+const EVENTUALLY_SECONDS_MAX: u64 = 30;
+
+/// Waits, bounded, for what another thread is about to make true; false if it never did.
+pub fn eventually(is_true: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    while !is_true() {
+        if started.elapsed().as_secs() >= EVENTUALLY_SECONDS_MAX {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
 /// Asserts that a call failed, and how.
 #[track_caller]
 pub fn fails<T>(result: Result<T>, kind: ErrorKind) -> ringdb::Error {
@@ -221,47 +237,50 @@ pub fn assert_sound(db: &Db) {
 const STEP_SECONDS_MAX: u64 = 120;
 
 /// Ends the process, naming the step, when a step hangs. A future that nobody wakes cannot be seen
-/// from inside, so this one timer stands outside.
+/// from inside, so this one timer stands outside. A step wakes nobody: the watching thread looks
+/// now and then whether there was one.
 pub struct Watchdog {
-    step: Arc<Mutex<String>>,
-    steps: Option<mpsc::Sender<()>>,
+    step: Arc<Mutex<Step>>,
+    ended: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+struct Step {
+    number: u64,
+    words: String,
 }
 
 impl Watchdog {
     /// Watches until dropped.
     pub fn new(test: &'static str) -> Watchdog {
-        let step = Arc::new(Mutex::new(String::from("start")));
-        let (steps, beats) = mpsc::channel();
+        let step = Arc::new(Mutex::new(Step { number: 0, words: "start".into() }));
+        let (ended, is_over) = mpsc::channel::<()>();
         let watched = Arc::clone(&step);
         let thread = std::thread::spawn(move || {
             let patience = Duration::from_secs(STEP_SECONDS_MAX);
-            loop {
-                match beats.recv_timeout(patience) {
-                    Ok(()) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) => {
-                        eprintln!("{test}: hung at: {}", watched.lock());
-                        process::abort();
-                    }
+            let mut seen = None;
+            while is_over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                let step = watched.lock();
+                if seen.replace(step.number) == Some(step.number) {
+                    eprintln!("{test}: hung at: {}", step.words);
+                    process::abort();
                 }
             }
         });
-        Watchdog { step, steps: Some(steps), thread: Some(thread) }
+        Watchdog { step, ended: Some(ended), thread: Some(thread) }
     }
 
     /// A new step begins, so the one before did not hang.
-    pub fn step(&self, step: impl Into<String>) {
-        *self.step.lock() = step.into();
-        let steps = self.steps.as_ref().expect("the sender lives until drop");
-        // The watching thread ends only after the sender is gone.
-        let _ = steps.send(());
+    pub fn step(&self, words: impl Into<String>) {
+        let words = words.into();
+        let mut step = self.step.lock();
+        *step = Step { number: step.number + 1, words };
     }
 }
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        self.steps = None;
+        self.ended = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

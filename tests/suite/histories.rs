@@ -1,5 +1,6 @@
 //! Concurrent batches and snapshots: each snapshot is a prefix of the commit order, and knows which.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -9,10 +10,15 @@ use ringdb::{ColumnFamily, Db, Durability, Seq};
 use crate::fixture::{Fixture, Watchdog, block_on, family, say, scale, seed};
 use crate::rng::Rng;
 use crate::state::{Change, State};
+use crate::timeline::{Timeline, What};
 use crate::workload::options;
 
 const WRITERS: u64 = 4;
 const FAMILIES: [&str; 3] = ["x", "y", "z"];
+/// Keys that everyone writes and reads one by one, in a family of their own.
+const HOT_KEYS: usize = 3;
+/// Commits of each writer, as many of them to a hot key as to the families.
+const COMMITS: u64 = 150;
 
 /// What was ordered, by whom, and what was seen.
 #[derive(Default)]
@@ -81,6 +87,7 @@ fn write(
             Change::DeleteRange { family, low, high } => {
                 batch.delete_range(handle(family), low.clone()..high.clone())
             }
+            Change::Clear { family } => batch.clear(handle(family)),
             Change::Create { .. } | Change::Drop { .. } | Change::Rename { .. } => unreachable!(),
         };
     }
@@ -98,92 +105,164 @@ fn empty() -> State {
     State(FAMILIES.iter().map(|name| (name.to_string(), Default::default())).collect())
 }
 
-fn run(seed: u64) -> usize {
+/// A database under writers and readers, and what they noted.
+struct Crowd<'a> {
+    db: &'a Db,
+    families: [ColumnFamily; 3],
+    hot: ColumnFamily,
+    history: History,
+    timeline: Timeline,
+    /// Reads of hot keys: when, which, and the value.
+    reads: Mutex<Vec<(u64, u64, usize, Option<Vec<u8>>)>>,
+    /// Which commit wrote a value.
+    writers: Mutex<HashMap<Vec<u8>, u64>>,
+}
+
+impl Crowd<'_> {
+    fn write_all(&self, seed: u64, writer: u64) {
+        let mut rng = Rng::new(seed ^ (writer << 32));
+        for n in 0..COMMITS {
+            let begun = self.timeline.tick();
+            let (seq, _) = write(self.db, &self.families, &mut rng, writer, n, &self.history);
+            self.timeline.note(begun, self.timeline.tick(), What::Commit(seq.0));
+            self.write_hot(rng.below(HOT_KEYS), format!("{writer} {n}"), &mut rng);
+            if n % 50 == 25 {
+                block_on(self.db.checkpoint()).unwrap();
+            }
+        }
+    }
+
+    fn write_hot(&self, key: usize, value: String, rng: &mut Rng) {
+        let durability = [Durability::Immediate, Durability::Buffered][rng.below(2)];
+        let hot = self.hot.with_durability(durability);
+        let begun = self.timeline.tick();
+        let seq = block_on(hot.put([key as u8], &value)).unwrap();
+        let what = What::Write { key, at: seq.0 };
+        self.timeline.note(begun, self.timeline.tick(), what);
+        self.writers.lock().insert(value.into(), seq.0);
+    }
+
+    fn read_all(&self, writing: &AtomicBool) {
+        for n in 0.. {
+            if !writing.load(Ordering::SeqCst) {
+                return;
+            }
+            let begun = self.timeline.tick();
+            let snapshot = self.db.snapshot();
+            let what = What::Snapshot(snapshot.seq().0);
+            self.timeline.note(begun, self.timeline.tick(), what);
+            let state = block_on(State::read_at(&snapshot, &self.families)).unwrap();
+            self.history.seen.lock().push((snapshot.seq(), state));
+            self.read_hot(n % HOT_KEYS);
+        }
+    }
+
+    fn read_hot(&self, key: usize) {
+        for _ in 0..10 {
+            let begun = self.timeline.tick();
+            let value = block_on(self.hot.get([key as u8])).unwrap().map(|value| value.to_vec());
+            self.reads.lock().push((begun, self.timeline.tick(), key, value));
+        }
+    }
+
+    /// How many snapshots were compared, and how many operations put in order.
+    fn judge(self) -> (usize, usize) {
+        let writers = self.writers.into_inner();
+        for (begun, ended, key, value) in self.reads.into_inner() {
+            let of = value.map_or(0, |value| writers[&value]);
+            self.timeline.note(begun, ended, What::Read { key, of });
+        }
+        let operations = self.timeline.judge().unwrap_or_else(|wrong| panic!("{wrong}"));
+        (self.history.judge(&empty()), operations)
+    }
+}
+
+/// Writers and readers on threads of their own; what they saw has one order, and it is the real one.
+///
+/// # Panics
+/// If it has not.
+pub fn run(seed: u64) -> (usize, usize) {
     let watchdog = Watchdog::new("histories");
     watchdog.step(format!("seed {seed}"));
     let fixture = Fixture::with(|options| options.memory_bytes(4 << 20));
-    let db = &fixture.db;
-    let families = FAMILIES.map(|name| family(db, name));
-    let history = History::default();
+    let crowd = Crowd {
+        db: &fixture.db,
+        families: FAMILIES.map(|name| family(&fixture.db, name)),
+        hot: family(&fixture.db, "hot"),
+        history: History::default(),
+        timeline: Timeline::default(),
+        reads: Mutex::default(),
+        writers: Mutex::default(),
+    };
     let writing = AtomicBool::new(true);
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    while writing.load(Ordering::SeqCst) {
-                        let snapshot = db.snapshot();
-                        let state = block_on(State::read_at(&snapshot, &families)).unwrap();
-                        history.seen.lock().push((snapshot.seq(), state));
-                    }
-                })
-            })
-            .collect();
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (families, history) = (&families, &history);
-                scope.spawn(move || {
-                    let mut rng = Rng::new(seed ^ (writer << 32));
-                    for n in 0..150 {
-                        let (seq, _) = write(db, families, &mut rng, writer, n, history);
-                        // Real time: what has resolved is in every snapshot taken from now on.
-                        assert!(db.snapshot().seq() >= seq);
-                        if n % 50 == 25 {
-                            block_on(db.checkpoint()).unwrap();
-                        }
-                    }
-                })
-            })
-            .collect();
+        let (crowd, writing) = (&crowd, &writing);
+        let readers: Vec<_> =
+            (0..2).map(|_| scope.spawn(move || crowd.read_all(writing))).collect();
+        let writers: Vec<_> =
+            (0..WRITERS).map(|n| scope.spawn(move || crowd.write_all(seed, n))).collect();
         let ended: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
         writing.store(false, Ordering::SeqCst);
         let read: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
         assert!(ended.iter().chain(&read).all(Result::is_ok), "seed {seed}: a thread panicked");
     });
-    let last = db.snapshot();
-    let state = block_on(State::read_at(&last, &families)).unwrap();
-    history.seen.lock().push((last.seq(), state));
-    history.judge(&empty())
+    let last = fixture.db.snapshot();
+    let state = block_on(State::read_at(&last, &crowd.families)).unwrap();
+    crowd.history.seen.lock().push((last.seq(), state));
+    crowd.judge()
 }
 
 #[test]
-fn every_snapshot_is_the_prefix_that_its_seq_names() {
+fn every_snapshot_is_the_prefix_that_its_seq_names_and_real_time_is_kept() {
     let first = seed("histories", 1);
     for round in 0..2 * scale() as u64 {
         let seed = first.wrapping_add(round);
-        say(format!("histories: seed {seed}, {} snapshots compared", run(seed)));
+        let (snapshots, operations) = run(seed);
+        say(format!(
+            "histories: seed {seed}, {snapshots} snapshots compared, {operations} operations in order"
+        ));
     }
 }
 
 /// Images of each concurrent run.
 const IMAGES: usize = 150;
 
-/// Many threads commit on a simulated disk; power is lost anywhere; what is found is a prefix.
-pub fn crash_with_many_writers() {
-    let first = seed("crash many writers", 1);
-    for round in 0..2u64 {
-        let seed = first.wrapping_add(round);
-        let watchdog = Watchdog::new("crash many writers");
-        let disk = Disk::traced();
-        let history = History::default();
-        concurrent_life(&disk, seed, &history);
-        let (commits, mut rng) = (history.ordered(), Rng::new(seed));
-        let points = disk.crash_points() - 1;
-        for _ in 0..IMAGES * scale() {
-            let (point, choice) = (rng.below(points + 1), Choice::Seeded(rng.bits()));
-            watchdog.step(format!("seed {seed} point {point} {choice:?}"));
-            let marks = disk.marks(point);
-            if marks.is_empty() {
-                continue;
-            }
-            let floor = Seq(marks.into_iter().max().unwrap_or_default());
-            let found = read(&disk.image(point, choice));
-            let prefix = prefix_of(&found, &commits, floor);
-            assert!(prefix, "seed {seed}, point {point}, {choice:?}: no prefix from {floor:?}");
+/// Many threads commit on a simulated disk; power is lost anywhere; what is found is a prefix. How
+/// many images were checked.
+///
+/// # Panics
+/// If anything else is found.
+pub fn crash_many_writers(seed: u64, images: usize) -> usize {
+    let watchdog = Watchdog::new("crash many writers");
+    let disk = Disk::traced();
+    let history = History::default();
+    concurrent_life(&disk, seed, &history);
+    let (commits, mut rng) = (history.ordered(), Rng::new(seed));
+    let points = disk.crash_points() - 1;
+    let mut checked = 0;
+    for _ in 0..images {
+        let (point, choice) = (rng.below(points + 1), Choice::Seeded(rng.bits()));
+        watchdog.step(format!("seed {seed} point {point} {choice:?}"));
+        let marks = disk.marks(point);
+        if marks.is_empty() {
+            continue;
         }
-        say(format!(
-            "crash many writers: seed {seed}, {points} points, {} images",
-            IMAGES * scale()
-        ));
+        let floor = Seq(marks.into_iter().max().unwrap_or_default());
+        let found = read(&disk.image(point, choice));
+        let prefix = prefix_of(&found, &commits, floor);
+        assert!(prefix, "seed {seed}, point {point}, {choice:?}: no prefix from {floor:?}");
+        checked += 1;
+    }
+    checked
+}
+
+#[test]
+fn power_loss_under_writers_on_many_threads_leaves_a_prefix() {
+    let first = seed("crash many writers", 1);
+    for round in 0..4 * scale() as u64 {
+        let seed = first.wrapping_add(round);
+        let checked = crash_many_writers(seed, IMAGES);
+        say(format!("crash many writers: seed {seed}, {checked} images"));
     }
 }
 

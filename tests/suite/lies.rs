@@ -3,22 +3,54 @@
 //! After such a life and a clean close the file gives the right answers or a typed error, and what
 //! a live database answered was right, too.
 
-use ringdb::ErrorKind;
-use ringdb::sim::{Call, Disk, Fault};
+use std::fmt;
 
-use crate::fixture::{Watchdog, block_on, say, scale, seed};
+use ringdb::ErrorKind;
+use ringdb::sim::{Call, Choice, Disk, Fault};
+
+use crate::fixture::{Watchdog, block_on, say, seed};
 use crate::oracle::{Base, Recorded, Unread, read};
 use crate::rng::Rng;
 use crate::state::State;
 use crate::workload::{Recorder, options};
 
 /// How lies end.
-#[derive(Default)]
-struct Count {
+#[derive(Clone, Copy, Default)]
+pub struct Count {
     told: u64,
     right: u64,
     detected: u64,
 }
+
+impl Count {
+    /// Takes in what another counted.
+    pub fn join(&mut self, other: &Count) {
+        self.told += other.told;
+        self.right += other.right;
+        self.detected += other.detected;
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Count { told, right, detected } = self;
+        write!(f, "{told} told, right {right}, detected {detected}, wrong 0")
+    }
+}
+
+/// A lie of a kind, with what else it needs.
+type Lie = fn(&mut Rng) -> Fault;
+
+/// Every kind.
+const LIES: [(&str, Call, Lie); 4] = [
+    ("lost writes", Call::Write, |_| Fault::Lose),
+    ("misdirected writes", Call::Write, |rng| Fault::Misdirect(4096 * rng.below(300) as u64)),
+    ("flipped reads", Call::Read, |rng| Fault::Flip {
+        byte: rng.below(8192),
+        mask: 1 << rng.below(8),
+    }),
+    ("misdirected reads", Call::Read, |rng| Fault::Misdirect(4096 * rng.below(200) as u64)),
+];
 
 /// A life with reads of what was written, some of it from the disk.
 fn script(recorder: &mut Recorder) {
@@ -102,7 +134,18 @@ fn judge(recorded: &Recorded, disk: &Disk, count: &mut Count, context: &str) {
     }
 }
 
-fn each(name: &str, call: Call, fault: impl Fn(&mut Rng) -> Fault) {
+/// One lie of any kind about the `nth` call of its kind.
+///
+/// # Panics
+/// If it was believed.
+pub fn tell_any(nth: u64, seed: u64, rng: &mut Rng, watchdog: &Watchdog, count: &mut Count) {
+    let (name, call, lie) = LIES[rng.below(LIES.len())];
+    watchdog.step(format!("{name} {nth}, seed {seed}"));
+    one(call, nth, lie(rng), seed, count);
+}
+
+/// Every call, until the life is through without meeting the lie.
+fn each((name, call, lie): (&str, Call, Lie)) {
     let seed = seed(&format!("lies, {name}"), 21);
     let watchdog = Watchdog::new("lies");
     let mut rng = Rng::new(seed);
@@ -110,35 +153,77 @@ fn each(name: &str, call: Call, fault: impl Fn(&mut Rng) -> Fault) {
     let mut nth = 0;
     loop {
         watchdog.step(format!("{name} {nth}"));
-        if !one(call, nth, fault(&mut rng), seed, &mut count) {
+        if !one(call, nth, lie(&mut rng), seed, &mut count) {
             break;
         }
-        nth += 1 + nth / (16 * scale() as u64);
+        nth += 1;
     }
-    let Count { told, right, detected } = count;
-    say(format!("lies, {name}: {told} told, right {right}, detected {detected}, wrong 0"));
-    assert!(told > 0, "a dead knob must show");
+    say(format!("lies, {name}: each of the first {nth} calls, {count}"));
+    assert!(count.told > 0, "a dead knob must show");
 }
 
 #[test]
 fn lost_writes_are_harmless_or_detected() {
-    each("lost writes", Call::Write, |_| Fault::Lose);
+    each(LIES[0]);
 }
 
 #[test]
 fn misdirected_writes_are_harmless_or_detected() {
-    each("misdirected writes", Call::Write, |rng| Fault::Misdirect(4096 * rng.below(300) as u64));
+    each(LIES[1]);
 }
 
 #[test]
 fn flipped_bits_in_reads_are_detected() {
-    each("flipped reads", Call::Read, |rng| Fault::Flip {
-        byte: rng.below(8192),
-        mask: 1 << rng.below(8),
-    });
+    each(LIES[2]);
 }
 
 #[test]
 fn misdirected_reads_are_detected() {
-    each("misdirected reads", Call::Read, |rng| Fault::Misdirect(4096 * rng.below(200) as u64));
+    each(LIES[3]);
+}
+
+/// A log write is lost, and then the power: what is left is a prefix, or the loss is noticed. How
+/// often it was noticed.
+///
+/// # Panics
+/// If commits behind the lost ones are taken for what follows.
+pub fn lost_before_a_crash(seed: u64, watchdog: &Watchdog) -> u64 {
+    let (mut nth, mut noticed) = (0, 0);
+    loop {
+        let context = format!("lost write {nth} before a crash, seed {seed}");
+        watchdog.step(&context);
+        let disk = Disk::traced();
+        let mut recorder = Recorder::open(&disk, options(), seed).unwrap();
+        recorder.create("rows");
+        disk.faults().add(Call::Write, nth, Fault::Lose);
+        for n in 0..40 {
+            recorder.changes().put("rows", format!("{n:02}"), 9000).commit();
+        }
+        assert!(recorder.errors.is_empty(), "nobody is told of a lost write");
+        let recorded = recorder.finish(&Base::default());
+        let lost = disk.faults().injected().lost;
+        match read(&disk.image(recorded.points, Choice::All), options()) {
+            Ok(found) => {
+                let verdict = recorded.judge(&found, Default::default());
+                verdict.unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
+            }
+            Err(Unread::Failed(call, error)) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{context}, {call}: {error:?}");
+                noticed += 1;
+            }
+            Err(Unread::Listed(_)) => noticed += 1,
+        }
+        if lost == 0 {
+            return noticed;
+        }
+        nth += 1;
+    }
+}
+
+#[test]
+fn a_lost_log_write_before_a_crash_leaves_a_prefix_or_is_noticed() {
+    let seed = seed("lies before a crash", 3);
+    let noticed = lost_before_a_crash(seed, &Watchdog::new("lies before a crash"));
+    say(format!("lies, lost log writes before a crash: noticed {noticed}, wrong 0"));
+    assert!(noticed > 0, "a later group proves that one is missing");
 }

@@ -4,14 +4,23 @@
 //! `Backend::Auto`), and as long as `RINGDB_TEST_SCALE` says (1 by default: every random test
 //! multiplies its rounds by it). Random tests print their seed; `RINGDB_TEST_SEED` sets it.
 //!
-//! Nothing here sleeps or asserts on a clock. Each wait is an await of an event; the only timer is
-//! the watchdog in `fixture`, which ends the process when a step hangs, and names that step.
+//! The net under the promises is the modules `crash` (power loss, during recovery too), `kill`,
+//! `flips` (every byte), `faults`, `lies`, `histories` (real time and prefixes) and `planted`, which
+//! asks whether the net catches known mistakes. All print what they counted. `RINGDB_TEST_IMAGES`
+//! and `RINGDB_TEST_FLIPS` bound them or (`all`) open them up, and `RINGDB_TEST_MINUTES=60` runs
+//! all of it with fresh seeds for an hour: see `soak`.
+//!
+//! Nothing here sleeps or asserts on a clock. Each wait is an await of an event, or bounded polling
+//! for what another thread is about to do; the only timer is the watchdog in `fixture`, which ends
+//! the process when a step hangs, and names that step.
 
 mod fixture;
+mod images;
 mod oracle;
 mod rng;
 mod scripts;
 mod state;
+mod timeline;
 mod workload;
 
 mod api;
@@ -20,11 +29,15 @@ mod crash;
 mod faults;
 mod flips;
 mod histories;
+mod kill;
 mod lies;
 mod model;
+#[cfg(debug_assertions)]
+mod planted;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod realfs;
+mod soak;
 mod style;
 mod transactions;

@@ -26,6 +26,14 @@ pub struct Base {
     pub unlogged: Rows,
 }
 
+impl Base {
+    /// What a database shows.
+    pub fn of(mut shown: State) -> Base {
+        let unlogged = shown.0.get_mut(UNLOGGED_FAMILY).map(std::mem::take).unwrap_or_default();
+        Base { exists: true, logged: shown, unlogged }
+    }
+}
+
 /// What was promised before some point of the trace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Floor {
@@ -38,6 +46,37 @@ impl Floor {
     /// Whether the database must be there.
     pub fn is_created(self) -> bool {
         self.created
+    }
+}
+
+/// How much of a life was found after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    logged: usize,
+    unlogged: usize,
+}
+
+impl Prefix {
+    /// The floor of those who have seen it.
+    pub fn floor(self) -> Floor {
+        Floor { created: true, logged: self.logged, unlogged: self.unlogged }
+    }
+
+    /// Whether it holds all that was promised.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub fn reaches(self, floor: Floor) -> Result<(), String> {
+        if self.logged < floor.logged {
+            let (found, promised) = (self.logged, floor.logged);
+            return Err(format!("only {found} entries of {promised} promised ones are there"));
+        }
+        match self.unlogged >= floor.unlogged {
+            true => Ok(()),
+            false => {
+                Err(format!("unlogged: {} entries, {} promised", self.unlogged, floor.unlogged))
+            }
+        }
     }
 }
 
@@ -90,6 +129,11 @@ impl Recorded {
         Base { exists: true, logged, unlogged }
     }
 
+    /// What was promised before each point.
+    pub fn floors(&self) -> Vec<Floor> {
+        (0..=self.points).map(|point| self.floor(point)).collect()
+    }
+
     /// What was promised before a point.
     pub fn floor(&self, point: usize) -> Floor {
         let mut floor = Floor { created: self.exists, ..Floor::default() };
@@ -110,12 +154,23 @@ impl Recorded {
     /// # Errors
     /// What is wrong, in words. A panic counts as wrong.
     pub fn verify(&self, disk: &Disk, floor: Floor) -> Result<Base, String> {
+        let (found, prefix) = self.recover(disk, floor)?;
+        prefix.reaches(floor)?;
+        Ok(found)
+    }
+
+    /// As [`Recorded::verify`], but whether the prefix is long enough is left to the caller, who
+    /// may have several floors for the same bytes.
+    ///
+    /// # Errors
+    /// What is wrong, in words. A panic counts as wrong.
+    pub fn recover(&self, disk: &Disk, floor: Floor) -> Result<(Base, Prefix), String> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let create = if floor.created { Create::Never } else { Create::IfMissing };
             let found =
                 read(disk, options().create(create)).map_err(|unread| unread.to_string())?;
-            self.judge(&found, floor)?;
-            Ok(found)
+            let prefix = self.prefix(&found, floor)?;
+            Ok((found, prefix))
         }));
         outcome.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -129,18 +184,20 @@ impl Recorded {
     /// # Errors
     /// What is wrong, in words.
     pub fn judge(&self, found: &Base, floor: Floor) -> Result<(), String> {
-        let prefix = self.logged_by_digest.get(&found.logged.digest()).copied();
-        match prefix.filter(|prefix| self.logged[*prefix] == found.logged) {
-            Some(prefix) if prefix >= floor.logged => {}
-            Some(prefix) => {
-                let promised = floor.logged;
-                return Err(format!("only {prefix} entries of {promised} promised ones are there"));
-            }
-            None => return Err(self.no_prefix(&found.logged, floor)),
-        }
+        self.prefix(found, floor)?.reaches(floor)
+    }
+
+    /// Which prefix was found.
+    ///
+    /// # Errors
+    /// It is none: how it differs from the nearest.
+    pub fn prefix(&self, found: &Base, floor: Floor) -> Result<Prefix, String> {
+        let logged = self.logged_by_digest.get(&found.logged.digest()).copied();
+        let Some(logged) = logged.filter(|prefix| self.logged[*prefix] == found.logged) else {
+            return Err(self.no_prefix(&found.logged, floor));
+        };
         match self.unlogged.iter().rposition(|rows| *rows == found.unlogged) {
-            Some(prefix) if prefix >= floor.unlogged => Ok(()),
-            Some(prefix) => Err(format!("unlogged: {prefix} entries, {} promised", floor.unlogged)),
+            Some(unlogged) => Ok(Prefix { logged, unlogged }),
             None => Err(format!("unlogged: {} rows are no prefix", found.unlogged.len())),
         }
     }
@@ -177,14 +234,13 @@ impl fmt::Display for Unread {
 pub fn read(disk: &Disk, options: Options) -> Result<Base, Unread> {
     let failed = |call| move |error| Unread::Failed(call, error);
     let db = block_on(options.open_sim(disk)).map_err(failed("open"))?;
-    let mut logged = block_on(State::read(&db)).map_err(failed("read"))?;
-    let unlogged = logged.0.get_mut(UNLOGGED_FAMILY).map(std::mem::take).unwrap_or_default();
+    let found = Base::of(block_on(State::read(&db)).map_err(failed("read"))?);
     let report = block_on(db.check()).map_err(failed("check"))?;
     if !report.defects.is_empty() {
         return Err(Unread::Listed(report.defects));
     }
     block_on(db.close()).map_err(failed("close"))?;
-    Ok(Base { exists: true, logged, unlogged })
+    Ok(found)
 }
 
 #[cfg(test)]

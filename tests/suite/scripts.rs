@@ -54,7 +54,7 @@ pub fn batches_over_families(recorder: &mut Recorder) {
     }
 }
 
-/// Families made, filled, renamed, dropped, made again, with checkpoints between.
+/// Families made, filled, cleared, renamed, dropped, made again, with checkpoints between.
 pub fn family_life_cycle(recorder: &mut Recorder) {
     for round in 0..4 {
         recorder.create("stays");
@@ -67,6 +67,7 @@ pub fn family_life_cycle(recorder: &mut Recorder) {
             recorder.checkpoint();
         }
         recorder.drop_family("goes");
+        recorder.changes().clear("stays").put("stays", "cleared", 70).submit();
         recorder.rename("stays", &format!("renamed {round}"));
         recorder.create("goes");
         recorder.changes().put("goes", "again", 5000).commit();
@@ -77,7 +78,8 @@ pub fn family_life_cycle(recorder: &mut Recorder) {
     }
 }
 
-/// Rows overwritten across checkpoints, some of them under an open snapshot.
+/// Rows overwritten across checkpoints and while they are written, some of them under an open
+/// snapshot.
 pub fn checkpoints(recorder: &mut Recorder) {
     recorder.create("rows");
     let mut snapshot = None;
@@ -89,7 +91,11 @@ pub fn checkpoints(recorder: &mut Recorder) {
             }
             changes.submit();
         }
-        recorder.checkpoint();
+        recorder.checkpoint_during(|recorder| {
+            for n in 0..round {
+                recorder.changes().put("rows", format!("{n:03}"), 300).commit();
+            }
+        });
         if round % 3 == 0 {
             snapshot = Some(recorder.db.snapshot());
         }
@@ -193,6 +199,7 @@ pub fn mixed(recorder: &mut Recorder) {
                 false => recorder.create("brief"),
             },
             5 if recorder.has("brief") => recorder.rename("brief", &format!("kept {n}")),
+            6 if recorder.rng.one_in(2) => recorder.changes().clear("other").submit(),
             6 => recorder.settle(),
             7..=9 => recorder.changes().put("rows", &key, len).buffered().submit(),
             10 => recorder.changes().delete("rows", &key).delete("other", &key).submit(),

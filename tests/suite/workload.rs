@@ -19,7 +19,7 @@ use ringdb::{
 use crate::fixture::block_on;
 use crate::oracle::{Base, Recorded};
 use crate::rng::Rng;
-use crate::state::Change;
+use crate::state::{Change, State};
 
 /// The mark of a database that was opened once.
 pub const CREATED: u64 = 1 << 62;
@@ -182,6 +182,21 @@ impl Recorder {
         self.promised(outcome, None, before);
     }
 
+    /// Writes a checkpoint, and does something meanwhile.
+    pub fn checkpoint_during(&mut self, meanwhile: impl FnOnce(&mut Recorder)) {
+        let before = self.unlogged.len();
+        let mut checkpoint = self.db.checkpoint();
+        let begun = (&mut checkpoint).now_or_never();
+        meanwhile(self);
+        let outcome = begun.unwrap_or_else(|| block_on(checkpoint));
+        self.promised(outcome, None, before);
+    }
+
+    /// Reads every row, some of them from the disk.
+    pub fn read_all(&mut self) {
+        self.errors.extend(block_on(State::read(&self.db)).err());
+    }
+
     /// Waits until everything so far is durable.
     pub fn sync(&mut self) {
         let (logged, unlogged) = (self.entries.len(), self.unlogged.len());
@@ -247,6 +262,12 @@ impl<'a> Changes<'a> {
         self
     }
 
+    /// Deletes every row of a family.
+    pub fn clear(mut self, family: &str) -> Self {
+        self.changes.push(Change::Clear { family: family.into() });
+        self
+    }
+
     /// Does not wait for the disk.
     pub fn buffered(mut self) -> Self {
         self.durability = Durability::Buffered;
@@ -299,6 +320,10 @@ fn add(batch: &mut Batch, families: &HashMap<String, ColumnFamily>, change: &Cha
         Change::DeleteRange { family, low, high } => {
             let Some(family) = families.get(family) else { return false };
             batch.delete_range(family, low.clone()..high.clone());
+        }
+        Change::Clear { family } => {
+            let Some(family) = families.get(family) else { return false };
+            batch.clear(family);
         }
         Change::Create { .. } | Change::Drop { .. } | Change::Rename { .. } => {
             unreachable!("family changes are commits of their own")

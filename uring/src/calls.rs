@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 
 use rustix::io::Errno;
 
+use crate::planted::{self, Bug};
 use crate::stats::Counters;
 
 /// Interrupted or put-off calls in a row before the error is believed.
@@ -78,6 +79,7 @@ pub(crate) fn write_full(
         let rest = skip(pieces, done);
         match file.write(offset + done as u64, &rest, how) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(_) if planted::is(Bug::ShortWriteWhole) => return Ok(()),
             Ok(count) => {
                 done += count;
                 if done < len {
@@ -97,6 +99,7 @@ pub(crate) fn sync(file: &dyn Calls, stats: &Counters) -> io::Result<()> {
         stats.syscalls.bump();
         match file.sync() {
             Ok(()) => return Ok(()),
+            Err(_) if planted::is(Bug::SyncRetried) && transient == 0 => transient = 1,
             Err(error) => retry(error, &mut transient, stats)?,
         }
     }

@@ -81,6 +81,20 @@ fn fill(file: &OsFile, len_bytes: u64, contents: &[(u64, &[u8])]) -> io::Result<
 fn publish(temporary: &Path, path: &Path) -> Result<(), OpenError> {
     rename_new(temporary, path)
         .map_err(|error| OpenError::new("give the new file its name", path, error))?;
+    sync_directory(path)
+}
+
+/// Makes the file's name durable, as [`crate::Io::sync_name`] says.
+pub(crate) fn sync_name(path: &Path, settings: &Settings) -> Result<(), OpenError> {
+    match &settings.backend {
+        BackendChoice::Sim(disk) => {
+            disk.sync_names().map_err(|error| OpenError::new("sync the directory", path, error))
+        }
+        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => sync_directory(path),
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), OpenError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))
         .and_then(|directory| directory.sync_all())

@@ -95,6 +95,15 @@ impl Io {
         self.shared().read_buf(len_bytes)
     }
 
+    /// Makes the name of a file durable that somebody else may have created: killed between giving
+    /// it its name and syncing the directory, they leave one that power loss still takes. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync_name(path: &Path, settings: &Settings) -> Result<(), OpenError> {
+        create::sync_name(path, settings)
+    }
+
     /// Fills the whole buffer from `offset`.
     ///
     /// # Errors
@@ -170,6 +179,13 @@ impl Io {
     /// completed; whether they succeeded is for their own futures to tell.
     pub fn sync(&self) -> Sync {
         self.submit(Request::Sync).sync()
+    }
+
+    /// Whether a sync has failed, whoever asked for it and whether or not they still wait for its
+    /// result. What it covered is undefined for ever, what others wrote included: a later sync
+    /// that succeeds proves nothing about it.
+    pub fn has_failed_sync(&self) -> bool {
+        self.shared().core.has_failed_sync()
     }
 
     /// Makes the file at least `len_bytes` long, with space reserved where the file system can. A

@@ -63,6 +63,8 @@ mod lock;
 mod op;
 mod open;
 mod owner;
+#[doc(hidden)]
+pub mod planted;
 #[cfg(target_os = "linux")]
 mod pool;
 mod probe;

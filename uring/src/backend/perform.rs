@@ -4,6 +4,7 @@ use std::io;
 
 use crate::calls::{Calls, Durably, grow, read_full, sync, write_full};
 use crate::feed::FeedWrite;
+use crate::planted::{self, Bug};
 use crate::queue::Core;
 use crate::report::SyncMethod;
 use crate::work::Work;
@@ -37,6 +38,9 @@ pub(crate) fn write_durably(file: &dyn Calls, core: &Core, write: &FeedWrite) ->
 }
 
 fn first_step(method: SyncMethod) -> Durably {
+    if planted::is(Bug::LogNotDurable) {
+        return Durably::No;
+    }
     match method.has_two_steps() {
         false => Durably::Itself,
         true => Durably::No,

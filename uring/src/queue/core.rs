@@ -1,7 +1,7 @@
 //! The queue behind its lock, with what all who use it share.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -48,6 +48,7 @@ pub(crate) struct Core {
     pushes: AtomicU64,
     len_bytes: AtomicU64,
     method: AtomicU8,
+    sync_failed: AtomicBool,
     pub(crate) stats: Counters,
 }
 
@@ -59,6 +60,7 @@ impl Core {
             pushes: AtomicU64::new(0),
             len_bytes: AtomicU64::new(len_bytes),
             method: AtomicU8::new(method as u8),
+            sync_failed: AtomicBool::new(false),
             stats: Counters::default(),
         }
     }
@@ -135,6 +137,9 @@ impl Core {
 
     /// Ends an act: takes note, then answers outside the lock. True if that left the queue idle.
     pub(crate) fn finish(&self, work: Work, result: io::Result<()>) -> bool {
+        if result.is_err() && matches!(work, Work::Sync(_)) {
+            self.sync_failed.store(true, Ordering::SeqCst);
+        }
         self.count(&work, &result);
         let mut guarded = self.guarded.lock();
         guarded.queue.landed(&work);
@@ -165,6 +170,11 @@ impl Core {
         for request in waiting {
             request.answer(Err(gone.clone().into()));
         }
+    }
+
+    /// Whether a sync has failed, even one whose caller had left.
+    pub(crate) fn has_failed_sync(&self) -> bool {
+        self.sync_failed.load(Ordering::SeqCst)
     }
 
     /// Whether nothing waits and nothing flies.

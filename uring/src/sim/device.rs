@@ -69,9 +69,9 @@ impl SimFile {
 impl State {
     fn begin(&mut self, event: impl FnOnce(u64) -> Event) -> u64 {
         self.calls += 1;
-        let event = event(self.calls);
-        self.note(event);
-        self.calls
+        let call = self.calls;
+        self.note(|| event(call));
+        call
     }
 
     /// Changes a file's length, if there is room.
@@ -86,8 +86,33 @@ impl State {
             return Err(Errno::NOSPC);
         }
         self.files.get_mut(&file).ok_or(Errno::NOENT)?.grow(len_bytes);
-        self.note(Event::Size { file, len_bytes });
+        self.note(|| Event::Size { file, len_bytes });
         Ok(())
+    }
+}
+
+/// The first `len` bytes of the pieces, each piece with its place among them.
+fn cut<'a>(
+    pieces: &'a [IoSlice<'_>],
+    len: usize,
+) -> impl Iterator<Item = (usize, &'a [u8])> + use<'a> {
+    let mut from = 0;
+    pieces.iter().map_while(move |piece| {
+        let start = from;
+        from += piece.len();
+        (start < len).then(|| (start, &piece[..piece.len().min(len - start)]))
+    })
+}
+
+/// The first `len` bytes of the pieces.
+fn joined(pieces: &[IoSlice<'_>], len: usize) -> Arc<[u8]> {
+    match pieces {
+        [piece] => piece[..len].into(),
+        _ => {
+            let mut bytes = Vec::with_capacity(len);
+            cut(pieces, len).for_each(|(_, piece)| bytes.extend_from_slice(piece));
+            bytes.into()
+        }
     }
 }
 
@@ -97,6 +122,9 @@ impl Calls for SimFile {
         let verdict = state.plan.judge(Call::Read, offset, buf.len())?;
         let content = state.files.get(&self.file).ok_or(Errno::NOENT)?;
         let count = content.read(verdict.offset, &mut buf[..verdict.len]);
+        if let Some(reads) = &mut state.reads {
+            reads.push(verdict.offset..verdict.offset + count as u64);
+        }
         if let Some((byte, mask)) = verdict.flip
             && let Some(byte) = buf[..count].get_mut(byte)
         {
@@ -106,11 +134,10 @@ impl Calls for SimFile {
     }
 
     fn write(&self, offset: u64, pieces: &[IoSlice<'_>], how: Durably) -> Result<usize, Errno> {
-        let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let asked: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut state = self.ready();
-        let judged = state.plan.judge(Call::Write, offset, bytes.len());
-        let (at, len) = judged.as_ref().map_or((offset, bytes.len()), |ok| (ok.offset, ok.len));
-        bytes.truncate(len);
+        let judged = state.plan.judge(Call::Write, offset, asked);
+        let (at, len) = judged.as_ref().map_or((offset, asked), |ok| (ok.offset, ok.len));
         if judged.is_ok() {
             state.resize(self.file, at + len as u64)?;
         }
@@ -118,15 +145,18 @@ impl Calls for SimFile {
         if judged.as_ref().is_err_and(|error| *error == Errno::INTR) || lost || len == 0 {
             return judged.map(|_| len); // The medium never hears of it.
         }
-        let bytes: Arc<[u8]> = bytes.into();
-        let event =
-            |call| Event::Write { call, file: self.file, offset: at, bytes: bytes.clone(), how };
-        let call = state.begin(event);
+        let call = state.begin(|call| {
+            let bytes = joined(pieces, len);
+            Event::Write { call, file: self.file, offset: at, bytes, how }
+        });
         if judged.is_ok() {
-            state.files.get_mut(&self.file).ok_or(Errno::NOENT)?.write(at, &bytes);
+            let content = state.files.get_mut(&self.file).ok_or(Errno::NOENT)?;
+            for (from, piece) in cut(pieces, len) {
+                content.write(at + from as u64, piece);
+            }
         }
         let result = if judged.is_ok() { Ended::Well } else { Ended::Badly };
-        state.note(Event::WriteOver { call, result });
+        state.note(|| Event::WriteOver { call, result });
         judged.map(|_| len)
     }
 
@@ -135,7 +165,7 @@ impl Calls for SimFile {
         let call = state.begin(|call| Event::Sync { call, file: self.file });
         let judged = state.plan.judge(Call::Sync, 0, 0);
         let result = if judged.is_ok() { Ended::Well } else { Ended::Badly };
-        state.note(Event::SyncOver { call, result });
+        state.note(|| Event::SyncOver { call, result });
         judged.map(|_| ())
     }
 

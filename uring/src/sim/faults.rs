@@ -39,6 +39,8 @@ pub enum Fault {
     /// It transfers at most this many bytes; a read, the next multiple of a sector, because inside
     /// of one only the end of a file cuts it.
     Short(usize),
+    /// It transfers so many bytes less than asked, but one at least; a read, see [`Fault::Short`].
+    ShortBy(usize),
     /// A read returns this byte of its buffer with these bits flipped.
     Flip {
         /// Index of the byte in the transfer.
@@ -67,6 +69,8 @@ pub struct Injected {
     pub lost: u64,
     /// Transfers that went elsewhere.
     pub misdirected: u64,
+    /// Completions that came before those of calls made earlier.
+    pub reordered: u64,
     /// Calls that found no space.
     pub no_space: u64,
     /// Reads of a bad range.
@@ -173,6 +177,11 @@ impl Plan {
                 Verdict { len: cut(len), ..verdict }
             }
             Fault::Short(_) => verdict,
+            Fault::ShortBy(less) => {
+                let len = cut(verdict.len.saturating_sub(less).max(1)).min(verdict.len);
+                injected.short += u64::from(len < verdict.len);
+                Verdict { len, ..verdict }
+            }
             Fault::Flip { byte, mask } => {
                 injected.flipped += 1;
                 Verdict { flip: Some((byte, mask)), ..verdict }

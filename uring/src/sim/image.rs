@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::calls::Durably;
-use crate::sim::content::Content;
+use crate::sim::content::{Content, mix};
 use crate::sim::trace::{CallId, Ended, Event, FileId};
 
 /// Unit of tearing, in bytes.
@@ -33,6 +33,8 @@ pub enum Choice {
     Only(usize),
     /// All but this one.
     AllBut(usize),
+    /// Those whose bits are set, counted from the lowest; a change beyond the bits is lost.
+    Subset(u64),
     /// All, but of this one only the sectors before this.
     Torn {
         /// Index of the change.
@@ -136,6 +138,8 @@ impl Replay {
                 Choice::Only(_) => Fate::Lost,
                 Choice::AllBut(lost) if index == lost => Fate::Lost,
                 Choice::AllBut(_) => Fate::Kept,
+                Choice::Subset(bits) if index < 64 && bits >> index & 1 == 1 => Fate::Kept,
+                Choice::Subset(_) => Fate::Lost,
                 Choice::Torn { change, sector } if index == change => Fate::Sectors(0..sector),
                 Choice::Torn { .. } => Fate::Kept,
                 Choice::Seeded(_) => dice.fate(open.change.sectors()),
@@ -331,11 +335,9 @@ pub(super) struct Dice(pub(super) u64);
 impl Dice {
     /// A number below `sides`.
     pub(super) fn roll(&mut self, sides: usize) -> usize {
+        let mixed = mix(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % sides.max(1) as u64) as usize
+        (mixed % sides.max(1) as u64) as usize
     }
 
     fn fate(&mut self, sectors: usize) -> Fate {

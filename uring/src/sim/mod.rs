@@ -31,6 +31,8 @@ mod trace;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -70,6 +72,8 @@ struct State {
     speed: Speed,
     order: Option<Dice>,
     open: Vec<Weak<Shared>>,
+    /// What was read, if anyone wants to know.
+    reads: Option<Vec<Range<u64>>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,9 +106,9 @@ impl Trace {
 }
 
 impl State {
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: impl FnOnce() -> Event) {
         if let Some(trace) = &mut self.trace {
-            trace.events.push(event);
+            trace.events.push(event());
         }
     }
 
@@ -136,9 +140,14 @@ impl Disk {
         state.trace = Some(Trace::from(state.medium()));
     }
 
+    /// Forgets the trace and keeps none from now on: what is only looked at needs none.
+    pub fn stop_trace(&self) {
+        self.0.state.lock().trace = None;
+    }
+
     /// Puts an event of the observer's own, such as an acknowledgement, into the trace.
     pub fn mark(&self, mark: u64) {
-        self.0.state.lock().note(Event::Mark(mark));
+        self.0.state.lock().note(|| Event::Mark(mark));
     }
 
     /// How many points there are at which power may be lost: one more than events. Without a
@@ -172,6 +181,13 @@ impl Disk {
         state.trace.as_mut().expect("only a traced disk can crash").at(point).unsynced()
     }
 
+    /// Whether power loss at the next point leaves just what it leaves at this one: then the next,
+    /// at which as much or more was promised, stands for both.
+    pub fn is_same_at_next(&self, point: usize) -> bool {
+        let state = self.0.state.lock();
+        state.trace.as_ref().is_some_and(|trace| trace::changes_nothing(&trace.events, point))
+    }
+
     /// The disk after power was lost at this point, with these of the unsynced changes. It keeps
     /// a trace of its own. Going through the points in ascending order is fastest.
     ///
@@ -186,6 +202,44 @@ impl Disk {
         let (files, names) = (medium.files.clone(), medium.names.clone());
         let trace = Some(Trace::from(medium));
         Disk::from(State { files, names, file_next, trace, ..State::default() })
+    }
+
+    /// The disk as another process finds it after the one that made the trace was killed at this
+    /// point: all that was issued is in the page cache, read by everyone, and power loss may still
+    /// take what had not become durable. The trace goes on from there.
+    ///
+    /// # Panics
+    /// If the disk has no trace, or not that point.
+    pub fn after_kill(&self, point: usize) -> Disk {
+        let mut state = self.0.state.lock();
+        let (file_next, calls) = (state.file_next, state.calls);
+        let trace = state.trace.as_mut().expect("only a traced disk can be left");
+        let seen = trace.at(point).image(Choice::All);
+        let mut left = Trace::from(trace.start.clone());
+        left.events = trace::left_behind(&trace.events[..point]);
+        drop(state);
+        let (files, names) = (seen.files, seen.names);
+        Disk::from(State { files, names, file_next, calls, trace: Some(left), ..State::default() })
+    }
+
+    /// A disk of its own with the same names and bytes, shared until either is written. It has no
+    /// trace and no faults.
+    pub fn copy(&self) -> Disk {
+        let state = self.0.state.lock();
+        let (files, names) = (state.files.clone(), state.names.clone());
+        Disk::from(State { files, names, file_next: state.file_next, ..State::default() })
+    }
+
+    /// A number that two disks share if they have the same names and bytes, and else, almost
+    /// surely, do not.
+    pub fn fingerprint(&self) -> u64 {
+        let state = self.0.state.lock();
+        let mut hasher = DefaultHasher::new();
+        for (path, file) in &state.names {
+            path.hash(&mut hasher);
+            state.files.get(file).map(Content::digest).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// The names on the disk, ascending.
@@ -217,6 +271,31 @@ impl Disk {
         if state.trace.is_some() {
             state.trace = Some(Trace::from(state.medium()));
         }
+    }
+
+    /// Flips bits of one byte on the medium, behind everyone's back. False if it is not there.
+    pub fn flip(&self, path: &Path, offset: u64, mask: u8) -> bool {
+        let mut state = self.0.state.lock();
+        let State { files, names, .. } = &mut *state;
+        let Some(content) = names.get(path).and_then(|file| files.get_mut(file)) else {
+            return false;
+        };
+        let mut byte = [0];
+        let found = content.read(offset, &mut byte) == 1;
+        if found {
+            content.write(offset, &[byte[0] ^ mask]);
+        }
+        found
+    }
+
+    /// Takes note, from now on, of which bytes are read.
+    pub fn watch_reads(&self) {
+        self.0.state.lock().reads = Some(Vec::new());
+    }
+
+    /// The ranges of any file that were read since they are watched, in the order of the reads.
+    pub fn reads(&self) -> Vec<Range<u64>> {
+        self.0.state.lock().reads.clone().unwrap_or_default()
     }
 
     /// The faults to inject, and the counts of calls and of faults injected.
@@ -251,10 +330,12 @@ impl Disk {
     }
 
     fn reorder<T>(&self, works: &mut [T]) {
-        if let Some(dice) = &mut self.0.state.lock().order {
-            for index in (1..works.len()).rev() {
-                works.swap(index, dice.roll(index + 1));
-            }
+        let mut state = self.0.state.lock();
+        let State { order: Some(dice), plan, .. } = &mut *state else { return };
+        for index in (1..works.len()).rev() {
+            let other = dice.roll(index + 1);
+            plan.injected.reordered += u64::from(other != index);
+            works.swap(index, other);
         }
     }
 
@@ -296,7 +377,7 @@ impl Faults {
     }
 
     /// Every read that touches these bytes of any file fails.
-    pub fn add_bad_range(&self, range: std::ops::Range<u64>) {
+    pub fn add_bad_range(&self, range: Range<u64>) {
         self.0.0.state.lock().plan.bad.push(range);
     }
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::calls::{Calls, Durably, grow, sync, write_full};
 use crate::errors::{Locked, OpenError};
+use crate::planted::{self, Bug};
 use crate::settings::Claim;
 use crate::sim::content::Content;
 use crate::sim::device::SimFile;
@@ -55,6 +56,16 @@ impl State {
         self.files.insert(self.file_next, Content::default());
         self.names.insert(path.to_owned(), self.file_next);
         self.file_next
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        if planted::is(Bug::DirectoryNotSynced) {
+            return Ok(());
+        }
+        let judged: Result<_, Errno> = self.plan.judge(Call::Sync, 0, 0);
+        judged?;
+        self.note(|| Event::SyncNames);
+        Ok(())
     }
 }
 
@@ -106,7 +117,7 @@ impl Disk {
     fn create_name(&self, path: &Path) -> FileId {
         let mut state = self.0.state.lock();
         let file = state.new_file(path);
-        state.note(Event::Name { from: None, to: path.to_owned(), file });
+        state.note(|| Event::Name { from: None, to: path.to_owned(), file });
         file
     }
 
@@ -117,18 +128,20 @@ impl Disk {
         }
         state.names.remove(from);
         state.names.insert(to.to_owned(), file);
-        state.note(Event::Name { from: Some(from.to_owned()), to: to.to_owned(), file });
-        let judged: Result<_, Errno> = state.plan.judge(Call::Sync, 0, 0);
-        judged?;
-        state.note(Event::SyncNames);
-        Ok(())
+        state.note(|| Event::Name { from: Some(from.to_owned()), to: to.to_owned(), file });
+        state.sync_names()
+    }
+
+    /// Makes all names durable.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
+        self.0.state.lock().sync_names()
     }
 
     fn remove_name(&self, path: &Path) {
         let mut state = self.0.state.lock();
         if let Some(file) = state.names.remove(path) {
             state.files.remove(&file);
-            state.note(Event::Unname { path: path.to_owned() });
+            state.note(|| Event::Unname { path: path.to_owned() });
         }
     }
 }

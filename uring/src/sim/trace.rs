@@ -35,6 +35,41 @@ pub(super) enum Event {
     Mark(u64),
 }
 
+/// Whether the event behind this point leaves what power loss may take as it is.
+pub(super) fn changes_nothing(events: &[Event], point: usize) -> bool {
+    match events.get(point) {
+        Some(Event::Mark(_) | Event::Sync { .. }) => true,
+        Some(Event::WriteOver { call, .. }) => {
+            let begun = events[..point].iter().rev().find_map(|event| match event {
+                Event::Write { call: c, how, .. } if c == call => Some(*how),
+                _ => None,
+            });
+            begun == Some(Durably::No)
+        }
+        _ => false,
+    }
+}
+
+/// The events of a process that was killed behind the last of them: writes that were not over lie
+/// in the page cache like others, and no answer tells that they are durable.
+pub(super) fn left_behind(events: &[Event]) -> Vec<Event> {
+    let is_over = |call: &CallId| {
+        events.iter().any(|event| matches!(event, Event::WriteOver { call: c, .. } if c == call))
+    };
+    let mut left = Vec::with_capacity(events.len());
+    for event in events {
+        match event {
+            Event::Write { call, file, offset, bytes, .. } if !is_over(call) => {
+                let (call, file, offset, bytes) = (*call, *file, *offset, bytes.clone());
+                left.push(Event::Write { call, file, offset, bytes, how: Durably::No });
+                left.push(Event::WriteOver { call, result: Ended::Well });
+            }
+            event => left.push(event.clone()),
+        }
+    }
+    left
+}
+
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
