@@ -207,7 +207,8 @@ impl Checkpointer<'_> {
                 space.reclaim();
                 space.retired_bytes()
             };
-            if retired_bytes <= max || !engine.snapshots.expire_oldest() {
+            let memtable_bytes = engine.snapshots.memtable_bytes(&engine.state());
+            if retired_bytes + memtable_bytes <= max || !engine.snapshots.expire_oldest() {
                 return;
             }
         }
