@@ -186,6 +186,11 @@ impl Db {
         &self.handle.engine
     }
 
+    /// The database of a family's handle.
+    pub(crate) fn of(family: &column_family::Handle) -> Db {
+        Db { handle: family.db().clone() }
+    }
+
     fn default_durability(&self) -> Durability {
         self.engine().options.durability
     }

@@ -1,3 +1,4 @@
+use futures::FutureExt;
 use ringdb_uring::Refused;
 use ringdb_uring::sim::{Choice, Disk};
 
@@ -112,5 +113,54 @@ fn a_segment_that_meets_the_end_of_a_close_poisons_nothing() {
         assert_eq!(refused.kind(), ErrorKind::Closed);
         let error = family.put("b", "row").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+    });
+}
+
+#[test]
+fn reads_that_are_dropped_do_not_fill_the_list_of_fetches() {
+    block_on(async {
+        let disk = Disk::new();
+        let db = open(Place::Disk(disk.clone()), Options::new()).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        overwrite(&family, &db, 0).await;
+        db.close().await.unwrap();
+        let mut most = 0;
+        for _ in 0..20 {
+            let db = open(Place::Disk(disk.clone()), Options::new()).await.unwrap();
+            let family = db.column_family("a").await.unwrap();
+            // The root, and then a leaf; each fetch is dropped before it is done.
+            for key in (0..2000).step_by(10) {
+                let key = format!("key {key:05}");
+                family.get("key 00000").await.unwrap();
+                assert!(family.get(key).now_or_never().is_none_or(|found| found.is_ok()));
+            }
+            most = most.max(db.engine().pages.loading_entries());
+            db.close().await.unwrap();
+        }
+        assert!(most <= 8, "{most} fetches are remembered, and none is under way");
+    });
+}
+
+#[test]
+fn memory_that_only_a_snapshot_holds_counts_against_its_bound() {
+    block_on(async {
+        let options = Options::new().snapshot_pinned_bytes_max(100_000);
+        let db = open(Place::Disk(Disk::new()), options).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        family.put("a", [1; 50_000]).await.unwrap();
+        let snapshot = db.snapshot();
+        db.checkpoint().await.unwrap();
+        assert!(snapshot.get(&family, "a").await.is_ok());
+        for n in 0..4u8 {
+            // No page of it is retired: the first snapshot sees an empty tree.
+            family.put([n], [2; 50_000]).await.unwrap();
+        }
+        let second = db.snapshot();
+        db.checkpoint().await.unwrap();
+        // The bound is looked at when the checkpointer is done with a command.
+        db.check().await.unwrap();
+        let error = snapshot.get(&family, "a").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SnapshotExpired);
+        assert_eq!(second.get(&family, "a").await.unwrap_err().kind(), ErrorKind::SnapshotExpired);
     });
 }

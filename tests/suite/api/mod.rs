@@ -8,3 +8,4 @@ mod rows;
 mod runtimes;
 mod scans;
 mod snapshots;
+mod updates;
