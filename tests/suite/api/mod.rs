@@ -1,7 +1,9 @@
 //! The public API, one promise a test.
 
+mod checks;
 mod durability;
 mod families;
+mod health;
 mod limits;
 mod opening;
 mod rows;
