@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::alloc::reserve::Need;
 use crate::commit::footprint::Footprint;
 use crate::commit::{Shown, Submission};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,7 @@ pub(crate) struct Operations {
     /// Extents of large values that are written but not ordered.
     reserved: Vec<Reserved>,
     operations: usize,
+    need: Need,
     /// The first mistake of the caller; reported when the batch is submitted.
     mistake: Option<Error>,
 }
@@ -52,6 +54,7 @@ pub(crate) struct Encoded {
     footprint: Footprint,
     reserved: Vec<Reserved>,
     operations: usize,
+    need: Need,
 }
 
 impl Operations {
@@ -74,6 +77,7 @@ impl Operations {
             return;
         }
         self.touch(family, key);
+        self.need = Need::Growth;
         if value.len() > INLINE_VALUE_BYTES_MAX {
             self.add_large(family, key, Bytes::copy_from_slice(value));
         } else {
@@ -87,6 +91,7 @@ impl Operations {
         }
         if self.accepts_key(key) && self.accepts_value(value.len()) {
             self.touch(family, key);
+            self.need = Need::Growth;
             self.add_large(family, key, value);
         }
     }
@@ -141,6 +146,7 @@ impl Operations {
             footprint: self.footprint,
             reserved: self.reserved,
             operations: self.operations,
+            need: self.need,
         }
     }
 
@@ -225,6 +231,7 @@ impl Encoded {
         Submission {
             payload: &self.payload,
             operations: self.operations,
+            need: self.need,
             families: &self.families,
             shown,
             footprint: &self.footprint,
@@ -246,6 +253,7 @@ impl Encoded {
             large: Vec::new(),
             reserved: self.reserved,
             operations: self.operations,
+            need: self.need,
             mistake: None,
         }
     }

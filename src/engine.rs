@@ -1,5 +1,6 @@
 //! Everything one open database shares between its handles and its threads.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,12 +13,12 @@ use ringdb_uring::{Feed, Io, Refused};
 use crate::commit::{Pipeline, closed, forked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::superblock::Superblock;
-use crate::ids::{Extent, PageId, Seq};
+use crate::ids::{Extent, Seq};
 use crate::log::Segment;
 use crate::options::{Options, Shares};
 use crate::page::cache::PageCache;
 use crate::page::space::Space;
-use crate::report::{CheckReport, RecoveryReport};
+use crate::report::RecoveryReport;
 use crate::snapshot::Snapshots;
 use crate::state::{Family, FamilyView, State};
 
@@ -28,8 +29,8 @@ const RECYCLED_MAX: usize = 4;
 pub(crate) enum Command {
     /// A checkpoint that covers all commits ordered so far.
     Checkpoint(oneshot::Sender<Result<()>>),
-    /// Read and verify everything.
-    Check(oneshot::Sender<Result<CheckReport>>),
+    /// Something to be done while nobody writes a superblock.
+    Between(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Drain, checkpoint, record a clean end, stop.
     Close(oneshot::Sender<Result<()>>),
     /// The last handle is gone: finish what was ordered, stop.
@@ -191,32 +192,18 @@ impl Engine {
         recycled.drain(..excess).for_each(|extent| space.release(extent));
     }
 
-    pub(crate) fn count_conflict(&self) {
-        self.conflicts.fetch_add(1, Ordering::Relaxed);
+    /// Gives the released segments that were kept for the log to whoever needs pages, and
+    /// says how many they were.
+    pub(crate) fn drain_recycled(&self) -> usize {
+        let recycled = std::mem::take(&mut *self.recycled.lock());
+        let count = recycled.len();
+        let mut space = self.space.lock();
+        recycled.into_iter().for_each(|extent| space.release(extent));
+        count
     }
 
-    /// Grows the file to what was allocated.
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace` if the file system is full, `Io` if it refused for another reason; the plan
-    /// shrinks back and nothing else changes.
-    pub(crate) async fn grow(&self) -> Result<()> {
-        let Some(pages) = self.space.lock().wanted_pages() else { return Ok(()) };
-        let grown = self.io.grow(PageId(pages).byte_offset()).await;
-        let mut space = self.space.lock();
-        match grown {
-            Ok(()) => {
-                space.grown_to(pages);
-                Ok(())
-            }
-            Err(cause) => {
-                space.growth_refused();
-                let error = Error::new(growth_kind(&cause), "the file could not grow");
-                let detail = format!("{} to {pages} pages", self.io.path().display());
-                Err(error.with_detail(detail).with_source(cause))
-            }
-        }
+    pub(crate) fn count_conflict(&self) {
+        self.conflicts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The thread that checkpoints is gone by a panic of its own: nothing more is accepted.
@@ -240,15 +227,6 @@ impl Engine {
             self.pipeline.poison(error.clone());
         }
         error
-    }
-}
-
-/// Only a lack of space is one that may pass; a file system that stopped will not come back.
-fn growth_kind(cause: &std::io::Error) -> ErrorKind {
-    use std::io::ErrorKind as Os;
-    match cause.kind() {
-        Os::StorageFull | Os::QuotaExceeded | Os::FileTooLarge => ErrorKind::NoSpace,
-        _ => ErrorKind::Io,
     }
 }
 

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Imports go down only: `db` and `tx` (what a program sees) over `checkpoint` and `recovery` over
-//! `read`, `check` and `large` over `engine` and `batch` over `commit`, `page` and `snapshot` over
+//! `read`, `check`, `room` and `large` over `engine` and `batch` over `commit`, `page` and `snapshot` over
 //! `state` and `alloc` over `log`, `tree` and `memtable` over `format` over `options`, `value`,
 //! `report`, `blocking`, `ids` and `error`.
 
@@ -44,6 +44,7 @@ mod page;
 mod read;
 mod recovery;
 mod report;
+mod room;
 mod snapshot;
 mod state;
 mod tree;
@@ -54,9 +55,9 @@ pub use batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use blocking::block_on;
 pub use bytes::Bytes;
 pub use db::{
-    BackendKind, BackendReport, Batch, CheckReport, ColumnFamily, ColumnFamilyOptions, Commit,
-    Contains, Db, Defect, FamilyStat, Get, Health, Metrics, MultiGet, Range, Snapshot, Stat,
-    Submit, Task, TryNext, Visible, Write,
+    BackendKind, BackendReport, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
+    ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, Health, HealthChanged,
+    Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task, TryNext, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;

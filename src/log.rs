@@ -39,6 +39,8 @@ impl Segment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UsedSegment {
     pub(crate) segment: Segment,
+    /// Where its groups end, from its first byte.
+    pub(crate) end_bytes: u64,
     pub(crate) last: Seq,
 }
 
@@ -93,13 +95,23 @@ impl LogPosition {
         let mut opened = false;
         while padded_bytes > self.current_room_bytes() {
             let next = self.ready.pop_front().expect("room_bytes counted a segment that fits");
-            self.used.push_back(UsedSegment { segment: self.current, last: self.last });
+            self.used.push_back(self.current());
             (self.current, self.offset_bytes, opened) = (next, SEGMENT_BODY_BYTES, true);
         }
         let offset_bytes = self.current.extent.start.byte_offset() + self.offset_bytes;
         self.offset_bytes += padded_bytes;
         self.last = last;
         GroupPlace { ordinal: self.current.ordinal, offset_bytes, opened }
+    }
+
+    fn current(&self) -> UsedSegment {
+        let (segment, end_bytes, last) = (self.current, self.offset_bytes, self.last);
+        UsedSegment { segment, end_bytes, last }
+    }
+
+    /// Every segment of the log that holds groups, from the oldest on.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = UsedSegment> {
+        self.used.iter().copied().chain([self.current()])
     }
 
     pub(crate) fn wants_segment(&self) -> bool {

@@ -17,13 +17,37 @@ pub struct RecoveryReport {
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct CheckReport {
-    /// Pages read and verified.
+    /// Pages of trees and values, read and verified.
     pub pages: u64,
     /// Rows in the trees.
     pub rows: u64,
-    /// Everything that is wrong.
+    /// Bytes of log groups, read and verified.
+    pub log_bytes: u64,
+    /// What is wrong, up to the first 1,000.
     pub defects: Vec<Defect>,
+    /// How many defects there are.
+    pub defect_count: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.defect_count == 0
+    }
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckProgress {
+    /// Bytes read and verified so far.
+    pub bytes: u64,
+    /// Bytes to be read in all, as counted when the check began.
+    pub total_bytes: u64,
+    /// Defects so far.
+    pub defects: u64,
 }
 
 /// Something that is wrong.

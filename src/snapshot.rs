@@ -3,6 +3,7 @@
 //! A forgotten snapshot cannot stop the writers: one that is too old, or whose state keeps too
 //! much space from being reused, expires, oldest first, and its reads say so.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
-use crate::state::State;
+use crate::state::{Generational, State};
 
 /// A seq and the state that shows it, held until it expires or is dropped.
 pub(crate) struct Pinned {
@@ -70,6 +71,20 @@ impl Snapshots {
             oldest.expire();
         }
         oldest.is_some()
+    }
+
+    /// Memory of memtables that are in no tree of theirs and kept by these views alone, in bytes.
+    pub(crate) fn memtable_bytes(&self, current: &State) -> u64 {
+        let tables = |state: &State| -> Vec<Arc<Generational>> {
+            state.families.iter().flat_map(|view| view.memtables.iter().cloned()).collect()
+        };
+        let mut counted: HashSet<_> = tables(current).iter().map(Arc::as_ptr).collect();
+        let mut bytes = 0;
+        for state in self.held().filter_map(|pinned| pinned.state.read().clone()) {
+            let kept = tables(&state).into_iter().filter(|kept| counted.insert(Arc::as_ptr(kept)));
+            bytes += kept.map(|kept| kept.table.bytes() as u64).sum::<u64>();
+        }
+        bytes
     }
 
     fn held(&self) -> impl Iterator<Item = Arc<Pinned>> {

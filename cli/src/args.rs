@@ -34,11 +34,11 @@ pub enum Command {
     /// defects
     Check(CheckArgs),
     /// Write the value of a key to stdout; exit code 1 if there is none
-    Get(GetArgs),
+    Get(KeyArgs),
     /// Put a row, durably; creates the database and the family if need be
     Put(PutArgs),
     /// Delete a row, durably; exit code 1 if there was none
-    Delete(DeleteArgs),
+    Delete(KeyArgs),
     /// Write the rows of a range, key and value separated by a tab
     Scan(ScanArgs),
     /// What `bench` starts and kills
@@ -187,16 +187,16 @@ pub struct CheckArgs {
     pub place: Place,
 }
 
-/// Arguments of `get`.
+/// Arguments of `get` and `delete`.
 #[derive(Args)]
-pub struct GetArgs {
+pub struct KeyArgs {
     #[command(flatten)]
     pub place: Place,
     /// The key
     pub key: OsString,
     #[command(flatten)]
     pub family: Family,
-    /// The key is given, and the value written, in hex
+    /// The key is given, and a value written, in hex
     #[arg(long)]
     pub hex: bool,
 }
@@ -213,20 +213,6 @@ pub struct PutArgs {
     #[command(flatten)]
     pub family: Family,
     /// Key and value are given in hex (a value from stdin is taken as it is)
-    #[arg(long)]
-    pub hex: bool,
-}
-
-/// Arguments of `delete`.
-#[derive(Args)]
-pub struct DeleteArgs {
-    #[command(flatten)]
-    pub place: Place,
-    /// The key
-    pub key: OsString,
-    #[command(flatten)]
-    pub family: Family,
-    /// The key is given in hex
     #[arg(long)]
     pub hex: bool,
 }

@@ -112,6 +112,11 @@ fn bar(total_bytes: Option<u64>) -> ProgressBar {
     bar.with_style(style)
 }
 
+/// How many bytes of how many, on a terminal; nothing elsewhere.
+pub fn byte_bar() -> ProgressBar {
+    bar(Some(0))
+}
+
 /// Bytes that passed, shared with whoever shows progress.
 #[derive(Clone, Default)]
 pub struct Passed(Rc<Cell<u64>>);

@@ -4,3 +4,4 @@
 //! simply not given back yet (I6). What is here is free without conditions (I9).
 
 pub(crate) mod free_space;
+pub(crate) mod reserve;

@@ -12,13 +12,16 @@ use std::sync::Arc;
 
 use ringdb_uring::Buf;
 
+use crate::alloc::reserve::Need;
+use crate::commit::Order;
 use crate::commit::signal::Signal;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{Extent, Incarnation, PAGE_BYTES};
 use crate::log::{SEGMENT_BODY_BYTES, Segment};
 use crate::options::Options;
+use crate::room::Attempt;
 
 /// Pages of the first segments, unless none may be as large: a new database is small.
 const SEGMENT_PAGES_MIN: u64 = 16;
@@ -39,14 +42,7 @@ impl Keeper {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, engine: &Arc<Engine>, stop: &Signal) {
         loop {
-            while engine.pipeline.failure().is_none() && engine.pipeline.order().log.wants_segment()
-            {
-                if let Err(cause) = self.make_ready(engine).await {
-                    engine.pipeline.order().stall(cause);
-                    engine.pipeline.wake_front();
-                    break;
-                }
-            }
+            while self.supply(engine).await == Attempt::Again {}
             let woken = std::pin::pin!(engine.pipeline.keeper.raised());
             let stopped = std::pin::pin!(stop.raised());
             if let futures::future::Either::Right(_) = futures::future::select(woken, stopped).await
@@ -56,8 +52,42 @@ impl Keeper {
         }
     }
 
+    /// Has segments ready and pages for what is in the memtables, as far as the disk gives them.
+    async fn supply(&mut self, engine: &Arc<Engine>) -> Attempt {
+        if engine.pipeline.failure().is_some() {
+            return Attempt::Done;
+        }
+        engine.pipeline.tell_accepted();
+        engine.uncover_if_short();
+        let wanted = self.make_ready_while(engine, Order::lacks_segment).await;
+        let covered = engine.cover_memtables().await;
+        let ahead = self.make_ready_while(engine, |order| order.log.wants_segment()).await;
+        match wanted.and(ahead).and(covered) {
+            Ok(supply) => {
+                engine.is_supplied(supply);
+                Attempt::Done
+            }
+            Err(cause) => engine.fall_short(cause),
+        }
+    }
+
+    async fn make_ready_while(
+        &mut self,
+        engine: &Arc<Engine>,
+        is_wanted: impl Fn(&Order) -> bool,
+    ) -> Result<()> {
+        while engine.pipeline.failure().is_none() && is_wanted(&engine.pipeline.order()) {
+            self.make_ready(engine).await?;
+        }
+        Ok(())
+    }
+
     async fn make_ready(&mut self, engine: &Arc<Engine>) -> Result<()> {
-        let extent = allocate(engine, self.pages(engine)).await?;
+        let pages = self.pages(engine);
+        let extent = match allocate(engine, pages, Need::Growth).await {
+            Err(refused) if engine.relief_is_due() => self.relieve(engine, pages, refused).await?,
+            allocated => allocated?,
+        };
         let header = SegmentHeader {
             file_id: engine.file_id,
             incarnation: self.incarnation,
@@ -69,13 +99,37 @@ impl Keeper {
         let ready = self.named;
         self.named = Segment { extent, ordinal: ready.ordinal + 1 };
         engine.set_named_segment(self.named);
-        engine.pipeline.order().log.add_ready(ready);
+        {
+            let mut order = engine.pipeline.order();
+            order.log.add_ready(ready);
+            order.cover.segment_waits = false;
+        }
         // An empty group may have found no room.
         engine.io.kick();
         engine.pipeline.wake_front();
         // A seal may wait for room too.
         engine.io.kick();
         Ok(())
+    }
+
+    /// A segment for deletes out of the reserve, a shorter one if its pages lie in crumbs.
+    async fn relieve(
+        &self,
+        engine: &Arc<Engine>,
+        mut pages: u32,
+        refused: Error,
+    ) -> Result<Extent> {
+        let wanted = engine.pipeline.order().log.wanted_bytes() + SEGMENT_BODY_BYTES;
+        let least = wanted.div_ceil(PAGE_BYTES as u64) as u32;
+        loop {
+            match allocate(engine, pages, Need::Relief).await {
+                Err(error) if error.kind() == ErrorKind::NoSpace && pages > least => {
+                    pages = (pages / 2).max(least);
+                }
+                Err(error) if error.kind() == ErrorKind::NoSpace => return Err(refused),
+                answered => return answered,
+            }
+        }
     }
 
     /// In proportion to the log in use, up to the bound; as large as a waiting commit needs.
@@ -93,11 +147,11 @@ pub(crate) fn first_pages(options: &Options) -> u32 {
     (options.segment_bytes_max / PAGE_BYTES as u64).min(SEGMENT_PAGES_MIN) as u32
 }
 
-async fn allocate(engine: &Arc<Engine>, pages: u32) -> Result<Extent> {
+async fn allocate(engine: &Arc<Engine>, pages: u32, need: Need) -> Result<Extent> {
     if let Some(extent) = engine.recycled_segment(pages) {
         return Ok(extent);
     }
-    let extent = engine.space.lock().allocate(pages);
+    let extent = engine.allocate(pages, need).await?;
     if let Err(error) = fill_with_zeros(engine, extent).await {
         engine.space.lock().orphan(vec![extent]);
         return Err(error);
@@ -107,7 +161,6 @@ async fn allocate(engine: &Arc<Engine>, pages: u32) -> Result<Extent> {
 
 /// Writes every block once.
 pub(crate) async fn fill_with_zeros(engine: &Engine, extent: Extent) -> Result<()> {
-    engine.grow().await?;
     let (mut offset, end) = (extent.start.byte_offset(), extent.end().byte_offset());
     while offset < end {
         let len = (end - offset).min(ZERO_BYTES as u64) as usize;

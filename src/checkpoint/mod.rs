@@ -26,7 +26,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::check::check;
 use crate::commit::Gate;
 use crate::engine::{Command, Engine};
 use crate::error::Result;
@@ -90,7 +89,7 @@ impl Checkpointer<'_> {
                     Command::Checkpoint(reply) => {
                         drop(reply.send(self.checkpoint_all().await));
                     }
-                    Command::Check(reply) => drop(reply.send(Ok(check(self.engine).await))),
+                    Command::Between(work) => work.await,
                     Command::Close(reply) => {
                         let closed = self.close().await;
                         // The file's lock goes before the caller is told.
@@ -122,8 +121,7 @@ impl Checkpointer<'_> {
     async fn checkpoint_or_stall(&mut self) {
         if let Err(cause) = self.checkpoint().await {
             // Those who wait for room hear the cause; the next commit tries again.
-            self.engine.pipeline.order().stall(cause);
-            self.engine.pipeline.wake_front();
+            self.engine.pipeline.stall(cause);
         }
     }
 
@@ -148,10 +146,13 @@ impl Checkpointer<'_> {
             Ok(()) => {
                 engine.checkpoints.fetch_add(1, Ordering::Relaxed);
                 engine.pipeline.thaw();
+                engine.settle_promise();
+                engine.pipeline.keeper.raise();
                 Ok(())
             }
             Err(error) => {
                 self.frozen = Some(frozen);
+                engine.settle_promise();
                 Err(error)
             }
         }
@@ -161,14 +162,17 @@ impl Checkpointer<'_> {
         let engine = self.engine;
         engine.pipeline.visible(frozen.seq).await?;
         frozen.settle();
+        engine.settle_orphans().await?;
+        engine.begin_drawing();
         let mut writer = writer::Writer::new(engine);
         let merged = merge::merge(engine, frozen, &mut writer).await;
         let published = match merged {
             Ok(trees) => publish::publish(engine, frozen, trees, &mut writer).await,
             Err(error) => Err(error),
         };
-        if published.is_err() {
-            writer.abandon();
+        match &published {
+            Ok(()) => engine.learn_rate(),
+            Err(_) => writer.abandon(),
         }
         published
     }
@@ -207,7 +211,8 @@ impl Checkpointer<'_> {
                 space.reclaim();
                 space.retired_bytes()
             };
-            if retired_bytes <= max || !engine.snapshots.expire_oldest() {
+            let memtable_bytes = engine.snapshots.memtable_bytes(&engine.state());
+            if retired_bytes + memtable_bytes <= max || !engine.snapshots.expire_oldest() {
                 return;
             }
         }

@@ -182,7 +182,7 @@ async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result
     // Its own pages, and what the file grows by in between.
     let bound = without_itself.len() + 2 * free_map::CHANGE_BYTES_MAX;
     let extent = writer.place_pages(BlobRef::pages(bound) as u32);
-    engine.grow().await?;
+    writer.grow().await?;
     let (map, file_pages) = encode_free_map(engine, writer);
     let blob = writer.write_blob(&map, extent).await?;
     Ok(FreeMap { blob, file_pages })

@@ -11,7 +11,7 @@ use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::blob::BlobRef;
 use crate::format::node_ref::NodeRef;
 use crate::format::value::ExtentValue;
@@ -130,15 +130,15 @@ impl<'a> Writer<'a> {
         if self.run.pages < pages {
             let mut space = self.engine.space.lock();
             if !self.run.is_empty() {
-                space.release(self.run);
+                space.give_back(self.run);
             }
             self.run = match space.allocate_up_to(RUN_PAGES.max(pages)) {
                 Some(run) if run.pages >= pages => run,
                 Some(short) => {
-                    space.release(short);
+                    space.give_back(short);
                     space.allocate(pages)
                 }
-                None => space.allocate(RUN_PAGES.max(pages)),
+                None => space.allocate(pages),
             };
         }
         let extent = Extent { start: self.run.start, pages };
@@ -152,7 +152,7 @@ impl<'a> Writer<'a> {
 
     /// Issues what was queued, within the bounds.
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        self.engine.grow().await?;
+        self.grow().await?;
         while let Some((node, bytes)) = self.queue.pop_front() {
             let room = if self.warm { Room::Evict } else { Room::IfFree };
             self.engine.pages.keep(node, &bytes, room);
@@ -163,11 +163,22 @@ impl<'a> Writer<'a> {
 
     /// Writes a blob into pages of its own.
     pub(crate) async fn write_blob(&mut self, bytes: &[u8], extent: Extent) -> Result<BlobRef> {
-        self.engine.grow().await?;
+        self.grow().await?;
         let mut padded = vec![0; extent.len_bytes() as usize];
         padded[..bytes.len()].copy_from_slice(bytes);
         self.issue(extent.start, &padded).await?;
         Ok(BlobRef::of(bytes, extent, &self.engine.file_id))
+    }
+
+    /// What was placed is what must be had; the rest of the run is not.
+    pub(crate) async fn grow(&mut self) -> Result<()> {
+        match self.engine.grow().await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.release_run();
+                self.engine.grow().await
+            }
+            grown => grown,
+        }
     }
 
     async fn issue(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
@@ -229,7 +240,7 @@ impl<'a> Writer<'a> {
     fn release_run(&mut self) {
         let run = std::mem::take(&mut self.run);
         if !run.is_empty() {
-            self.engine.space.lock().release(run);
+            self.engine.space.lock().give_back(run);
         }
     }
 

@@ -10,6 +10,8 @@ use std::task::Waker;
 use bytes::Bytes;
 use ringdb_uring::planted::{self, Bug};
 
+use crate::alloc::reserve::Need;
+use crate::commit::claim::Claim;
 use crate::commit::footprint::Footprint;
 use crate::commit::submission::{Admission, Owner};
 use crate::commit::{Order, Pipeline, Ticket};
@@ -27,6 +29,15 @@ pub(crate) enum Request {
     Rename { from: String, to: String },
 }
 
+impl Request {
+    fn need(&self) -> Need {
+        match self {
+            Request::Create { .. } => Need::Growth,
+            Request::Drop { .. } | Request::Rename { .. } => Need::Relief,
+        }
+    }
+}
+
 impl Pipeline {
     /// Orders a change. The caller publishes the state, then marks the seq applied.
     pub(crate) fn try_change(
@@ -37,12 +48,14 @@ impl Pipeline {
     ) -> Result<Admission<(Arc<Family>, Seq)>> {
         let mut order = self.enter()?;
         let payload = encode(&order, request)?;
-        match self.admit(&mut order, payload.len(), payload.len(), ticket, &mut None, waker)? {
+        let claim =
+            Claim { payload_bytes: payload.len(), charge_bytes: 0, need: request.need(), nodes: 0 };
+        match self.admit(&mut order, &claim, ticket, &mut None, waker)? {
             Admission::Ordered(()) => {}
             Admission::Wait => return Ok(Admission::Wait),
             Admission::NeedsBuffer(_) => unreachable!("a catalog record fits any group buffer"),
         }
-        let seq = self.take_seq(&mut order, 0);
+        let seq = self.take_seq(&mut order, &claim);
         order.group.push(seq, &payload);
         order.last_logged = seq;
         let family = apply(&mut order, request, seq);

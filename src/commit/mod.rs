@@ -13,6 +13,8 @@
 //! Lock order: `state edit` (in `db`) before `order`; `sealer` and the places' locks are leaves.
 
 mod change;
+mod changed;
+mod claim;
 pub(crate) mod footprint;
 pub(crate) mod group;
 mod order;
@@ -45,6 +47,7 @@ use crate::options::Grouping;
 use crate::state::{Family, Generational};
 
 pub(crate) use change::Request;
+pub(crate) use changed::Changed;
 pub(crate) use order::{Gate, Memory, Order, Ticket};
 use places::places_for;
 pub(crate) use places::{Places, Shown};
@@ -76,6 +79,8 @@ pub(crate) struct Pipeline {
     groups: AtomicU64,
     commits: AtomicU64,
     waiting: AtomicU64,
+    /// Whether commits are accepted, or why not.
+    pub(crate) changed: Changed,
 }
 
 /// What a freeze found in order at the seq that it chose.
@@ -130,6 +135,7 @@ impl Pipeline {
             groups: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
+            changed: Changed::default(),
         }
     }
 
@@ -153,6 +159,12 @@ impl Pipeline {
         self.places.wake_all();
         self.keeper.raise();
         self.checkpointer.raise();
+        self.changed.notify();
+    }
+
+    /// Whether `close` was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.order.lock().gate, Gate::Closed)
     }
 
     /// The newest superblock is this one.
@@ -244,6 +256,7 @@ impl Pipeline {
         order.ranges_full = false;
         order.memory_wanted = false;
         order.epoch += 1;
+        order.cover.freeze();
         order.memory.frozen += std::mem::take(&mut order.memory.active);
         let names = order.names.iter();
         let mut catalog: Vec<_> =
@@ -258,6 +271,7 @@ impl Pipeline {
     pub(crate) fn refuse_waiters(&self) {
         let queue = std::mem::take(&mut self.order.lock().queue);
         queue.iter().for_each(|ticket| wake(ticket));
+        self.changed.notify();
     }
 
     /// The frozen memtables are in the trees.
@@ -265,6 +279,7 @@ impl Pipeline {
         {
             let mut order = self.order.lock();
             order.memory.frozen = 0;
+            order.cover.thaw();
             order.unlogged_frozen = false;
             // The first in the queue looks again, and says so again if this was not enough.
             order.memory_wanted = false;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use ringdb_uring::Buf;
 
+use crate::commit::claim::Cover;
 use crate::commit::group::{GROUP_BYTES_MAX, OpenGroup};
 use crate::commit::window::Window;
 use crate::error::Error;
@@ -51,6 +52,12 @@ pub(crate) struct Memory {
     pub(crate) max: usize,
 }
 
+impl Memory {
+    pub(crate) fn used(&self) -> usize {
+        self.active + self.frozen
+    }
+}
+
 /// The last flush woke many: most come back within a fraction of a flush, so the next group
 /// waits for that many, or for that time. A group that closes before they are back costs a third
 /// of the throughput (DESIGN section 9).
@@ -87,6 +94,7 @@ pub(crate) struct Order {
     pub(crate) seal_at: Option<Instant>,
     pub(crate) flush: SmoothedFlush,
     pub(crate) memory: Memory,
+    pub(crate) cover: Cover,
     pub(crate) queue: VecDeque<Arc<Ticket>>,
     pub(crate) gate: Gate,
     pub(crate) dirty: Vec<Arc<Family>>,
@@ -127,6 +135,7 @@ impl Order {
             seal_at: None,
             flush: SmoothedFlush::default(),
             memory,
+            cover: Cover::default(),
             queue: VecDeque::new(),
             gate: Gate::Open,
             dirty: Vec::new(),
@@ -161,12 +170,6 @@ impl Order {
         self.log.room_bytes() >= BLOCK_BYTES as u64
     }
 
-    /// Whether memtables have room. A commit that finds them empty always fits.
-    pub(crate) fn memory_has_room(&self, charge_bytes: usize) -> bool {
-        let used = self.memory.active + self.memory.frozen;
-        used == 0 || used + charge_bytes <= self.memory.max
-    }
-
     /// Remembers that the family has commits that are in no tree yet.
     pub(crate) fn mark_dirty(&mut self, family: &Arc<Family>) {
         if family.dirty_epoch.swap(self.epoch, Ordering::Relaxed) != self.epoch {
@@ -178,6 +181,7 @@ impl Order {
     pub(crate) fn stall(&mut self, cause: Error) {
         if !matches!(self.gate, Gate::Closed) {
             self.gate = Gate::Stalled(cause);
+            self.cover.forget_wants();
         }
     }
 

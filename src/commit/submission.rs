@@ -9,7 +9,9 @@ use parking_lot::MutexGuard;
 use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
 
+use crate::alloc::reserve::Need;
 use crate::blocking;
+use crate::commit::claim::Claim;
 use crate::commit::footprint::{Footprint, Reads};
 use crate::commit::group;
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
@@ -29,6 +31,8 @@ pub(crate) struct Submission<'a> {
     /// Its operations, encoded as in the log.
     pub(crate) payload: &'a Bytes,
     pub(crate) operations: usize,
+    /// Whether it brings new rows, or deletes only.
+    pub(crate) need: Need,
     /// Every family it touches, once.
     pub(crate) families: &'a [Arc<Family>],
     pub(crate) shown: Shown,
@@ -54,9 +58,13 @@ pub(crate) enum Admission<T> {
 }
 
 impl Submission<'_> {
-    /// Memory the commit will take in memtables, in bytes.
-    fn charge_bytes(&self) -> usize {
-        self.payload.len() + self.operations * ENTRY_OVERHEAD_BYTES
+    fn claim(&self) -> Claim {
+        Claim {
+            payload_bytes: if self.is_logged() { self.payload.len() } else { 0 },
+            charge_bytes: self.payload.len() + self.operations * ENTRY_OVERHEAD_BYTES,
+            need: self.need,
+            nodes: self.operations as u64,
+        }
     }
 
     fn is_logged(&self) -> bool {
@@ -78,9 +86,8 @@ impl Pipeline {
             let error = Error::new(ErrorKind::NotFound, "the column family was dropped");
             return Err(error.with_detail(format!("family {}", family.name())));
         }
-        let payload_bytes = if submission.is_logged() { submission.payload.len() } else { 0 };
-        let charge_bytes = submission.charge_bytes();
-        match self.admit(&mut order, payload_bytes, charge_bytes, ticket, brought, waker)? {
+        let claim = submission.claim();
+        match self.admit(&mut order, &claim, ticket, brought, waker)? {
             Admission::Ordered(()) => {}
             Admission::Wait => return Ok(Admission::Wait),
             Admission::NeedsBuffer(bytes) => return Ok(Admission::NeedsBuffer(bytes)),
@@ -92,7 +99,7 @@ impl Pipeline {
             self.leave(order, ticket, Owner::Unconcerned);
             return Err(conflict());
         }
-        let seq = self.take_seq(&mut order, charge_bytes);
+        let seq = self.take_seq(&mut order, &claim);
         for family in submission.families {
             order.mark_dirty(family);
             if family.active_range_deletes() >= RANGE_DELETES_MAX && !order.ranges_full {
@@ -161,12 +168,12 @@ impl Pipeline {
     pub(super) fn admit(
         &self,
         order: &mut Order,
-        payload_bytes: usize,
-        charge_bytes: usize,
+        claim: &Claim,
         ticket: &mut Option<Arc<Ticket>>,
         brought: &mut Option<Buf>,
         waker: Option<&Waker>,
     ) -> Result<Admission<()>> {
+        let payload_bytes = claim.payload_bytes;
         let is_first = match (&*ticket, order.queue.front()) {
             (_, None) => true,
             (Some(mine), Some(front)) => Arc::ptr_eq(mine, front),
@@ -175,13 +182,10 @@ impl Pipeline {
         if is_first && let Some(bytes) = self.prepare_buffer(order, payload_bytes, brought) {
             return Ok(Admission::NeedsBuffer(bytes));
         }
-        let has_room = order.memory_has_room(charge_bytes)
-            && self.places.has_room(order.last)
-            && (payload_bytes == 0 || order.log_has_room(payload_bytes));
-        if is_first && has_room {
+        if is_first && order.has_room(claim) && self.places.has_room(order.last) {
             return Ok(Admission::Ordered(()));
         }
-        order.memory_wanted |= !order.memory_has_room(charge_bytes);
+        order.want(claim);
         self.want_room(order, payload_bytes);
         if let Gate::Stalled(cause) = &order.gate {
             let cause = cause.clone();
@@ -200,11 +204,8 @@ impl Pipeline {
         *ticket.waker.lock() = Some(waker.clone());
         self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
         // Places are swept outside the lock: look again now that the sweep can see us waiting.
-        if is_first && self.places.has_room(order.last) && order.memory_has_room(charge_bytes) {
-            let log_has_room = payload_bytes == 0 || order.log_has_room(payload_bytes);
-            if log_has_room {
-                return Ok(Admission::Ordered(()));
-            }
+        if is_first && self.places.has_room(order.last) && order.has_room(claim) {
+            return Ok(Admission::Ordered(()));
         }
         Ok(Admission::Wait)
     }
@@ -241,9 +242,11 @@ impl Pipeline {
         self.checkpointer.raise();
     }
 
-    pub(super) fn take_seq(&self, order: &mut Order, charge_bytes: usize) -> Seq {
+    pub(super) fn take_seq(&self, order: &mut Order, claim: &Claim) -> Seq {
         order.last = Seq(order.last.0 + 1);
-        order.memory.active += charge_bytes;
+        if order.charge(claim) {
+            self.keeper.raise();
+        }
         if order.memory.active > order.memory.max / 2 && order.memory.frozen == 0 {
             self.checkpointer.raise();
         }

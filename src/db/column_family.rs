@@ -8,13 +8,14 @@ use bytes::Bytes;
 use crate::batch::Operations;
 use crate::db::DbHandle;
 use crate::db::done::Task;
-use crate::db::get::{At, Contains, Get, MultiGet, Target};
+use crate::db::get::{At, Contains, Get, MultiGet, Target, foreign};
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Durability;
 use crate::read::source::Span;
+use crate::snapshot::Pinned;
 use crate::state::Family;
 use crate::tree::Direction;
 use crate::value::Value;
@@ -37,6 +38,10 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         self.db.engine()
+    }
+
+    pub(crate) fn db(&self) -> &Arc<DbHandle> {
+        &self.db
     }
 }
 
@@ -73,6 +78,33 @@ impl ColumnFamily {
     /// Whether the handle belongs to that open database.
     pub(crate) fn belongs_to(&self, engine: &Arc<Engine>) -> bool {
         Arc::ptr_eq(self.handle.engine(), engine)
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.handle.durability
+    }
+
+    /// What a read through a pinned view of that database looks at.
+    pub(crate) fn target_at(&self, engine: &Arc<Engine>, pinned: &Arc<Pinned>) -> Target {
+        let at = match self.belongs_to(engine) {
+            true => At::Pinned(pinned.clone()),
+            false => At::Foreign,
+        };
+        Target { handle: self.handle.clone(), at }
+    }
+
+    /// What a scan through a pinned view of that database sees.
+    pub(crate) fn origin_at(
+        &self,
+        engine: &Arc<Engine>,
+        pinned: &Arc<Pinned>,
+        span: &Span,
+    ) -> Origin {
+        match self.belongs_to(engine) {
+            false => Origin::Refused(foreign()),
+            true if range::is_reversed(span) => Origin::Refused(reversed()),
+            true => Origin::Pinned(self.handle.family.clone(), pinned.clone()),
+        }
     }
 
     /// The family's name now.

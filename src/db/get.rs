@@ -32,6 +32,8 @@ pub(crate) enum At {
     /// What is visible at the first poll.
     Latest,
     Pinned(Arc<Pinned>),
+    /// Nothing: the view is of one database and the family of another.
+    Foreign,
 }
 
 /// One key of one family, to be looked up.
@@ -66,6 +68,7 @@ impl Target {
                 };
                 Ok(look_in(engine, view, &state.hold, pinned.seq, key))
             }
+            At::Foreign => Err(foreign()),
         }
     }
 }
@@ -136,7 +139,8 @@ impl Later {
 ///
 /// # Errors
 ///
-/// `InvalidArgument` for an empty key, `NotFound` if the family was dropped, `SnapshotExpired`,
+/// `InvalidArgument` for an empty key, or a family of another database than the snapshot's or the
+/// transaction's, `NotFound` if the family was dropped, `SnapshotExpired`,
 /// `Io` and `Corrupt`.
 ///
 /// # Cancel safety
@@ -275,6 +279,7 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
             (Guard::into_inner(state), seq)
         }
         At::Pinned(pinned) => (pinned.state()?, pinned.seq),
+        At::Foreign => return Err(foreign()),
     };
     let hold = state.hold.clone();
     let view = state.view(target.handle.family.id).cloned();
@@ -324,6 +329,11 @@ impl Future for MultiGet {
         }
         polled
     }
+}
+
+/// A handle of another database came in.
+pub(crate) fn foreign() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "a column family belongs to another database")
 }
 
 fn check_key(key: &[u8]) -> Result<()> {

@@ -4,16 +4,13 @@ use std::sync::atomic::Ordering;
 
 use ringdb_uring::SyncMethod;
 
-use crate::commit::Gate;
-use crate::db::{Db, Task};
-use crate::engine::Command;
-use crate::error::Result;
+use crate::db::Db;
 use crate::format::catalog::Logging;
 use crate::ids::PAGE_BYTES;
 use crate::report::RecoveryReport;
 use crate::state::FamilyView;
 
-pub use crate::report::{CheckReport, Defect};
+pub use crate::report::{CheckProgress, CheckReport, Defect};
 pub use ringdb_uring::BackendKind;
 
 /// How the file is read and written, and why so.
@@ -101,15 +98,6 @@ pub struct Metrics {
     pub conflicts: u64,
 }
 
-/// What the database can still do, reads and writes apart.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// Whether reads are answered.
-    pub reads: Result<()>,
-    /// Whether commits are accepted, and if not, why.
-    pub writes: Result<()>,
-}
-
 impl Db {
     /// How the file is read and written, and why so.
     pub fn backend(&self) -> BackendReport {
@@ -176,38 +164,9 @@ impl Db {
         }
     }
 
-    /// What the database can still do.
-    pub fn health(&self) -> Health {
-        let pipeline = &self.engine().pipeline;
-        let refusal = match &pipeline.order().gate {
-            Gate::Open => None,
-            Gate::Stalled(cause) => Some(cause.clone()),
-            Gate::Closed => Some(crate::commit::closed()),
-        };
-        let writes = match pipeline.failure().or(refusal) {
-            None => Ok(()),
-            Some(cause) => Err(cause),
-        };
-        Health { reads: Ok(()), writes }
-    }
-
     /// What opening found in the log.
     pub fn recovery(&self) -> RecoveryReport {
         self.engine().recovery.clone()
-    }
-
-    /// Reads and verifies every page of every family, and proves that each page of the file is
-    /// live, in the log, or free, exactly once.
-    ///
-    /// # Errors
-    ///
-    /// `Closed`. What is found to be wrong is in the report.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, the check goes on to its end.
-    pub fn check(&self) -> Task<CheckReport> {
-        self.ask(Command::Check)
     }
 }
 

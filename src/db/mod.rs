@@ -8,6 +8,8 @@ pub(crate) mod write;
 
 mod batch;
 mod catalog;
+mod check;
+mod health;
 mod info;
 mod snapshot;
 #[cfg(test)]
@@ -29,11 +31,13 @@ use crate::options::{Durability, Options, Place};
 use crate::recovery;
 
 pub use batch::Batch;
+pub use check::Check;
 pub use column_family::ColumnFamily;
 pub use done::Task;
 pub use get::{Contains, Get, MultiGet};
+pub use health::{Health, HealthChanged};
 pub use info::{
-    BackendKind, BackendReport, CheckReport, Defect, FamilyStat, Health, Metrics, Stat,
+    BackendKind, BackendReport, CheckProgress, CheckReport, Defect, FamilyStat, Metrics, Stat,
 };
 pub use range::{Range, TryNext};
 pub use snapshot::Snapshot;
@@ -184,6 +188,11 @@ impl Db {
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.handle.engine
+    }
+
+    /// The database of a family's handle.
+    pub(crate) fn of(family: &column_family::Handle) -> Db {
+        Db { handle: family.db().clone() }
     }
 
     fn default_durability(&self) -> Durability {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::db::Db;
-use crate::db::column_family::{ColumnFamily, reversed};
-use crate::db::get::{At, Contains, Get, MultiGet, Target};
-use crate::db::range::{self, Origin, Range};
+use crate::db::column_family::ColumnFamily;
+use crate::db::get::{Contains, Get, MultiGet, Target};
+use crate::db::range::{self, Range};
 use crate::ids::Seq;
+use crate::read::source::Span;
 use crate::snapshot::Pinned;
 
 /// Everything that was visible at one seq, over all column families.
@@ -24,9 +25,13 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn latest(db: &Db) -> Snapshot {
-        let (seq, state) = db.engine().read_view();
+        let engine = db.engine();
+        let (seq, state) = engine.read_view();
         let pinned = Pinned::new(seq, arc_swap::Guard::into_inner(state));
-        db.engine().snapshots.register(&pinned);
+        // In a forked child its reads are refused, and a lock may be held for ever.
+        if engine.here().is_ok() {
+            engine.snapshots.register(&pinned);
+        }
         Snapshot { db: db.clone(), pinned }
     }
 
@@ -36,7 +41,7 @@ impl Snapshot {
     }
 
     fn target(&self, family: &ColumnFamily) -> Target {
-        Target { handle: family.handle().clone(), at: At::Pinned(self.pinned.clone()) }
+        family.target_at(self.db.engine(), &self.pinned)
     }
 
     /// Reads a key.
@@ -81,12 +86,7 @@ impl Snapshot {
         family: &ColumnFamily,
         range: impl RangeBounds<K>,
     ) -> Range {
-        let span = range::span_of(&range);
-        let origin = match range::is_reversed(&span) {
-            true => Origin::Refused(reversed()),
-            false => Origin::Pinned(family.family().clone(), self.pinned.clone()),
-        };
-        Range::new(self.db.engine().clone(), origin, span)
+        self.scan(family, range::span_of(&range))
     }
 
     /// All rows of a family.
@@ -96,7 +96,12 @@ impl Snapshot {
 
     /// The rows whose keys begin with `prefix`.
     pub fn prefix(&self, family: &ColumnFamily, prefix: impl AsRef<[u8]>) -> Range {
-        let origin = Origin::Pinned(family.family().clone(), self.pinned.clone());
-        Range::new(self.db.engine().clone(), origin, range::span_of_prefix(prefix.as_ref()))
+        self.scan(family, range::span_of_prefix(prefix.as_ref()))
+    }
+
+    fn scan(&self, family: &ColumnFamily, span: Span) -> Range {
+        let engine = self.db.engine();
+        let origin = family.origin_at(engine, &self.pinned, &span);
+        Range::new(engine.clone(), origin, span)
     }
 }

@@ -5,7 +5,10 @@ use super::open;
 use crate::blocking::block_on;
 use crate::db::{ColumnFamily, Db};
 use crate::error::ErrorKind;
+use crate::format::node_ref::NodeRef;
+use crate::ids::{FamilyId, PageId};
 use crate::options::{Options, Place};
+use crate::tree::Wanted;
 
 async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
     let mut batch = db.batch();
@@ -112,5 +115,42 @@ fn a_segment_that_meets_the_end_of_a_close_poisons_nothing() {
         assert_eq!(refused.kind(), ErrorKind::Closed);
         let error = family.put("b", "row").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+    });
+}
+
+#[test]
+fn reads_that_are_dropped_do_not_fill_the_list_of_fetches() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let pages = &db.engine().pages;
+        for page in 0..1000 {
+            let node = NodeRef { page: PageId(page), pages: 1, crc: 0 };
+            drop(pages.load(Wanted { node, level: 0 }, FamilyId(0)));
+        }
+        assert!(pages.loading_entries() <= 8, "{} fetches", pages.loading_entries());
+    });
+}
+
+#[test]
+fn memory_that_only_a_snapshot_holds_counts_against_its_bound() {
+    block_on(async {
+        let options = Options::new().snapshot_pinned_bytes_max(100_000);
+        let db = open(Place::Disk(Disk::new()), options).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        family.put("a", [1; 50_000]).await.unwrap();
+        let snapshot = db.snapshot();
+        db.checkpoint().await.unwrap();
+        assert!(snapshot.get(&family, "a").await.is_ok());
+        for n in 0..4u8 {
+            // No page of it is retired: the first snapshot sees an empty tree.
+            family.put([n], [2; 50_000]).await.unwrap();
+        }
+        let second = db.snapshot();
+        db.checkpoint().await.unwrap();
+        // The bound is looked at when the checkpointer is done with a command.
+        db.check().await.unwrap();
+        let error = snapshot.get(&family, "a").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SnapshotExpired);
+        assert_eq!(second.get(&family, "a").await.unwrap_err().kind(), ErrorKind::SnapshotExpired);
     });
 }

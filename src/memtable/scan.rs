@@ -7,7 +7,7 @@
 use std::ops::{Bound, ControlFlow};
 
 use super::entry::{Entry, Kind, Versions};
-use super::leaf::Body;
+use super::leaf::{Body, Leaf};
 use super::{Core, Memtable};
 use crate::ids::Seq;
 
@@ -103,73 +103,59 @@ impl Memtable {
         visit: impl FnMut(&Versions) -> ControlFlow<()>,
     ) -> Scanned {
         let Some(core) = self.core.get() else { return Scanned::End };
-        match direction {
-            Direction::Forward => core.walk_forward(from, to, visit),
-            Direction::Backward => core.walk_backward(from, to, visit),
-        }
+        core.walk(from, to, direction, visit)
     }
 }
 
 impl Core {
-    fn walk_forward(
+    fn walk(
         &self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
+        direction: Direction,
         mut visit: impl FnMut(&Versions) -> ControlFlow<()>,
     ) -> Scanned {
         let mut index = self.index.load();
-        let mut place = bound_key(from).map_or(0, |key| index.find(&self.leaves, key));
+        let mut place = match direction {
+            Direction::Forward => bound_key(from).map_or(0, |key| index.find(&self.leaves, key)),
+            Direction::Backward => {
+                bound_key(to).map_or(index.len() - 1, |key| index.find(&self.leaves, key))
+            }
+        };
         loop {
             let named = index.at(place);
             let leaf = self.leaves.leaf(named.id);
             let body = leaf.body.read();
             if body.splits != named.splits {
-                index = self.index.load();
-                place = index.find(&self.leaves, &leaf.low);
-                continue;
-            }
-            let (start, end) = (first_place(&body, from), end_place(&body, to));
-            for at in start..end {
-                if visit(body.at(at)).is_break() {
-                    return Scanned::More;
-                }
-            }
-            place += 1;
-            if end < body.len() || place == index.len() {
-                return Scanned::End;
-            }
-        }
-    }
-
-    fn walk_backward(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        mut visit: impl FnMut(&Versions) -> ControlFlow<()>,
-    ) -> Scanned {
-        let mut index = self.index.load();
-        let last = index.len() - 1;
-        let mut place = bound_key(to).map_or(last, |key| index.find(&self.leaves, key));
-        loop {
-            let named = index.at(place);
-            let body = self.leaves.leaf(named.id).body.read();
-            if body.splits != named.splits {
                 let right = (place + 1 < index.len()).then(|| index.at(place + 1).id);
                 index = self.index.load();
-                let right = right.map(|id| index.find(&self.leaves, &self.leaves.leaf(id).low));
-                place = right.unwrap_or(index.len()) - 1;
+                let find = |leaf: &Leaf| index.find(&self.leaves, &leaf.low);
+                place = match direction {
+                    Direction::Forward => find(leaf),
+                    Direction::Backward => {
+                        right.map_or(index.len(), |id| find(self.leaves.leaf(id))) - 1
+                    }
+                };
                 continue;
             }
             let (start, end) = (first_place(&body, from), end_place(&body, to));
-            for at in (start..end).rev() {
+            for step in 0..end.saturating_sub(start) {
+                let at = match direction {
+                    Direction::Forward => start + step,
+                    Direction::Backward => end - 1 - step,
+                };
                 if visit(body.at(at)).is_break() {
                     return Scanned::More;
                 }
             }
-            if start > 0 || place == 0 {
+            let (is_last, next) = match direction {
+                Direction::Forward => (end < body.len() || place + 1 == index.len(), place + 1),
+                Direction::Backward => (start > 0 || place == 0, place.saturating_sub(1)),
+            };
+            if is_last {
                 return Scanned::End;
             }
-            place -= 1;
+            place = next;
         }
     }
 }

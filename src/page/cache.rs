@@ -138,10 +138,20 @@ impl PageCache {
         if let Some(shared) = loading.get(&page).and_then(WeakShared::upgrade) {
             return shared;
         }
+        // Fetches that all their readers dropped leave their entries behind.
+        if loading.len() == loading.capacity() {
+            loading.retain(|_, fetch| fetch.upgrade().is_some());
+        }
         let fetch: Loading = Box::pin(self.clone().fetch(wanted, family));
         let shared = fetch.shared();
         loading.insert(page, shared.downgrade().expect("it has not been polled"));
         shared
+    }
+
+    /// Fetches that are remembered, dropped ones among them.
+    #[cfg(test)]
+    pub(crate) fn loading_entries(&self) -> usize {
+        self.loading.lock().len()
     }
 
     async fn fetch(self: Arc<Self>, wanted: Wanted, family: FamilyId) -> Result<Arc<Buf>> {

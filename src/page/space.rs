@@ -6,6 +6,11 @@
 //! perhaps still read. After a crash `free` is rebuilt from `unnamed` by taking out what the log
 //! holds and names, so a crash leaks nothing and needs no journal of allocations. (I9)
 //!
+//! Growth leaves the reserve and the promise to the next checkpoint alone (`alloc/reserve`); it
+//! lengthens the file first and takes pages then. A checkpoint takes pages from a *plan* that may
+//! go beyond the file, and lengthens the file before it writes: a merge places its nodes in steps
+//! that do not wait.
+//!
 //! A retired page returns to `free` when every state that could name it is gone: the states of a
 //! checkpoint share one hold, and the oldest hold that is still kept keeps all younger retirements.
 
@@ -16,6 +21,7 @@ use parking_lot::Mutex;
 use ringdb_uring::planted::{self, Bug};
 
 use crate::alloc::free_space::FreeSpace;
+use crate::alloc::reserve::{Need, Rate, relief_nodes, reserve_pages};
 use crate::ids::{Extent, PAGE_BYTES};
 use crate::state::Hold;
 
@@ -38,6 +44,20 @@ pub(crate) struct Space {
     /// Pages the file has.
     grown_pages: u64,
     growth: Growth,
+    /// Steps by which the file grows are at most this long since one was refused, in pages.
+    step_pages_max: u64,
+    rate: Rate,
+    /// Pages that the checkpoint of what is in the memtables is going to need.
+    promised_pages: u64,
+    drawing: Drawing,
+}
+
+/// How much of the promise the checkpoint under way has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drawing {
+    /// None is under way.
+    Nothing,
+    Pages(u64),
 }
 
 /// How the last growth of the file went.
@@ -75,24 +95,122 @@ impl Space {
             pages,
             grown_pages: pages,
             growth: Growth::Open,
+            step_pages_max: GROWTH_PAGES_MAX,
+            rate: Rate::default(),
+            promised_pages: 0,
+            drawing: Drawing::Nothing,
         }
     }
 
-    /// A contiguous run; extends the file's plan if none is free. The caller grows the file to
-    /// [`Space::wanted_pages`] before it writes there.
+    /// A contiguous run inside the file, or how many pages the file lacks for it.
+    pub(crate) fn try_allocate(
+        &mut self,
+        pages: u32,
+        need: Need,
+    ) -> std::result::Result<Extent, u64> {
+        self.reclaim();
+        let lacks = self.lacks(u64::from(pages), need);
+        if lacks > 0 {
+            return Err(lacks);
+        }
+        match self.free.allocate(pages) {
+            Some(extent) if extent.end().0 <= self.grown_pages => Ok(extent),
+            // A checkpoint has planned that far, and its own growth is on the way.
+            Some(beyond) => {
+                self.free.free(beyond);
+                Err(u64::from(pages))
+            }
+            None => Err(u64::from(pages) - self.free.tail_pages()),
+        }
+    }
+
+    /// How many pages the file lacks for so many to be had.
+    fn lacks(&self, pages: u64, need: Need) -> u64 {
+        let kept = match need {
+            Need::Growth => self.kept_pages(),
+            Need::Relief => 0,
+        };
+        (pages + kept).saturating_sub(self.free.pages())
+    }
+
+    /// Free pages that growth leaves alone.
+    fn kept_pages(&self) -> u64 {
+        let drawn = match self.drawing {
+            Drawing::Nothing => 0,
+            Drawing::Pages(drawn) => drawn,
+        };
+        reserve_pages(self.pages) + self.promised_pages.saturating_sub(drawn)
+    }
+
+    /// Promises pages to the checkpoint of so many bytes of memtables, or answers how many pages
+    /// the file lacks for that.
+    pub(crate) fn promise(&mut self, bytes: u64) -> std::result::Result<(), u64> {
+        self.reclaim();
+        let before = std::mem::replace(&mut self.promised_pages, self.rate.pages(bytes));
+        match self.lacks(0, Need::Growth) {
+            lacks if lacks > 0 && self.promised_pages > before => {
+                self.promised_pages = before;
+                Err(lacks)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nodes that deletes may touch before the next checkpoint.
+    pub(crate) fn relief_nodes(&self) -> u64 {
+        relief_nodes(self.free.pages().saturating_sub(self.promised_pages))
+    }
+
+    /// A checkpoint begins to take what was promised to it.
+    pub(crate) fn begin_drawing(&mut self) {
+        self.drawing = Drawing::Pages(0);
+    }
+
+    /// It has its pages, and was to write so many bytes of memtables with them.
+    pub(crate) fn drew_for(&mut self, bytes: u64) {
+        if let Drawing::Pages(drawn) = self.drawing {
+            self.rate.observe(drawn, bytes);
+        }
+    }
+
+    /// It is done, or has given up.
+    pub(crate) fn end_drawing(&mut self) {
+        self.drawing = Drawing::Nothing;
+    }
+
+    fn draw(&mut self, extent: Extent) -> Extent {
+        if let Drawing::Pages(drawn) = &mut self.drawing {
+            *drawn += u64::from(extent.pages);
+        }
+        extent
+    }
+
+    /// A contiguous run for a checkpoint; extends the file's plan if none is free. The caller grows
+    /// the file to [`Space::wanted_pages`] before it writes there.
     pub(crate) fn allocate(&mut self, pages: u32) -> Extent {
         self.reclaim();
         if let Some(extent) = self.free.allocate(pages) {
-            return extent;
+            return self.draw(extent);
         }
-        self.extend(u64::from(pages));
-        self.free.allocate(pages).expect("the file was extended by as much")
+        let from = self.pages;
+        self.plan(from + self.step_pages(u64::from(pages)));
+        let extent = self.free.allocate(pages).expect("the file was extended by as much");
+        self.draw(extent)
     }
 
-    /// A run of at most that many pages, where one is free without growing the file.
+    /// A run of at most that many pages for a checkpoint, where one is free without growing the
+    /// file.
     pub(crate) fn allocate_up_to(&mut self, pages: u32) -> Option<Extent> {
         self.reclaim();
-        self.free.allocate_up_to(pages)
+        self.free.allocate_up_to(pages).map(|extent| self.draw(extent))
+    }
+
+    /// A checkpoint gives back what it allocated and did not use.
+    pub(crate) fn give_back(&mut self, extent: Extent) {
+        if let Drawing::Pages(drawn) = &mut self.drawing {
+            *drawn = drawn.saturating_sub(extent.pages.into());
+        }
+        self.release(extent);
     }
 
     /// Gives back what was allocated and never named.
@@ -173,6 +291,7 @@ impl Space {
     pub(crate) fn grown_to(&mut self, pages: u64) {
         self.grown_pages = self.grown_pages.max(pages);
         self.growth = Growth::Open;
+        self.step_pages_max = (2 * self.step_pages_max).min(GROWTH_PAGES_MAX);
         // Another growth failed meanwhile, and the plan had gone back.
         if self.grown_pages > self.pages {
             self.plan(self.grown_pages);
@@ -184,6 +303,32 @@ impl Space {
     pub(crate) fn growth_refused(&mut self) {
         self.growth = Growth::Refused;
         self.shrink_plan();
+    }
+
+    /// A step of so many pages was too long for the disk.
+    pub(crate) fn step_refused(&mut self, pages: u64) {
+        self.step_pages_max = self.step_pages_max.min(pages / 2).max(1);
+    }
+
+    /// Cuts a plan that the disk refused down, to half the step but to no less than what was
+    /// allocated in it; false if there is nothing to cut.
+    pub(crate) fn plan_less(&mut self) -> bool {
+        let step = self.pages.saturating_sub(self.grown_pages);
+        self.step_refused(step);
+        let before = self.pages;
+        self.pages = self.free.shrink_towards(self.grown_pages + step / 2);
+        self.unnamed.shrink_towards(self.pages);
+        self.pages < before
+    }
+
+    /// Pages that have a place in the file, and the step by which it grows for so many more.
+    pub(crate) fn next_step(&self, pages: u64) -> (u64, u64) {
+        (self.pages.max(self.grown_pages), self.step_pages(pages))
+    }
+
+    fn step_pages(&self, pages: u64) -> u64 {
+        let generous = (self.pages / GROWTH_FRACTION).clamp(GROWTH_PAGES_MIN, GROWTH_PAGES_MAX);
+        pages.max(generous.min(self.step_pages_max))
     }
 
     fn shrink_plan(&mut self) {
@@ -201,12 +346,6 @@ impl Space {
         }
     }
 
-    fn extend(&mut self, pages: u64) {
-        let generous = (self.pages / GROWTH_FRACTION).clamp(GROWTH_PAGES_MIN, GROWTH_PAGES_MAX);
-        let step = pages.max(generous);
-        self.plan(self.pages + step);
-    }
-
     fn plan(&mut self, to: u64) {
         self.free.grow(self.pages, to);
         self.unnamed.grow(self.pages, to);
@@ -222,8 +361,8 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
-    pub(crate) fn new(space: &Arc<Mutex<Space>>, pages: u32) -> Reserved {
-        Reserved { extent: space.lock().allocate(pages), space: space.clone() }
+    pub(crate) fn new(space: &Arc<Mutex<Space>>, extent: Extent) -> Reserved {
+        Reserved { extent, space: space.clone() }
     }
 
     /// The commit that names the extent is ordered.

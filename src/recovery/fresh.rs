@@ -82,6 +82,7 @@ pub(super) async fn begin(
         state,
         named_segment: named,
     });
+    engine.grow().await?;
     for segment in [first, named] {
         fill_with_zeros(&engine, segment.extent).await?;
     }

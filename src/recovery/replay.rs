@@ -130,22 +130,23 @@ impl<'a> Replay<'a> {
         let mut segments = Vec::new();
         loop {
             let mut groups = Groups::new(&current.bytes, &self.file_id, expect);
-            let mut any = false;
+            let (mut any, mut end_bytes) = (false, SEGMENT_HEADER_BYTES as u64);
             for located in groups.by_ref() {
                 if is_past(&chapter, current.segment.ordinal, located.offset_bytes) {
                     break;
                 }
                 self.group(&located.group, current.segment, located.offset_bytes)?;
                 any = true;
+                end_bytes = located.offset_bytes + located.group.padded_bytes() as u64;
                 end = ChapterEnd {
                     last_seq: located.group.header.last_seq,
                     last_crc: located.group.crc,
                     ordinal: current.segment.ordinal,
-                    offset_bytes: located.offset_bytes + located.group.padded_bytes() as u64,
+                    offset_bytes: end_bytes,
                 };
             }
             self.out.log_bytes += groups.offset_bytes();
-            segments.push(UsedSegment { segment: current.segment, last: end.last_seq });
+            segments.push(UsedSegment { segment: current.segment, end_bytes, last: end.last_seq });
             if any {
                 behind.clear();
             }

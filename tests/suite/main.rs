@@ -32,6 +32,7 @@ mod histories;
 mod kill;
 mod lies;
 mod model;
+mod nospace;
 #[cfg(debug_assertions)]
 mod planted;
 #[cfg(target_os = "linux")]

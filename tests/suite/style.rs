@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 10] = [
     &["state", "alloc"],
     &["commit", "page", "snapshot"],
     &["engine", "batch"],
-    &["read", "check", "large"],
+    &["read", "check", "room", "large"],
     &["checkpoint", "recovery"],
     &["db", "tx"],
     &["lib"],

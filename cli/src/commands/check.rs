@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use ringdb::{CheckReport, Create, Db, ErrorKind, block_on};
+use ringdb::{CheckProgress, CheckReport, Create, Db, ErrorKind, block_on};
 
 use crate::args::CheckArgs;
 use crate::exit::Failure;
 use crate::number::counted;
+use crate::progress::byte_bar;
 
 /// Checks a database.
 pub fn run(args: CheckArgs) -> Result<(), Failure> {
@@ -23,17 +24,40 @@ pub fn run(args: CheckArgs) -> Result<(), Failure> {
 }
 
 fn check(db: &Db) -> Result<(), Failure> {
-    let report = block_on(db.check())?;
+    let bar = byte_bar();
+    let shown = bar.clone();
+    let show = move |progress: CheckProgress| {
+        shown.set_length(progress.total_bytes);
+        shown.set_position(progress.bytes);
+        shown.set_message(counted(progress.defects, "defect"));
+    };
+    let checked = block_on(db.check().progress(show));
+    bar.finish_and_clear();
+    let report = checked?;
     let mut out = io::stdout().lock();
     for defect in &report.defects {
         let family = defect.family.as_deref().unwrap_or("-");
         let page = defect.page.map_or("-".to_owned(), |page| page.to_string());
-        writeln!(out, "family {family}, page {page}, offset {}: {}", defect.offset, defect.what)?;
+        writeln!(
+            out,
+            "family {family}, page {page}, offset {}: {}",
+            defect.offset,
+            one_line(&defect.what)
+        )?;
     }
-    let defects = counted(report.defects.len() as u64, "defect");
+    let more = report.defect_count - report.defects.len() as u64;
+    if more > 0 {
+        writeln!(out, "and {} more", counted(more, "defect"))?;
+    }
+    let defects = counted(report.defect_count, "defect");
     writeln!(out, "{}, {defects}", checked_parts(&report, db.recovery().commits))?;
     out.flush()?;
-    if report.defects.is_empty() { Ok(()) } else { Err(Failure::Defects(defects)) }
+    if report.is_sound() { Ok(()) } else { Err(Failure::Defects(defects)) }
+}
+
+/// A line a defect, whatever an error message holds.
+fn one_line(what: &str) -> String {
+    what.replace(['\n', '\r'], " ")
 }
 
 /// Rows that were only in the log are in no tree yet: without a word about them, a check after a
@@ -52,7 +76,8 @@ mod tests {
 
     #[test]
     fn commits_that_only_the_log_had_are_told() {
-        let report = CheckReport { pages: 1, rows: 2, defects: Vec::new() };
+        let mut report = CheckReport::default();
+        (report.pages, report.rows) = (1, 2);
         assert_eq!(checked_parts(&report, 0), "1 page, 2 rows");
         assert_eq!(checked_parts(&report, 18), "1 page, 2 rows in trees, 18 commits in the log");
     }

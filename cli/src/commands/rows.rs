@@ -6,13 +6,13 @@ use std::ops::Bound;
 
 use ringdb::{Create, Range, block_on};
 
-use crate::args::{DeleteArgs, GetArgs, PutArgs, ScanArgs};
+use crate::args::{KeyArgs, PutArgs, ScanArgs};
 use crate::exit::Failure;
 use crate::text::codec::Format;
 use crate::text::json;
 
 /// Writes the value of a key, and a newline only where a person looks at it.
-pub fn get(args: GetArgs) -> Result<(), Failure> {
+pub fn get(args: KeyArgs) -> Result<(), Failure> {
     let key = argument(&args.key, args.hex)?;
     super::with_database(&args.place, super::options(&args.place, Create::Never), |db| {
         let family = super::existing(db, &args.family.family)?;
@@ -51,7 +51,7 @@ pub fn put(args: PutArgs) -> Result<(), Failure> {
 }
 
 /// Deletes a row that must be there.
-pub fn delete(args: DeleteArgs) -> Result<(), Failure> {
+pub fn delete(args: KeyArgs) -> Result<(), Failure> {
     let key = argument(&args.key, args.hex)?;
     super::with_database(&args.place, super::options(&args.place, Create::Never), |db| {
         let family = super::existing(db, &args.family.family)?;

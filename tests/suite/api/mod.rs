@@ -1,10 +1,13 @@
 //! The public API, one promise a test.
 
+mod checks;
 mod durability;
 mod families;
+mod health;
 mod limits;
 mod opening;
 mod rows;
 mod runtimes;
 mod scans;
 mod snapshots;
+mod updates;

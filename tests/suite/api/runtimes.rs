@@ -32,6 +32,7 @@ fn futures_are_send_and_own_what_they_need() {
     spawnable(db.sync());
     spawnable(db.checkpoint());
     spawnable(db.check());
+    spawnable(db.health_changed(&db.health()));
     spawnable(db.close());
     spawnable(rows.put("a", "1"));
     spawnable(rows.put_bytes("a", Bytes::new()));

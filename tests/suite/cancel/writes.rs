@@ -234,3 +234,27 @@ fn look(image: &Disk, options: Options, acknowledged: &[u64]) {
     }
     assert_sound(&db);
 }
+
+#[test]
+fn swaps_and_updates_that_are_dropped_happen_whole_or_not_at_all() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let key = |polls: usize| polls.to_le_bytes();
+    every_k(
+        "compare_and_swap",
+        |polls| rows.compare_and_swap(key(polls), None, Some(b"new")),
+        |polls, swapped| {
+            let found = get(&rows, key(polls));
+            assert!(found.is_none() || found.as_deref() == Some(b"new"));
+            if let Some(swapped) = swapped {
+                swapped.unwrap().expect("the key was not there");
+                assert!(found.is_some());
+            }
+        },
+    );
+    every_k(
+        "fetch_update",
+        |_| rows.fetch_update("n", |old| Some(vec![1; old.map_or(0, <[u8]>::len) + 1])),
+        |_, before| well(before),
+    );
+    assert_sound(&db);
+}

@@ -5,6 +5,8 @@
 //! refused if a commit in between wrote what it read. It resolves when its own seq is durable,
 //! and so is everything that it read. A conflict leaves nothing behind.
 
+mod update;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::{Bound, RangeBounds};
@@ -16,8 +18,8 @@ use parking_lot::Mutex;
 use crate::batch::Operations;
 use crate::commit::footprint::ReadSet;
 use crate::commit::signal::yield_now;
-use crate::db::column_family::{ColumnFamily, reversed};
-use crate::db::get::{At, Contains, Get, Target};
+use crate::db::column_family::ColumnFamily;
+use crate::db::get::{Contains, Get, Target};
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};
 use crate::db::{Db, Task};
@@ -136,13 +138,13 @@ impl Transaction {
 
     fn scan(&self, family: &ColumnFamily, span: Span) -> Range {
         let engine = self.shared.db.engine().clone();
-        if range::is_reversed(&span) {
-            return Range::new(engine, Origin::Refused(reversed()), span);
+        let origin = family.origin_at(&engine, &self.shared.pinned, &span);
+        if let Origin::Refused(_) = origin {
+            return Range::new(engine, origin, span);
         }
         let mut set = self.shared.set.lock();
         set.reads.range(family.family().id, as_slice(&span.low), as_slice(&span.high));
         let own = own_rows(&set.writes, family.family().id, &span);
-        let origin = Origin::Pinned(family.family().clone(), self.shared.pinned.clone());
         Range::new(engine, origin, span).with_own_rows(own)
     }
 
@@ -195,12 +197,14 @@ impl Transaction {
     }
 
     fn target(&self, family: &ColumnFamily) -> Target {
-        let at = At::Pinned(self.shared.pinned.clone());
-        Target { handle: family.handle().clone(), at }
+        family.target_at(self.shared.db.engine(), &self.shared.pinned)
     }
 
     /// The transaction's own write of a key; if there is none, the key counts as read.
     fn own_or_recorded(&self, family: &ColumnFamily, key: &Bytes) -> Option<Option<Bytes>> {
+        if !family.belongs_to(self.shared.db.engine()) {
+            return None;
+        }
         let mut set = self.shared.set.lock();
         let own = set.writes.get(&(family.family().id, key.clone())).cloned();
         if own.is_none() {

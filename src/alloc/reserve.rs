@@ -1,0 +1,122 @@
+//! The kept reserve: free pages that growth may not have, so that a full disk can be left again.
+//!
+//! Deletes need log, and only a checkpoint turns them into free pages; a checkpoint needs pages
+//! before it gives any back. If the last free page went into new rows there would be no way out.
+//! So growth stops while some pages are still free, and only what brings relief may go below:
+//!
+//! - the *reserve*, for a log segment that deletes go to and for the pages that a checkpoint needs
+//!   whatever it holds;
+//! - the *promise*, for what the next checkpoint makes of the rows in the memtables. It follows
+//!   from their bytes and from what checkpoints of late made of theirs.
+//!
+//! Both are numbers and not sets of pages: set apart, they would have to be accounted for a second
+//! time (I9), and would be the one place of the file that is never reused. Free pages that lie in
+//! crumbs can make them fall short for nodes of many pages; then the checkpoint fails, typed, and
+//! is tried again.
+
+use crate::ids::PAGE_BYTES;
+
+/// The reserve of a small file: half a MiB.
+const PAGES_MIN: u64 = (512 << 10) / PAGE_BYTES as u64;
+/// The reserve of a large file: 64 MiB.
+const PAGES_MAX: u64 = (64 << 20) / PAGE_BYTES as u64;
+/// In between, this part of the file.
+const FILE_SHARE: u64 = 64;
+
+/// Pages that a checkpoint writes besides the rows: catalog, free map, the path to a leaf.
+const FIXED_PAGES: u64 = 16;
+/// Nodes that deletes may cost although the reserve is used up: they are what fills it again.
+const RELIEF_NODES_MIN: u64 = 4;
+/// Pages that a checkpoint writes for a node that a delete touches, its share of the path included.
+const NODE_PAGES: u64 = 2;
+
+const MIB: u64 = 1 << 20;
+/// Pages for a MiB of memtable before a checkpoint has shown more: half as much again.
+const RATE_MIN: u64 = (MIB + MIB / 2) / PAGE_BYTES as u64;
+/// However much the last checkpoint rewrote, this is what is promised at most.
+const RATE_MAX: u64 = 8 * MIB / PAGE_BYTES as u64;
+/// A checkpoint of fewer bytes says nothing about others.
+const TELLING_BYTES_MIN: u64 = 256 << 10;
+
+/// What pages are wanted for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Deletes, and checkpoints: they may use the reserve up.
+    #[default]
+    Relief,
+    /// New rows: they stop at the reserve.
+    Growth,
+}
+
+/// How many free pages a file of so many keeps back from growth.
+pub(crate) fn reserve_pages(file_pages: u64) -> u64 {
+    (file_pages / FILE_SHARE).clamp(PAGES_MIN, PAGES_MAX)
+}
+
+/// Nodes that deletes may touch before a checkpoint, with so many free pages that nothing was
+/// promised of.
+pub(crate) fn relief_nodes(pages: u64) -> u64 {
+    (pages.saturating_sub(FIXED_PAGES) / NODE_PAGES).max(RELIEF_NODES_MIN)
+}
+
+/// What checkpoints make of memtables: pages for a MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate(u64);
+
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate(RATE_MIN)
+    }
+}
+
+impl Rate {
+    /// Pages to be promised for so many bytes of memtables.
+    pub(crate) fn pages(self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.0).div_ceil(MIB)
+    }
+
+    /// A checkpoint wrote so many pages for so many bytes. The rate rises at once and falls slowly.
+    pub(crate) fn observe(&mut self, pages: u64, bytes: u64) {
+        if bytes >= TELLING_BYTES_MIN {
+            let seen = pages.saturating_sub(FIXED_PAGES).saturating_mul(MIB) / bytes;
+            self.0 = seen.max((3 * self.0 + seen) / 4).clamp(RATE_MIN, RATE_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_has_bounds() {
+        for (file_pages, kept) in [(0, 64), (4096, 64), (128_000, 2000), (10_000_000, 8192)] {
+            assert_eq!(reserve_pages(file_pages), kept);
+        }
+    }
+
+    #[test]
+    fn deletes_may_touch_what_the_reserve_can_rewrite() {
+        for (pages, nodes) in [(0, 4), (16, 4), (24, 4), (64, 24), (1016, 500)] {
+            assert_eq!(relief_nodes(pages), nodes);
+        }
+    }
+
+    #[test]
+    fn the_rate_follows_the_checkpoints_within_bounds() {
+        let mut rate = Rate::default();
+        assert_eq!((rate.pages(0), rate.pages(1), rate.pages(MIB)), (0, 1, 192));
+        rate.observe(10_000, 1000);
+        assert_eq!(rate.pages(MIB), 192, "a few bytes say nothing");
+        rate.observe(16 + 400, MIB);
+        assert_eq!(rate.pages(MIB), 400);
+        rate.observe(16 + 200, MIB);
+        assert_eq!(rate.pages(MIB), 350);
+        rate.observe(u64::MAX, MIB);
+        assert_eq!(rate.pages(MIB), 1024);
+        for _ in 0..20 {
+            rate.observe(0, MIB);
+        }
+        assert_eq!(rate.pages(MIB), 192);
+    }
+}

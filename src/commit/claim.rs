@@ -1,0 +1,194 @@
+//! What a commit needs before it can be ordered, and what the file has room for.
+//!
+//! Memory, log and places are not enough: what is in the memtables must have pages when a
+//! checkpoint writes it, or a full disk could never be left again. So the keeper of the log has
+//! pages promised to the next checkpoint, and commits of new rows stop at what that *covers*.
+//! Deletes do not; where the disk is short they stop at what the reserve can rewrite.
+
+use crate::alloc::reserve::Need;
+use crate::commit::{Order, Pipeline};
+use crate::error::{Error, ErrorKind};
+
+/// Part of the memory for memtables that only deletes may fill.
+const RELIEF_SHARE: usize = 16;
+
+/// Pages for another so many bytes are asked for ahead of need.
+const COVER_LOW_BYTES: usize = 32 << 10;
+
+/// What a commit needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    /// Bytes in the log, none for a commit that is not logged.
+    pub(crate) payload_bytes: usize,
+    /// Memory in memtables.
+    pub(crate) charge_bytes: usize,
+    pub(crate) need: Need,
+    /// Nodes that its deletes may touch.
+    pub(crate) nodes: u64,
+}
+
+/// What the file has room for, as its keeper found it.
+#[derive(Debug, Default)]
+pub(crate) struct Cover {
+    /// Bytes of memtables that pages were promised for.
+    pub(crate) bytes: usize,
+    /// Bytes beyond what is in the memtables that a commit waits for.
+    pub(crate) wanted_bytes: usize,
+    /// Deletes wait for a log segment.
+    pub(crate) segment_waits: bool,
+    /// Deletes wait for a checkpoint of those before them.
+    nodes_wait: bool,
+    /// Nodes that deletes in the memtables may touch.
+    nodes_active: u64,
+    nodes_frozen: u64,
+    /// Where they stop while the disk is short.
+    nodes_max: Option<u64>,
+    /// Why the last commit was refused, if none was accepted since.
+    hindrance: Option<Error>,
+    /// One was accepted, and nobody was told yet.
+    accepted: bool,
+}
+
+impl Cover {
+    pub(super) fn freeze(&mut self) {
+        self.nodes_frozen += std::mem::take(&mut self.nodes_active);
+    }
+
+    pub(super) fn thaw(&mut self) {
+        self.nodes_frozen = 0;
+        self.nodes_wait = false;
+    }
+
+    /// Whoever waits is told; the next one says again what it wants.
+    pub(super) fn forget_wants(&mut self) {
+        (self.wanted_bytes, self.segment_waits, self.nodes_wait) = (0, false, false);
+    }
+
+    /// Whether the disk gave less than was asked of it the last time.
+    pub(crate) fn is_short(&self) -> bool {
+        self.nodes_max.is_some()
+    }
+
+    /// The disk is short: deletes may touch so many nodes until the next checkpoint.
+    pub(crate) fn bound_nodes(&mut self, nodes_max: Option<u64>) {
+        self.nodes_max = nodes_max;
+    }
+
+    fn has_nodes(&self, nodes: u64) -> bool {
+        self.nodes_max.is_none_or(|max| self.nodes_active + self.nodes_frozen + nodes <= max)
+    }
+}
+
+impl Order {
+    /// Whether memtables, log and file have room.
+    pub(super) fn has_room(&self, claim: &Claim) -> bool {
+        self.memory_has_room(claim)
+            && self.is_covered(claim)
+            && (claim.payload_bytes == 0 || self.log_has_room(claim.payload_bytes))
+    }
+
+    /// Whether memtables have room. A commit that finds them empty always fits.
+    fn memory_has_room(&self, claim: &Claim) -> bool {
+        let max = match claim.need {
+            Need::Growth => self.memory.max - self.memory.max / RELIEF_SHARE,
+            Need::Relief => self.memory.max,
+        };
+        let used = self.memory.used();
+        used == 0 || used + claim.charge_bytes <= max
+    }
+
+    fn is_covered(&self, claim: &Claim) -> bool {
+        match claim.need {
+            Need::Growth => self.memory.used() + claim.charge_bytes <= self.cover.bytes,
+            Need::Relief => self.cover.has_nodes(claim.nodes),
+        }
+    }
+
+    /// Whether nobody lacks what the keeper can get.
+    pub(crate) fn is_satisfied(&self) -> bool {
+        let waits = self.cover.segment_waits || self.cover.nodes_wait;
+        !waits && self.cover.wanted_bytes == 0 && !self.lacks_segment()
+    }
+
+    /// Whether somebody waits for a segment, and not only for the one after it.
+    pub(crate) fn lacks_segment(&self) -> bool {
+        self.cover.segment_waits || self.log.room_bytes() < self.log.wanted_bytes()
+    }
+
+    /// Remembers what the commit lacks, for those who can get it.
+    pub(super) fn want(&mut self, claim: &Claim) {
+        self.memory_wanted |= !self.memory_has_room(claim);
+        match claim.need {
+            Need::Growth => {
+                if !self.is_covered(claim) {
+                    self.cover.wanted_bytes = self.cover.wanted_bytes.max(claim.charge_bytes);
+                }
+            }
+            Need::Relief => {
+                let logged = claim.payload_bytes > 0;
+                self.cover.segment_waits |= logged && !self.log_has_room(claim.payload_bytes);
+                self.cover.nodes_wait |= !self.is_covered(claim);
+            }
+        }
+    }
+
+    /// Charges a commit that has its place; whether the keeper should have more covered.
+    pub(super) fn charge(&mut self, claim: &Claim) -> bool {
+        self.memory.active += claim.charge_bytes;
+        match claim.need {
+            Need::Growth => {
+                if self.cover.hindrance.take().is_some() {
+                    self.cover.accepted = true;
+                    return true;
+                }
+                let low = self.memory.used() + COVER_LOW_BYTES > self.cover.bytes;
+                low && self.cover.bytes < self.memory.max && !self.cover.is_short()
+            }
+            Need::Relief => {
+                self.cover.nodes_active += claim.nodes;
+                false
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// Growth or a checkpoint failed: those who wait for room hear the cause, and the next commit
+    /// that finds none has it tried again.
+    pub(crate) fn stall(&self, cause: Error) {
+        self.order().stall(cause.clone());
+        self.wake_front();
+        self.hinder(cause);
+    }
+
+    /// A commit was refused because the disk is full, before it came here.
+    pub(crate) fn refused_for_space(&self, cause: &Error) {
+        if cause.kind() == ErrorKind::NoSpace {
+            self.hinder(cause.clone());
+        }
+    }
+
+    fn hinder(&self, cause: Error) {
+        self.order().cover.hindrance = Some(cause);
+        self.changed.notify();
+    }
+
+    /// Why commits are refused for the time being.
+    pub(crate) fn hindrance(&self) -> Option<Error> {
+        self.order().cover.hindrance.clone()
+    }
+
+    /// Commits are accepted again.
+    pub(crate) fn unhinder(&self) {
+        if self.order().cover.hindrance.take().is_some() {
+            self.changed.notify();
+        }
+    }
+
+    /// Tells that a commit was accepted after one was refused.
+    pub(crate) fn tell_accepted(&self) {
+        if std::mem::take(&mut self.order().cover.accepted) {
+            self.changed.notify();
+        }
+    }
+}

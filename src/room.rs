@@ -1,0 +1,283 @@
+//! Room in the file: how it is had, and what happens when the disk has none.
+//!
+//! ```text
+//! pages wanted ─▶ free beyond the reserve? ─▶ yes: taken
+//!                          │ no
+//!                          ▼
+//!                 grow, by a generous step ─▶ refused: by half of it, … by what is lacking
+//!                                                       │ refused
+//!                                                       ▼
+//!                                  a checkpoint, if it can give pages back ─▶ NoSpace
+//! ```
+//!
+//! While the disk is full, commits of new rows fail before they are ordered. Deletes, drops and
+//! checkpoints live on the reserve, and what they free takes new rows again. Nobody asks the disk
+//! by the clock: the next commit that finds no room does.
+
+use std::io;
+
+use futures::channel::oneshot;
+
+use crate::alloc::reserve::Need;
+use crate::engine::{Command, Engine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Extent, PageId};
+
+/// Bytes of memtables that the file has pages for beyond what is there, at least.
+const COVER_BYTES_MIN: usize = 64 << 10;
+/// And at most.
+const COVER_BYTES_MAX: usize = 8 << 20;
+
+/// How much room the disk gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Supply {
+    /// More than is needed now.
+    Ample,
+    /// What is needed now and no more.
+    Bare,
+}
+
+/// Whether the keeper is to try once more at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    Again,
+    Done,
+}
+
+impl Engine {
+    /// Pages in a row, inside the file.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` if the file system is full, `Io` if it refused for another reason; nothing changed.
+    pub(crate) async fn allocate(&self, pages: u32, need: Need) -> Result<Extent> {
+        // Another round only if somebody else took what the file grew by, so it ends.
+        loop {
+            let lacks = match self.space.lock().try_allocate(pages, need) {
+                Ok(extent) => return Ok(extent),
+                Err(lacks) => lacks,
+            };
+            self.lengthen(lacks).await?;
+        }
+    }
+
+    /// Pages for new rows; a checkpoint is tried before it is said that there are none.
+    pub(crate) async fn allocate_or_relieve(&self, pages: u32) -> Result<Extent> {
+        let refused = match self.allocate(pages, Need::Growth).await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => error,
+            answered => return answered,
+        };
+        self.is_short();
+        let (reply, done) = oneshot::channel();
+        self.command(Command::Checkpoint(reply));
+        let relieved = matches!(done.await, Ok(Ok(())));
+        let again = match relieved {
+            true => self.allocate(pages, Need::Growth).await,
+            false => Err(refused),
+        };
+        again.inspect_err(|error| self.pipeline.refused_for_space(error))
+    }
+
+    /// Lets the file grow by so many pages, and by more where the disk has them.
+    async fn lengthen(&self, lacks: u64) -> Result<()> {
+        let (end, mut step) = self.space.lock().next_step(lacks);
+        loop {
+            match self.io.grow(PageId(end + step).byte_offset()).await {
+                Ok(()) => {
+                    self.space.lock().grown_to(end + step);
+                    return Ok(());
+                }
+                Err(cause) if is_full(&cause) && step > lacks => {
+                    self.space.lock().step_refused(step);
+                    step = (step / 2).max(lacks);
+                }
+                Err(cause) => return Err(self.refusal(end + lacks, cause)),
+            }
+        }
+    }
+
+    /// Grows the file to what a checkpoint has planned.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` if the file system is full, `Io` if it refused for another reason; the plan
+    /// shrinks back and nothing else changes.
+    pub(crate) async fn grow(&self) -> Result<()> {
+        loop {
+            let Some(pages) = self.space.lock().wanted_pages() else { return Ok(()) };
+            match self.io.grow(PageId(pages).byte_offset()).await {
+                Ok(()) => {
+                    self.space.lock().grown_to(pages);
+                    return Ok(());
+                }
+                Err(cause) => {
+                    let mut space = self.space.lock();
+                    if !is_full(&cause) || !space.plan_less() {
+                        space.growth_refused();
+                        return Err(self.refusal(pages, cause));
+                    }
+                }
+            }
+        }
+    }
+
+    fn refusal(&self, pages: u64, cause: io::Error) -> Error {
+        // Only a lack of space is one that may pass; a file system that stopped will not come back.
+        let kind = if is_full(&cause) { ErrorKind::NoSpace } else { ErrorKind::Io };
+        let error = Error::new(kind, "the file could not grow");
+        let detail = format!("{} to {pages} pages", self.io.path().display());
+        error.with_detail(detail).with_source(cause)
+    }
+
+    /// Extents whose writers were dropped, or whose checkpoint failed, become free: nothing writes
+    /// to them after a sync that begins now.
+    ///
+    /// # Errors
+    ///
+    /// The failure that poisoned, if one did: the superblock that was being written then may name
+    /// pages of a checkpoint that failed. (I2)
+    pub(crate) async fn settle_orphans(&self) -> Result<()> {
+        if let Some(failure) = self.pipeline.failure() {
+            return Err(failure);
+        }
+        let orphans = self.space.lock().take_orphans();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let synced = self.io.sync().await;
+        synced.map_err(|cause| self.poison("a sync failed", cause))?;
+        if let Some(failure) = self.pipeline.failure() {
+            return Err(failure);
+        }
+        let mut space = self.space.lock();
+        orphans.into_iter().for_each(|extent| space.release(extent));
+        Ok(())
+    }
+
+    /// Promises pages for what is in the memtables, for the commit that waits, and for some more;
+    /// the file grows if it must.
+    pub(crate) async fn cover_memtables(&self) -> Result<Supply> {
+        loop {
+            let (generous, needed) = self.cover_bytes();
+            let Err(lacks) = self.cover(generous) else { return Ok(Supply::Ample) };
+            let Err(cause) = self.lengthen(lacks).await else { continue };
+            let Err(lacks) = self.cover(needed) else { return Ok(Supply::Bare) };
+            if self.lengthen(lacks).await.is_err() {
+                return Err(cause);
+            }
+        }
+    }
+
+    /// Bytes of memtables to be covered: what is good to have, and what somebody waits for.
+    fn cover_bytes(&self) -> (usize, usize) {
+        let order = self.pipeline.order();
+        let needed = (order.memory.used() + order.cover.wanted_bytes).max(order.cover.bytes);
+        let step = needed.clamp(COVER_BYTES_MIN, COVER_BYTES_MAX);
+        ((needed + step).min(order.memory.max).max(needed), needed)
+    }
+
+    /// New rows may fill the memtables up to so many bytes, if the file has pages for them.
+    fn cover(&self, bytes: usize) -> std::result::Result<(), u64> {
+        let mut order = self.pipeline.order();
+        let bytes = bytes.max(order.memory.used());
+        self.space.lock().promise(bytes as u64)?;
+        order.cover.bytes = bytes;
+        order.cover.wanted_bytes = 0;
+        Ok(())
+    }
+
+    /// A checkpoint begins to take what was promised to it.
+    pub(crate) fn begin_drawing(&self) {
+        if self.pipeline.order().cover.is_short() {
+            self.drain_recycled();
+        }
+        self.space.lock().begin_drawing();
+    }
+
+    /// It has written all that was frozen: what did it need?
+    pub(crate) fn learn_rate(&self) {
+        let bytes = self.pipeline.order().memory.frozen;
+        self.space.lock().drew_for(bytes as u64);
+    }
+
+    /// A checkpoint is done: it needs no pages any more.
+    pub(crate) fn settle_promise(&self) {
+        let mut order = self.pipeline.order();
+        let mut space = self.space.lock();
+        space.end_drawing();
+        let ahead = if order.cover.is_short() { 0 } else { COVER_BYTES_MAX };
+        order.cover.bytes = order.cover.bytes.min(order.memory.used() + ahead);
+        // Less than before is always to be had.
+        let kept = space.promise(order.cover.bytes as u64);
+        if kept.is_err() {
+            order.cover.bytes = order.memory.used();
+        }
+    }
+
+    /// The keeper has what is wanted.
+    pub(crate) fn is_supplied(&self, supply: Supply) {
+        if supply == Supply::Ample {
+            self.pipeline.order().cover.bound_nodes(None);
+        }
+        self.pipeline.unhinder();
+        self.pipeline.wake_front();
+    }
+
+    /// The disk gave less than was asked of it: what nobody needs at once goes to whoever does.
+    /// Says how many segments that were kept for the log were given up.
+    fn is_short(&self) -> usize {
+        let drained = self.drain_recycled();
+        let mut order = self.pipeline.order();
+        let nodes = self.space.lock().relief_nodes();
+        order.cover.bound_nodes(Some(nodes));
+        drained
+    }
+
+    /// Where the disk is short, pages promised ahead of need are free for a log segment.
+    pub(crate) fn uncover_if_short(&self) {
+        let mut order = self.pipeline.order();
+        if order.cover.is_short() {
+            order.cover.bytes = order.cover.bytes.min(order.memory.used());
+            let bytes = order.cover.bytes as u64;
+            self.space.lock().promise(bytes).unwrap_or_default();
+        }
+    }
+
+    /// The keeper found no room. A commit that waits is told so, but only once neither released
+    /// segments nor a checkpoint have anything more to give back.
+    pub(crate) fn fall_short(&self, cause: Error) -> Attempt {
+        if self.is_short() > 0 {
+            return Attempt::Again;
+        }
+        let mut order = self.pipeline.order();
+        if order.queue.is_empty() {
+            return Attempt::Done;
+        }
+        if order.is_satisfied() {
+            drop(order);
+            self.pipeline.wake_front();
+            return Attempt::Done;
+        }
+        if order.memory.used() > 0 {
+            order.memory_wanted = true;
+            drop(order);
+            self.pipeline.checkpointer.raise();
+            return Attempt::Done;
+        }
+        drop(order);
+        self.pipeline.stall(cause);
+        Attempt::Done
+    }
+
+    /// Whether deletes wait for log that only the reserve can give: nothing is left that a
+    /// checkpoint could turn into room.
+    pub(crate) fn relief_is_due(&self) -> bool {
+        let order = self.pipeline.order();
+        order.cover.segment_waits && order.memory.used() == 0
+    }
+}
+
+fn is_full(cause: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
