@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
+use ringdb_uring::threads::thread;
 use ringdb_uring::{Blocked, Io};
 
 thread_local! {

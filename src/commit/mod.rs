@@ -26,12 +26,12 @@ mod window_tests;
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use ringdb_uring::threads::atomic::{AtomicU64, Ordering};
+use ringdb_uring::threads::{Mutex, MutexGuard};
 use ringdb_uring::{Buf, Feed, Io, Next, Pending};
 
 use crate::commit::group::ClosedGroup;

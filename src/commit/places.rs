@@ -12,10 +12,10 @@
 //!   stores `visible` before it takes that lock. So a wake-up is never lost, and a late waiter
 //!   never overwrites the waker of the place's next life.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
-use parking_lot::Mutex;
+use ringdb_uring::threads::Mutex;
+use ringdb_uring::threads::atomic::{AtomicU64, Ordering};
 
 use crate::commit::watch::Watchers;
 use crate::ids::Seq;

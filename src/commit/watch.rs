@@ -1,9 +1,9 @@
 //! Tasks that wait for a counter rather than for a commit of their own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
-use parking_lot::Mutex;
+use ringdb_uring::threads::Mutex;
+use ringdb_uring::threads::atomic::{AtomicUsize, Ordering};
 
 use crate::ids::Seq;
 

@@ -15,10 +15,10 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use futures::channel::oneshot;
 use ringdb_uring::sim::Disk;
+use ringdb_uring::threads::thread;
 
 use crate::checkpoint;
 use crate::engine::{Command, Engine};

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
-use parking_lot::Mutex;
 use ringdb_frames::{Cache, CacheStats, Frame, Guard, Room};
 use ringdb_uring::planted::{self, Bug};
+use ringdb_uring::threads::Mutex;
 use ringdb_uring::{Buf, Io};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -78,6 +78,8 @@ mod slots;
 mod standby;
 mod stats;
 mod storage;
+#[doc(hidden)]
+pub mod threads;
 mod wake;
 mod work;
 

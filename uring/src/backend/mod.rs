@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::feed::{FeedDone, FeedWrite};
 use crate::stats::Counters;
+use crate::threads::{Condvar, Mutex};
 
 pub(crate) mod blocking;
 #[cfg(target_os = "linux")]
