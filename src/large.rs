@@ -59,6 +59,11 @@ async fn write_one(engine: &Engine, extent: Extent, bytes: &Bytes) -> Result<Ext
 
 /// Reads a value back and checks every piece of it. (I7)
 pub(crate) async fn read(engine: &Engine, value: &ExtentValue) -> Result<Bytes> {
+    if value.extent.end().byte_offset() > engine.io.len_bytes() {
+        let error = Error::new(ErrorKind::Corrupt, "a large value lies outside of the file");
+        let offset = value.extent.start.byte_offset();
+        return Err(error.with_detail(format!("{}, offset {offset}", engine.io.path().display())));
+    }
     let len = usize::try_from(value.len_bytes).expect("a checked reference is at most 1 GiB");
     let mut out = BytesMut::with_capacity(len);
     let pieces: Vec<usize> = (0..value.crcs.len()).collect();

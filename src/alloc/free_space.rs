@@ -146,6 +146,21 @@ impl FreeSpace {
         self.add(extent.into());
     }
 
+    /// Gives back pages that the file said were in use.
+    ///
+    /// # Errors
+    ///
+    /// A defect, with its offset in the file, if some of them are free already or not in the file.
+    pub(crate) fn give_back(&mut self, extent: Extent) -> Result<(), Defect> {
+        let last = extent.end().0.saturating_sub(1);
+        let overlaps = self.at_or_before(last).is_some_and(|run| run.end() > extent.start.0);
+        if extent.is_empty() || !lies_inside(extent, self.file_pages) || overlaps {
+            return Err(defect("pages are free already, or lie outside the file", extent));
+        }
+        self.add(extent.into());
+        Ok(())
+    }
+
     /// Marks these pages as used, in recovery.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ use super::blob::{BLOB_REF_BYTES, BlobRef};
 use super::chapter::{CHAPTER_BYTES, Chapter};
 use super::checksum::{Checksum, FileId};
 use super::codec::{Reader, Writer};
-use super::{Defect, SUPERBLOCK_PAGES, lies_inside};
+use super::{COUNTER_MAX, Defect, SUPERBLOCK_PAGES, lies_inside};
 use crate::ids::{BLOCK_BYTES, FamilyId, Generation, Incarnation, PAGE_BYTES, Seq};
 
 /// Bytes of one copy.
@@ -206,6 +206,16 @@ impl Superblock {
             closed,
         };
         superblock.check().map_err(|what| Defect { what, at: FILE_ID_AT as u64 })?;
+        let counters = [
+            superblock.generation.0,
+            superblock.incarnation.0,
+            superblock.seq_next_min.0,
+            superblock.next_segment,
+        ];
+        let ordinals = superblock.chapters.iter().map(|chapter| chapter.segment.ordinal);
+        if counters.into_iter().chain(ordinals).any(|counter| counter > COUNTER_MAX) {
+            return Err(Defect { what: "a counter is impossibly large", at: FILE_ID_AT as u64 });
+        }
         Ok(superblock)
     }
 

@@ -156,21 +156,24 @@ impl PageCache {
     /// Reads and checks a node past the cache. (I7)
     pub(crate) async fn read(&self, wanted: Wanted, family: FamilyId) -> Result<Buf> {
         let node = wanted.node;
-        let (result, buf) =
-            self.io.read(node.page.byte_offset(), self.io.read_buf(node.len_bytes())).await;
         let place = |what: &str| {
             let path = self.io.path().display();
             let offset = node.page.byte_offset();
             format!("{path}: {what}, page {}, offset {offset}, family {}", node.page.0, family.0)
         };
-        result.map_err(|cause| {
-            let error = Error::new(ErrorKind::Io, "reading a page failed");
-            error.with_detail(place("read")).with_source(cause)
-        })?;
         let corrupt = |what: &str| {
             let error = Error::new(ErrorKind::Corrupt, "a page is not what was written");
             error.with_detail(place(what))
         };
+        if node.extent().end().byte_offset() > self.io.len_bytes() {
+            return Err(corrupt("it lies outside of the file"));
+        }
+        let (result, buf) =
+            self.io.read(node.page.byte_offset(), self.io.read_buf(node.len_bytes())).await;
+        result.map_err(|cause| {
+            let error = Error::new(ErrorKind::Io, "reading a page failed");
+            error.with_detail(place("read")).with_source(cause)
+        })?;
         if planted::is(Bug::NodeNotVerified) {
             return Ok(buf);
         }
