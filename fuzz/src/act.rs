@@ -96,14 +96,18 @@ fn families(db: &Db, noticed: &mut Noticed) -> Vec<ColumnFamily> {
     names.filter_map(|name| noticed.by(block_on(db.existing_column_family(name)))).collect()
 }
 
-/// Scans both ways, lookups of what was found and of what was not, counts, and the check.
+/// The check, scans both ways, and lookups of what was found and of what was not.
 fn read(db: &Db, noticed: &mut Noticed) {
+    let report = noticed.by(block_on(db.check()));
+    let is_sound = report.is_some_and(|report| report.defects.is_empty());
+    noticed.0 |= !is_sound;
     for family in families(db, noticed) {
         let keys = scan(family.iter(), noticed);
         let back = scan(family.iter().rev(), noticed);
         if let (Some(keys), Some(mut back)) = (&keys, back) {
             back.reverse();
-            if keys.len() < ROWS_MAX {
+            // Of a tree whose rows are where no search finds them, only the check tells.
+            if is_sound && keys.len() < ROWS_MAX {
                 assert_eq!(*keys, back, "a scan finds the same rows from either end");
             }
         }
@@ -115,9 +119,6 @@ fn read(db: &Db, noticed: &mut Noticed) {
         noticed.by(block_on(family.first()));
         noticed.by(block_on(family.last()));
         family.approximate_len();
-    }
-    if let Some(report) = noticed.by(block_on(db.check())) {
-        noticed.0 |= !report.defects.is_empty();
     }
     db.stat();
 }

@@ -15,6 +15,8 @@
 mod change;
 pub(crate) mod footprint;
 pub(crate) mod group;
+#[cfg(all(test, ringdb_loom))]
+mod models;
 mod order;
 mod places;
 pub(crate) mod signal;

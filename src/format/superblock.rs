@@ -330,6 +330,24 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn counters_that_could_overflow_are_refused() {
+        let changes: [fn(&mut Superblock); 5] = [
+            |superblock| superblock.generation.0 = COUNTER_MAX + 2,
+            |superblock| superblock.incarnation.0 = u64::MAX,
+            |superblock| superblock.seq_next_min.0 = u64::MAX,
+            |superblock| superblock.next_segment = COUNTER_MAX + 1,
+            |superblock| superblock.chapters[1].segment.ordinal = u64::MAX,
+        ];
+        for change in changes {
+            let mut superblock = superblock(8);
+            change(&mut superblock);
+            let refused = Superblock::decode(&superblock.encode()).unwrap_err();
+            let Refused::Defect(defect) = refused else { panic!("{refused:?}") };
+            assert_eq!(defect.what, "a counter is impossibly large");
+        }
+    }
+
+    #[test]
     fn what_was_encoded_decodes() {
         let mut superblock = superblock(8);
         assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock.clone()));

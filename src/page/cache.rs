@@ -18,6 +18,7 @@ use ringdb_uring::threads::Mutex;
 use ringdb_uring::{Buf, Io};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::lies_inside;
 use crate::format::node_ref::NodeRef;
 use crate::ids::{FamilyId, PAGE_BYTES, PageId};
 use crate::tree::{self, Expected, Pages, Wanted};
@@ -165,7 +166,7 @@ impl PageCache {
             let error = Error::new(ErrorKind::Corrupt, "a page is not what was written");
             error.with_detail(place(what))
         };
-        if node.extent().end().byte_offset() > self.io.len_bytes() {
+        if !lies_inside(node.extent(), self.io.len_bytes() / PAGE_BYTES as u64) {
             return Err(corrupt("it lies outside of the file"));
         }
         let (result, buf) =

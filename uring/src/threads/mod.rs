@@ -9,8 +9,16 @@
 mod modeled;
 
 #[cfg(any(ringdb_loom, ringdb_shuttle))]
-pub use modeled::{Condvar, Mutex, MutexGuard, atomic, thread};
+pub use modeled::{Condvar, Mutex, MutexGuard, atomic, thread, thread_local};
 #[cfg(not(any(ringdb_loom, ringdb_shuttle)))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(any(ringdb_loom, ringdb_shuttle)))]
-pub use std::{sync::atomic, thread};
+pub use std::{sync::atomic, thread, thread_local};
+
+/// Stands where an argument needs that all accesses with `SeqCst` have one order. They have, but
+/// loom takes them for `AcqRel` and has to be told by a fence.
+#[inline]
+pub fn in_one_order() {
+    #[cfg(ringdb_loom)]
+    atomic::fence(atomic::Ordering::SeqCst);
+}

@@ -14,6 +14,10 @@ use loom::sync as model;
 use shuttle::sync as model;
 
 pub use model::atomic;
+#[cfg(ringdb_shuttle)]
+pub use shuttle::thread_local;
+#[cfg(ringdb_loom)]
+pub use std::thread_local;
 
 /// Threads that the model checker schedules.
 pub mod thread {
