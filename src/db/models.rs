@@ -26,7 +26,7 @@ fn open(disk: &Disk) -> Db {
 fn explore(name: &str, schedules: usize, run: impl Fn() + Send + Sync + Clone + 'static) {
     let seed = 7;
     let mut config = shuttle::Config::new();
-    config.stack_size = 2 << 20;
+    (config.stack_size, config.silence_warnings) = (2 << 20, true);
     let random = RandomScheduler::new_from_seed(seed, schedules);
     let drawn = shuttle::Runner::new(random, config.clone()).run(run.clone());
     let few_preemptions = PctScheduler::new_from_seed(seed, 3, schedules);

@@ -81,7 +81,7 @@ mod whole {
     use std::io;
     use std::path::Path;
     use std::sync::Arc;
-    use std::task::{Context, Poll, Waker};
+    use std::task::Waker;
     use std::time::{Duration, Instant};
 
     use shuttle::future::block_on;
@@ -219,10 +219,7 @@ mod whole {
         };
         assert_eq!(done, CALLERS * WRITES_EACH);
         assert_eq!(u64::from(read(io, writes - 1)[0]), done, "the last write has all of them");
-        let mut close = io.close();
-        block_on(std::future::poll_fn(|context: &mut Context<'_>| -> Poll<()> {
-            std::pin::Pin::new(&mut close).poll(context)
-        }));
+        block_on(io.close());
     }
 
     fn on(backend: BackendChoice, path: &Path, waits: fn(u64) -> Waits) {
@@ -237,7 +234,7 @@ mod whole {
     fn explore(name: &str, schedules: usize, run: impl Fn() + Send + Sync + Clone + 'static) {
         let seed = 7;
         let mut config = shuttle::Config::new();
-        config.stack_size = 1 << 20;
+        (config.stack_size, config.silence_warnings) = (1 << 20, true);
         let random = RandomScheduler::new_from_seed(seed, schedules);
         let drawn = shuttle::Runner::new(random, config.clone()).run(run.clone());
         let few_preemptions = PctScheduler::new_from_seed(seed, 3, schedules);
