@@ -41,7 +41,7 @@ async fn visible(places: &Places, seq: u64) {
 #[test]
 fn a_commit_resolves_whoever_marks_last() {
     explore("two commits, a flush", 3, || {
-        let places = Arc::new(Places::new(Seq(0)));
+        let places = Arc::new(Places::new(Seq(0), 4));
         let other = places.clone();
         let committer = thread::spawn(move || {
             other.mark_applied(Seq(2), Shown::WhenDurable);
@@ -60,7 +60,7 @@ fn a_commit_resolves_whoever_marks_last() {
 #[test]
 fn nothing_is_visible_behind_a_hole_or_before_it_is_durable() {
     explore("a hole", 3, || {
-        let places = Arc::new(Places::new(Seq(0)));
+        let places = Arc::new(Places::new(Seq(0), 4));
         let other = places.clone();
         let buffered = thread::spawn(move || other.mark_applied(Seq(2), Shown::WhenApplied));
         let other = places.clone();
@@ -79,7 +79,7 @@ fn nothing_is_visible_behind_a_hole_or_before_it_is_durable() {
 #[test]
 fn a_place_serves_its_next_life() {
     explore("a place twice", 2, || {
-        let places = Arc::new(Places::new(Seq(0)));
+        let places = Arc::new(Places::new(Seq(0), 4));
         let other = places.clone();
         let first = thread::spawn(move || block_on(visible(&other, 1)));
         for seq in 1..=4 {
@@ -97,7 +97,7 @@ fn a_place_serves_its_next_life() {
 #[test]
 fn who_watches_a_counter_is_woken() {
     explore("a watcher", 3, || {
-        let places = Arc::new(Places::new(Seq(0)));
+        let places = Arc::new(Places::new(Seq(0), 4));
         let other = places.clone();
         let owner = thread::spawn(move || {
             other.mark_applied(Seq(1), Shown::WhenDurable);
