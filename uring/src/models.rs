@@ -252,7 +252,7 @@ mod whole {
         for (name, waits) in
             [("callers that block", (|_| Waits::Blocking) as fn(u64) -> Waits), ("both", mixed)]
         {
-            explore(name, 400, move || {
+            explore(name, 4000, move || {
                 on(BackendChoice::Sim(Disk::new()), Path::new("model"), waits);
             });
         }
@@ -262,6 +262,6 @@ mod whole {
     fn no_schedule_loses_a_wake_up_on_the_pool() {
         let directory = tempfile::tempdir().expect("a directory is made");
         let path = directory.path().join("model");
-        explore("the pool", 60, move || on(BackendChoice::Pwrite, &path, mixed));
+        explore("the pool", 400, move || on(BackendChoice::Pwrite, &path, mixed));
     }
 }
