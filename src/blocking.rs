@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
+use ringdb_uring::threads::{thread, thread_local};
 use ringdb_uring::{Blocked, Io};
 
 thread_local! {
@@ -43,9 +43,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(blocked.clone());
     let mut context = Context::from_waker(&waker);
     loop {
-        let before = LEFT.replace(Some(Left::default()));
+        let before = LEFT.with(|left| left.replace(Some(Left::default())));
         let polled = future.as_mut().poll(&mut context);
-        let left = LEFT.replace(before).unwrap_or_default();
+        let left = LEFT.with(|left| left.replace(before)).unwrap_or_default();
         if let Poll::Ready(output) = polled {
             left.owed.iter().for_each(Io::kick);
             return output;
@@ -77,10 +77,19 @@ impl Left {
     }
 }
 
+/// Runs a future to its end on a thread of our own, which never drives: it would keep the ring from
+/// those who wait for commits.
+pub(crate) fn wait_for<F: Future>(future: F) -> F::Output {
+    #[cfg(ringdb_shuttle)]
+    return shuttle::future::block_on(future);
+    #[cfg(not(ringdb_shuttle))]
+    futures::executor::block_on(future)
+}
+
 /// The future being polled waits for this ring.
 pub(crate) fn note(io: &Io) {
-    LEFT.with_borrow_mut(|left| {
-        if let Some(left) = left {
+    LEFT.with(|left| {
+        if let Some(left) = &mut *left.borrow_mut() {
             left.waits_for.get_or_insert_with(|| io.clone());
         }
     });
@@ -89,7 +98,7 @@ pub(crate) fn note(io: &Io) {
 /// Tells the owner of this ring that there is more; a thread that is about to drive it need not
 /// be woken for by another, which would only take the ring away.
 pub(crate) fn kick(io: &Io) {
-    let owed = LEFT.with_borrow_mut(|left| match left {
+    let owed = LEFT.with(|left| match &mut *left.borrow_mut() {
         Some(left) => {
             left.owed.get_or_insert_with(|| io.clone());
             true

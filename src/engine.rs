@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use futures::channel::oneshot;
-use parking_lot::{Mutex, MutexGuard};
 use ringdb_uring::planted::{self, Bug};
+use ringdb_uring::threads::{Mutex, MutexGuard};
 use ringdb_uring::{Feed, Io, Refused};
 
 use crate::commit::{Pipeline, closed, forked};

@@ -14,6 +14,7 @@ use ringdb_uring::planted::{self, Bug};
 use crate::batch::Operations;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::lies_inside;
 use crate::format::value::{CHUNK_BYTES, ExtentValue};
 use crate::ids::{BLOCK_BYTES, Extent, PAGE_BYTES};
 use crate::page::space::Reserved;
@@ -59,6 +60,11 @@ async fn write_one(engine: &Engine, extent: Extent, bytes: &Bytes) -> Result<Ext
 
 /// Reads a value back and checks every piece of it. (I7)
 pub(crate) async fn read(engine: &Engine, value: &ExtentValue) -> Result<Bytes> {
+    if !lies_inside(value.extent, engine.io.len_bytes() / PAGE_BYTES as u64) {
+        let error = Error::new(ErrorKind::Corrupt, "a large value lies outside of the file");
+        let offset = value.extent.start.byte_offset();
+        return Err(error.with_detail(format!("{}, offset {offset}", engine.io.path().display())));
+    }
     let len = usize::try_from(value.len_bytes).expect("a checked reference is at most 1 GiB");
     let mut out = BytesMut::with_capacity(len);
     let pieces: Vec<usize> = (0..value.crcs.len()).collect();

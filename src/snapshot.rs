@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
+use ringdb_uring::threads::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;

@@ -146,6 +146,23 @@ impl FreeSpace {
         self.add(extent.into());
     }
 
+    /// Gives back pages that the file said were in use.
+    ///
+    /// # Errors
+    ///
+    /// A defect, with its offset in the file, if some of them are free already or not in the file.
+    pub(crate) fn give_back(&mut self, extent: Extent) -> Result<(), Defect> {
+        let overlaps = || {
+            let before = self.at_or_before(extent.end().0 - 1);
+            before.is_some_and(|run| run.end() > extent.start.0)
+        };
+        if extent.is_empty() || !lies_inside(extent, self.file_pages) || overlaps() {
+            return Err(defect("pages are free already, or lie outside the file", extent));
+        }
+        self.add(extent.into());
+        Ok(())
+    }
+
     /// Marks these pages as used, in recovery.
     ///
     /// # Errors
@@ -316,6 +333,20 @@ mod tests {
             free.grow(0, pages);
             assert_eq!(runs(&free), expected, "{pages} pages");
         }
+    }
+
+    #[test]
+    fn pages_that_a_file_names_twice_are_not_given_back_twice() {
+        let mut free = with_runs(1000, &[(100, 50)]);
+        for (start, pages) in [(100, 1), (90, 11), (149, 9), (90, 100), (120, 4)] {
+            assert!(free.give_back(extent(start, pages)).is_err(), "{start}, {pages} pages");
+        }
+        for outside in [extent(999, 2), extent(64, 1), extent(u64::MAX, 2), Extent::default()] {
+            assert!(free.give_back(outside).is_err(), "{outside:?}");
+        }
+        assert_eq!(free.give_back(extent(90, 10)), Ok(()));
+        assert_eq!(free.give_back(extent(150, 1)), Ok(()));
+        assert_eq!(runs(&free), [(90, 61)]);
     }
 
     #[test]

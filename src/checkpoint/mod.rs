@@ -26,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::blocking::wait_for;
 use crate::commit::Gate;
 use crate::engine::{Command, Engine};
 use crate::error::Result;
@@ -49,12 +50,12 @@ pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {
         engine.poison_by_panic();
     }
     engine.stop_commands();
-    futures::executor::block_on(engine.io.close());
+    wait_for(engine.io.close());
 }
 
 fn serve(engine: &Arc<Engine>, keeper: Keeper) {
     let stop = crate::commit::signal::Signal::default();
-    futures::executor::block_on(async {
+    wait_for(async {
         let keeping = keeper.run(engine, &stop);
         let checkpointing = async {
             Checkpointer { engine, frozen: None }.run().await;
@@ -71,7 +72,7 @@ pub(crate) fn join_chapters(engine: &Arc<Engine>) -> Result<()> {
     if engine.superblock.lock().chapters.len() <= CHAPTERS_MAX / 2 {
         return Ok(());
     }
-    futures::executor::block_on(Checkpointer { engine, frozen: None }.checkpoint())
+    wait_for(Checkpointer { engine, frozen: None }.checkpoint())
 }
 
 struct Checkpointer<'a> {

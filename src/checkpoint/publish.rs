@@ -9,7 +9,7 @@ use crate::checkpoint::freeze::Frozen;
 use crate::checkpoint::merge::Trees;
 use crate::checkpoint::writer::{Changes, Writer};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::blob::BlobRef;
 use crate::format::catalog::{self, CatalogEntry, FamilyOptions};
 use crate::format::chapter::Chapter;
@@ -178,17 +178,19 @@ struct FreeMap {
 /// It ends where the file ended when it was made. The plan may go beyond that, and back; what it
 /// adds is found free by the length of the file when the database is opened.
 async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result<FreeMap> {
-    let (without_itself, _) = encode_free_map(engine, writer);
+    let (without_itself, _) = encode_free_map(engine, writer)?;
     // Its own pages, and what the file grows by in between.
     let bound = without_itself.len() + 2 * free_map::CHANGE_BYTES_MAX;
     let extent = writer.place_pages(BlobRef::pages(bound) as u32);
     writer.grow().await?;
-    let (map, file_pages) = encode_free_map(engine, writer);
+    let (map, file_pages) = encode_free_map(engine, writer)?;
     let blob = writer.write_blob(&map, extent).await?;
     Ok(FreeMap { blob, file_pages })
 }
 
-fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> (Vec<u8>, u64) {
+/// What is retired is what trees named, and no checksum says that they were right: a page that is
+/// named twice, or is free already, ends the checkpoint before anything was published.
+fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Result<(Vec<u8>, u64)> {
     let (mut unnamed, file_pages) = {
         let space = engine.space.lock();
         (space.unnamed().clone(), space.grown_pages())
@@ -197,9 +199,15 @@ fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> (Vec<u8>, u64) {
     for extent in placed {
         unnamed.take(extent).expect("a checkpoint places on pages that nobody names");
     }
-    retired.iter().for_each(|extent| unnamed.free(*extent));
+    for extent in retired {
+        unnamed.give_back(*extent).map_err(|defect| {
+            let path = engine.io.path().display();
+            let error = Error::new(ErrorKind::Corrupt, "a page is named twice");
+            error.with_detail(format!("{path}: {defect}"))
+        })?;
+    }
     unnamed.shrink_towards(file_pages);
-    (free_map::encode(unnamed.extents()), file_pages)
+    Ok((free_map::encode(unnamed.extents()), file_pages))
 }
 
 fn swap_state(

@@ -72,7 +72,11 @@ impl<'a> Reader<'a> {
         while self.asked.contains(&page) {
             if let Some(read) = self.ready.remove(&page) {
                 self.asked.remove(&page);
-                return read.map(Node::Read);
+                // Read ahead for another parent, it may have been checked for another level.
+                match read {
+                    Ok(bytes) if !wanted.may_be(&bytes) => break,
+                    read => return read.map(Node::Read),
+                }
             }
             let Some((fetched, read)) = self.in_flight.next().await else { break };
             self.ready.insert(fetched, read);
@@ -86,7 +90,8 @@ impl<'a> Reader<'a> {
     fn cached(&self, wanted: Wanted) -> Option<Vec<u8>> {
         let (guard, held) = (ringdb_frames::pin(), Held::default());
         let view = self.engine.pages.view(&guard, &held);
-        view.root(wanted.node).map(|page| page.to_vec())
+        let page = view.root(wanted.node).filter(|page| wanted.may_be(page));
+        page.map(|page| page.to_vec())
     }
 
     /// Lends a node's bytes.

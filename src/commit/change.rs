@@ -85,6 +85,9 @@ fn encode(order: &Order, request: &Request) -> Result<Bytes> {
     match request {
         Request::Create { name, logging } => {
             vacant(order, name)?;
+            if order.next_family == FamilyId(u32::MAX) {
+                return Err(Error::new(ErrorKind::TooLarge, "no ids of column families are left"));
+            }
             let options = FamilyOptions { logging: *logging };
             encoder.create_family(order.next_family, name, options);
         }

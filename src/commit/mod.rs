@@ -17,6 +17,8 @@ mod changed;
 mod claim;
 pub(crate) mod footprint;
 pub(crate) mod group;
+#[cfg(all(test, ringdb_loom))]
+mod models;
 mod order;
 mod places;
 pub(crate) mod signal;
@@ -28,12 +30,12 @@ mod window_tests;
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use ringdb_uring::threads::atomic::{AtomicU64, Ordering};
+use ringdb_uring::threads::{Mutex, MutexGuard};
 use ringdb_uring::{Buf, Feed, Io, Next, Pending};
 
 use crate::commit::group::ClosedGroup;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use ringdb_uring::Buf;
+use ringdb_uring::threads::Mutex;
 
 use crate::commit::claim::Cover;
 use crate::commit::group::{GROUP_BYTES_MAX, OpenGroup};

@@ -1,10 +1,10 @@
 //! A flag that one task waits for and anybody raises.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures::task::AtomicWaker;
+use ringdb_uring::threads::atomic::{AtomicBool, Ordering};
 
 /// Raised any number of times before it is seen, it is seen once.
 #[derive(Default)]

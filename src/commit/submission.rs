@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use bytes::Bytes;
-use parking_lot::MutexGuard;
 use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
+use ringdb_uring::threads::MutexGuard;
 
 use crate::alloc::reserve::Need;
 use crate::blocking;

@@ -1,9 +1,9 @@
 //! Tasks that wait for a counter rather than for a commit of their own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
-use parking_lot::Mutex;
+use ringdb_uring::threads::atomic::{AtomicUsize, Ordering};
+use ringdb_uring::threads::{Mutex, in_one_order};
 
 use crate::ids::Seq;
 
@@ -31,11 +31,13 @@ impl Watchers {
             list.push((seq, context.waker().clone()));
         }
         self.count.store(list.len(), Ordering::SeqCst);
+        in_one_order();
         // The counter moved before `wake_through` looked at the count, or that look sees us.
         reached() >= seq
     }
 
     pub(crate) fn wake_through(&self, seq: Seq) {
+        in_one_order();
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }

@@ -11,17 +11,20 @@ mod catalog;
 mod check;
 mod health;
 mod info;
+#[cfg(all(test, ringdb_shuttle))]
+mod models;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use futures::channel::oneshot;
 use ringdb_uring::sim::Disk;
+use ringdb_uring::threads::thread;
 
+use crate::blocking::wait_for;
 use crate::checkpoint;
 use crate::engine::{Command, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -142,11 +145,11 @@ impl Options {
 fn open(place: Place, options: Options) -> Task<Db> {
     Task::without_engine(async move {
         let (reply, opened) = oneshot::channel();
-        let work = move || match futures::executor::block_on(recovery::open(place, options)) {
+        let work = move || match wait_for(recovery::open(place, options)) {
             Err(error) => drop(reply.send(Err(error))),
             Ok((engine, keeper)) => {
                 if let Err(error) = checkpoint::join_chapters(&engine) {
-                    futures::executor::block_on(engine.io.close());
+                    wait_for(engine.io.close());
                     return drop(reply.send(Err(error)));
                 }
                 let handle = Arc::new(DbHandle { engine: engine.clone() });

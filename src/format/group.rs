@@ -21,10 +21,10 @@
 //! Incarnation and segment name the life of the pages, so that a group of an older life is never taken for one of this, and the
 //! previous crc chains them, so that none is missing in between.
 
-use super::Defect;
 use super::checksum::{Checksum, FileId};
 use super::codec::{Reader, Writer};
 use super::commits::COMMIT_HEADER_BYTES;
+use super::{COUNTER_MAX, Defect};
 use crate::ids::{BLOCK_BYTES, Generation, Incarnation, Seq};
 
 /// Room for the head at the front of a group's buffer.
@@ -170,6 +170,9 @@ impl GroupHeader {
             commits,
         };
         header.check().map_err(|what| Defect { what, at: 0 })?;
+        if header.last_seq.0 > COUNTER_MAX {
+            return Err(reader.defect("group's seqs are impossible"));
+        }
         Ok(header)
     }
 

@@ -47,6 +47,10 @@ pub(crate) const SUPERBLOCK_PAGES: [PageId; 2] = [PageId(0), PageId(64)];
 /// Pages of the largest file: byte offsets stay below 2^63, the limit of the system calls.
 pub(crate) const FILE_PAGES_MAX: u64 = (1 << 63) / PAGE_BYTES as u64;
 
+/// No counter of a file (seqs, generations, incarnations, ordinals) ever gets here: what adds to one
+/// that was read cannot overflow.
+pub(crate) const COUNTER_MAX: u64 = 1 << 62;
+
 /// Bytes that are not what was written: what is wrong, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Defect {

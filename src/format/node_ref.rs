@@ -15,9 +15,10 @@
 //! The parent holds the checksum, so a lost or misdirected write of the child is seen although the child's bytes agree with
 //! each other (I7).
 
+use super::catalog::TREES_MAX;
 use super::checksum::{FileId, of_pages};
 use super::codec::{Reader, Writer};
-use super::{Defect, FILE_PAGES_MAX, lies_inside};
+use super::{COUNTER_MAX, Defect, FILE_PAGES_MAX, lies_inside};
 use crate::ids::{Extent, PAGE_BYTES, PageId};
 
 /// Bytes of an encoded [`NodeRef`].
@@ -29,6 +30,9 @@ const _: () = assert!(TREE_ROOT_BYTES == NODE_REF_BYTES + 2 + 4 * 8);
 /// No tree is higher: with two children a node it would have more leaves than a file has pages.
 pub(crate) const HEIGHT_MAX: u8 = 50;
 const _: () = assert!(1 << HEIGHT_MAX >= FILE_PAGES_MAX);
+
+/// No tree has as many rows, or bytes of keys and values.
+const COUNT_MAX: u64 = COUNTER_MAX / TREES_MAX as u64;
 
 /// Names a node: where it is and what its bytes sum up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,7 +132,14 @@ impl TreeRoot {
         let (rows, bytes) = (reader.u64()?, reader.u64()?);
         let (pages, extent_pages) = (reader.u64()?, reader.u64()?);
         let tree = TreeRoot { root, height, rows, bytes, pages, extent_pages };
-        if tree.is_sound() { Ok(tree) } else { Err(before.defect("tree root is impossible")) }
+        let possible = tree.is_sound() && tree.is_countable();
+        if possible { Ok(tree) } else { Err(before.defect("tree root is impossible")) }
+    }
+
+    /// Whether sums over a family's trees, and what a merge adds, cannot overflow.
+    fn is_countable(&self) -> bool {
+        let pages = self.pages + self.extent_pages;
+        self.rows <= COUNT_MAX && self.bytes <= COUNT_MAX && pages <= FILE_PAGES_MAX / 2
     }
 
     fn is_sound(&self) -> bool {
@@ -168,6 +179,15 @@ mod tests {
         assert!(node.verify(&bytes[..PAGE_BYTES], &[1; 16]).is_err());
         assert!(node.verify(&bytes, &[2; 16]).is_err());
         assert!(NodeRef { page: PageId(91), ..node }.verify(&bytes, &[1; 16]).is_err());
+    }
+
+    #[test]
+    fn roots_that_count_more_than_there_can_be_are_refused() {
+        let decoded = |tree: TreeRoot| TreeRoot::decode(&mut Reader::new(&tree.encode(), "short"));
+        assert!(decoded(TreeRoot { rows: COUNT_MAX, bytes: COUNT_MAX, ..tree() }).is_ok());
+        assert!(decoded(TreeRoot { rows: COUNT_MAX + 1, ..tree() }).is_err());
+        assert!(decoded(TreeRoot { bytes: u64::MAX, ..tree() }).is_err());
+        assert!(decoded(TreeRoot { extent_pages: FILE_PAGES_MAX / 2, ..tree() }).is_err());
     }
 
     #[test]

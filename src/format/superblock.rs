@@ -32,7 +32,7 @@ use super::blob::{BLOB_REF_BYTES, BlobRef};
 use super::chapter::{CHAPTER_BYTES, Chapter};
 use super::checksum::{Checksum, FileId};
 use super::codec::{Reader, Writer};
-use super::{Defect, SUPERBLOCK_PAGES, lies_inside};
+use super::{COUNTER_MAX, Defect, SUPERBLOCK_PAGES, lies_inside};
 use crate::ids::{BLOCK_BYTES, FamilyId, Generation, Incarnation, PAGE_BYTES, Seq};
 
 /// Bytes of one copy.
@@ -206,6 +206,16 @@ impl Superblock {
             closed,
         };
         superblock.check().map_err(|what| Defect { what, at: FILE_ID_AT as u64 })?;
+        let counters = [
+            superblock.generation.0,
+            superblock.incarnation.0,
+            superblock.seq_next_min.0,
+            superblock.next_segment,
+        ];
+        let ordinals = superblock.chapters.iter().map(|chapter| chapter.segment.ordinal);
+        if counters.into_iter().chain(ordinals).any(|counter| counter > COUNTER_MAX) {
+            return Err(Defect { what: "a counter is impossibly large", at: FILE_ID_AT as u64 });
+        }
         Ok(superblock)
     }
 
@@ -317,6 +327,24 @@ pub(super) mod tests {
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         ]);
         assert!(block[144..256].iter().chain(&block[384..]).all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn counters_that_could_overflow_are_refused() {
+        let changes: [fn(&mut Superblock); 5] = [
+            |superblock| superblock.generation.0 = COUNTER_MAX + 2,
+            |superblock| superblock.incarnation.0 = u64::MAX,
+            |superblock| superblock.seq_next_min.0 = u64::MAX,
+            |superblock| superblock.next_segment = COUNTER_MAX + 1,
+            |superblock| superblock.chapters[1].segment.ordinal = u64::MAX,
+        ];
+        for change in changes {
+            let mut superblock = superblock(8);
+            change(&mut superblock);
+            let refused = Superblock::decode(&superblock.encode()).unwrap_err();
+            let Refused::Defect(defect) = refused else { panic!("{refused:?}") };
+            assert_eq!(defect.what, "a counter is impossibly large");
+        }
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{Shared, WeakShared};
-use parking_lot::Mutex;
 use ringdb_frames::{Cache, CacheStats, Frame, Guard, Room};
 use ringdb_uring::planted::{self, Bug};
+use ringdb_uring::threads::Mutex;
 use ringdb_uring::{Buf, Io};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::lies_inside;
 use crate::format::node_ref::NodeRef;
 use crate::ids::{FamilyId, PAGE_BYTES, PageId};
 use crate::tree::{self, Expected, Pages, Wanted};
@@ -166,21 +167,24 @@ impl PageCache {
     /// Reads and checks a node past the cache. (I7)
     pub(crate) async fn read(&self, wanted: Wanted, family: FamilyId) -> Result<Buf> {
         let node = wanted.node;
-        let (result, buf) =
-            self.io.read(node.page.byte_offset(), self.io.read_buf(node.len_bytes())).await;
         let place = |what: &str| {
             let path = self.io.path().display();
             let offset = node.page.byte_offset();
             format!("{path}: {what}, page {}, offset {offset}, family {}", node.page.0, family.0)
         };
-        result.map_err(|cause| {
-            let error = Error::new(ErrorKind::Io, "reading a page failed");
-            error.with_detail(place("read")).with_source(cause)
-        })?;
         let corrupt = |what: &str| {
             let error = Error::new(ErrorKind::Corrupt, "a page is not what was written");
             error.with_detail(place(what))
         };
+        if !lies_inside(node.extent(), self.io.len_bytes() / PAGE_BYTES as u64) {
+            return Err(corrupt("it lies outside of the file"));
+        }
+        let (result, buf) =
+            self.io.read(node.page.byte_offset(), self.io.read_buf(node.len_bytes())).await;
+        result.map_err(|cause| {
+            let error = Error::new(ErrorKind::Io, "reading a page failed");
+            error.with_detail(place("read")).with_source(cause)
+        })?;
         if planted::is(Bug::NodeNotVerified) {
             return Ok(buf);
         }

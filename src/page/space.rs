@@ -17,8 +17,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use ringdb_uring::planted::{self, Bug};
+use ringdb_uring::threads::Mutex;
 
 use crate::alloc::free_space::FreeSpace;
 use crate::alloc::reserve::{Need, Rate, relief_nodes, reserve_pages};

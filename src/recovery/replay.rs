@@ -4,7 +4,7 @@
 //! groups of a segment end, the log may go on in the successor; if it does not, the end is either
 //! a torn tail or corruption, and the blocks behind it tell which. (I4, I7)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -58,11 +58,14 @@ pub(super) async fn replay(io: &Io, found: &Found) -> Result<Replayed> {
     Ok(replay.out)
 }
 
+const UNKNOWN_FAMILY: Defect = Defect { what: "record of an unknown column family", at: 0 };
+
 struct Replay<'a> {
     io: &'a Io,
     file_id: [u8; 16],
     generation: Generation,
     checkpoint_seq: Seq,
+    names: BTreeSet<Arc<str>>,
     out: Replayed,
 }
 
@@ -100,6 +103,7 @@ impl<'a> Replay<'a> {
             file_id: superblock.file_id,
             generation: superblock.generation,
             checkpoint_seq: superblock.checkpoint_seq,
+            names: found.catalog.iter().map(|entry| entry.name.as_str().into()).collect(),
             out,
         }
     }
@@ -243,28 +247,32 @@ impl<'a> Replay<'a> {
             let found = found?;
             match &found.op {
                 Op::CreateFamily { id, name, options } => {
+                    self.take_name(name)?;
                     let family = Family::new(*id, name, options.logging, commit.seq);
-                    self.out.families.insert(*id, family);
+                    if self.out.families.insert(*id, family).is_some() {
+                        return Err(Defect { what: "a column family is created twice", at: 0 });
+                    }
                     self.out.next_family =
                         self.out.next_family.max(FamilyId(id.0.saturating_add(1)));
                 }
                 Op::DropFamily { id } => {
-                    if let Some(family) = self.out.families.remove(id) {
-                        family.mark_dropped(commit.seq);
-                        self.out.dropped.push(family);
-                    }
+                    let family = self.out.families.remove(id).ok_or(UNKNOWN_FAMILY)?;
+                    self.names.remove(&family.name());
+                    family.mark_dropped(commit.seq);
+                    self.out.dropped.push(family);
                 }
                 Op::RenameFamily { id, name } => {
-                    if let Some(family) = self.out.families.get(id) {
-                        family.rename(name);
-                    }
+                    self.take_name(name)?;
+                    let family = self.out.families.get(id).ok_or(UNKNOWN_FAMILY)?;
+                    self.names.remove(&family.name());
+                    family.rename(name);
                 }
                 op => {
                     if let Op::PutExtent { value, .. } = op {
                         self.out.values.push(value.extent);
                     }
                     let Some(family) = self.out.families.get(&op.family()) else {
-                        return Err(Defect { what: "record of an unknown column family", at: 0 });
+                        return Err(UNKNOWN_FAMILY);
                     };
                     if !self.out.touched.iter().any(|known| known.id == family.id) {
                         self.out.touched.push(family.clone());
@@ -278,6 +286,14 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Names are unique at every seq.
+    fn take_name(&mut self, name: &str) -> std::result::Result<(), Defect> {
+        match self.names.insert(name.into()) {
+            true => Ok(()),
+            false => Err(Defect { what: "two column families have one name", at: 0 }),
+        }
     }
 
     /// Tells a torn tail from corruption.

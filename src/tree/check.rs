@@ -12,6 +12,7 @@ use super::node::{
     NODE_PAGES_MAX, OFFSET_BITS, RESERVED_AT, SLOT_BYTES, bytes_at, index_at,
 };
 use super::refs::Wanted;
+use crate::format::{FILE_PAGES_MAX, lies_inside};
 use crate::ids::{FamilyId, PAGE_BYTES};
 
 /// What a node has to be, by the one that refers to it.
@@ -118,8 +119,8 @@ fn check_children(node: &[u8], count: usize, end: usize, level: u8) -> Result<()
         let child = Child::decode(entry);
         let pages = usize::from(child.node.pages);
         ensure((1..=NODE_PAGES_MAX).contains(&pages), "child has an impossible size")?;
-        let highest = u64::MAX / PAGE_BYTES as u64 - NODE_PAGES_MAX as u64;
-        ensure((1..=highest).contains(&child.node.page.0), "child is at an impossible place")?;
+        let possible = lies_inside(child.node.extent(), FILE_PAGES_MAX);
+        ensure(possible, "child is at an impossible place")?;
         ensure(entry[13] <= 1, "child has an unknown flag")?;
         let counted = if level == 1 { child.rows > 0 } else { child.rows == 0 && child.bytes == 0 };
         ensure(counted, "child is counted wrong")?;

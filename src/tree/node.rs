@@ -68,6 +68,12 @@ pub(crate) fn node_crc(file_id: &[u8; 16], page: PageId, bytes: &[u8]) -> u32 {
     crate::format::checksum::of_pages(file_id, page, bytes)
 }
 
+/// The level of a node that was checked.
+#[inline]
+pub(super) fn level_of(node: &[u8]) -> u8 {
+    node[1]
+}
+
 /// `N` bytes at `at` of a node that was checked.
 pub(super) fn bytes_at<const N: usize>(node: &[u8], at: usize) -> [u8; N] {
     *node[at..].first_chunk().expect("the node was checked")

@@ -1,5 +1,6 @@
 //! How nodes and trees are named, and what is said of those that are wrong.
 
+use super::node::level_of;
 pub(crate) use crate::format::node_ref::{NodeRef, TreeRoot};
 
 impl TreeRoot {
@@ -16,6 +17,14 @@ pub(crate) struct Wanted {
     pub node: NodeRef,
     /// Levels below it; zero means that it is a leaf.
     pub level: u8,
+}
+
+impl Wanted {
+    /// Whether a node that was checked, for whomever, may be decoded as this one.
+    #[inline]
+    pub(crate) fn may_be(&self, checked: &[u8]) -> bool {
+        level_of(checked) == self.level
+    }
 }
 
 /// A node that contradicts its parent although it is sound by itself. Only a hostile file or a bug makes one.

@@ -52,6 +52,23 @@ impl<Page: Deref<Target = [u8]>> RowAt<Page> {
     }
 }
 
+/// A cache finds a node by its page, and a hostile file may name one page as two things: what is here counts only for
+/// whom it was checked. Who asks for it otherwise reads it again, and is told.
+#[inline]
+fn root_of<'a, P: Pages>(pages: &'a P, root: &TreeRoot) -> Option<P::Page<'a>> {
+    pages.root(root.root).filter(|page| root.wanted().may_be(page))
+}
+
+#[inline]
+fn child_of<'a, P: Pages>(
+    pages: &'a P,
+    parent: P::Page<'a>,
+    index: usize,
+    wanted: Wanted,
+) -> Option<P::Page<'a>> {
+    pages.child(parent, index, wanted.node).filter(|page| wanted.may_be(page))
+}
+
 /// Finds the row of `key`.
 #[inline]
 pub(crate) fn find<'a, P: Pages>(
@@ -59,13 +76,13 @@ pub(crate) fn find<'a, P: Pages>(
     root: &TreeRoot,
     key: &[u8],
 ) -> Step<Option<RowAt<P::Page<'a>>>> {
-    let Some(mut page) = pages.root(root.root) else { return Step::Missing(root.wanted()) };
+    let Some(mut page) = root_of(pages, root) else { return Step::Missing(root.wanted()) };
     for level in (0..root.height).rev() {
         let inner = Inner::new(&page);
         let index = inner.child_index(key);
-        let node = inner.child(index);
-        let Some(child) = pages.child(page, index, node) else {
-            return Step::Missing(Wanted { node, level });
+        let wanted = Wanted { node: inner.child(index), level };
+        let Some(child) = child_of(pages, page, index, wanted) else {
+            return Step::Missing(wanted);
         };
         page = child;
     }
@@ -136,7 +153,7 @@ pub(crate) fn seek_leaf<'a, P: Pages>(
     bound: Bound<&[u8]>,
     direction: Direction,
 ) -> Step<LeafAt<P::Page<'a>>> {
-    let Some(mut page) = pages.root(root.root) else { return Step::Missing(root.wanted()) };
+    let Some(mut page) = root_of(pages, root) else { return Step::Missing(root.wanted()) };
     let mut fence: Option<(P::Page<'a>, usize)> = None;
     for level in (0..root.height).rev() {
         let inner = Inner::new(&page);
@@ -144,9 +161,9 @@ pub(crate) fn seek_leaf<'a, P: Pages>(
         if let Some(separator) = direction.separator_index(&inner, index) {
             fence = Some((page, separator));
         }
-        let node = inner.child(index);
-        let Some(child) = pages.child(page, index, node) else {
-            return Step::Missing(Wanted { node, level });
+        let wanted = Wanted { node: inner.child(index), level };
+        let Some(child) = child_of(pages, page, index, wanted) else {
+            return Step::Missing(wanted);
         };
         page = child;
     }
@@ -173,7 +190,7 @@ pub(crate) fn upcoming_leaves<P: Pages>(
     max: usize,
 ) -> Upcoming {
     let mut upcoming = Upcoming { nodes: vec![root.root], level: root.height };
-    let Some(mut page) = pages.root(root.root) else { return upcoming };
+    let Some(mut page) = root_of(pages, root) else { return upcoming };
     for level in (0..root.height).rev() {
         let inner = Inner::new(&page);
         let index = direction.child_index(&inner, bound);
@@ -185,7 +202,8 @@ pub(crate) fn upcoming_leaves<P: Pages>(
             Direction::Backward => nodes(&mut (0..=index).rev()),
         };
         upcoming = Upcoming { nodes, level };
-        let Some(child) = pages.child(page, index, inner.child(index)) else { return upcoming };
+        let wanted = Wanted { node: inner.child(index), level };
+        let Some(child) = child_of(pages, page, index, wanted) else { return upcoming };
         page = child;
     }
     upcoming

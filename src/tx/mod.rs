@@ -13,7 +13,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use ringdb_uring::threads::Mutex;
 
 use crate::batch::Operations;
 use crate::commit::footprint::ReadSet;

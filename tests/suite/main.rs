@@ -28,6 +28,7 @@ mod cancel;
 mod crash;
 mod faults;
 mod flips;
+mod golden;
 mod histories;
 mod kill;
 mod lies;

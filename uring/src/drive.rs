@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
-
 use crate::owner::{Left, Owner};
 use crate::shared::{Shared, guard};
 use crate::standby::Blocked;
+use crate::threads::{MutexGuard, thread};
 
 /// Appointments of the feed further away are left to the background thread.
 const KEPT_AHEAD_MAX: Duration = Duration::from_millis(1);
@@ -144,8 +143,8 @@ impl Shared {
             }
             match keeps.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => break,
-                Some(wait) => self.counted(|| std::thread::park_timeout(wait)),
-                None => self.counted(std::thread::park),
+                Some(wait) => self.counted(|| thread::park_timeout(wait)),
+                None => self.counted(thread::park),
             }
         }
         let nominated = blocked.leaves();

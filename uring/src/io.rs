@@ -238,7 +238,7 @@ impl Io {
             return self.shared().block(blocked, refused);
         }
         while !blocked.is_woken() {
-            std::thread::park();
+            crate::threads::thread::park();
         }
     }
 

@@ -60,6 +60,8 @@ mod file;
 mod fork;
 mod io;
 mod lock;
+#[cfg(all(test, any(ringdb_loom, ringdb_shuttle)))]
+mod models;
 mod op;
 mod open;
 mod owner;
@@ -78,6 +80,8 @@ mod slots;
 mod standby;
 mod stats;
 mod storage;
+#[doc(hidden)]
+pub mod threads;
 mod wake;
 mod work;
 

@@ -10,11 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
-
 use crate::buf::Buf;
 use crate::errors::OwnerGone;
 use crate::queue::Core;
+use crate::threads::Mutex;
 
 enum State {
     Waiting(Option<Waker>),

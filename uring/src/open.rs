@@ -5,8 +5,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use crate::BLOCK_BYTES;
 use crate::backend::blocking::{self, Blocking, Listener};
 use crate::backend::{Backend, Bell};
@@ -21,6 +19,7 @@ use crate::settings::{BackendChoice, DirectIo, QUEUE_DEPTH_MAX, Settings};
 use crate::shared::{Executor, Parts, Shared};
 use crate::sim::Disk;
 use crate::storage::{End, Storage};
+use crate::threads::Mutex;
 use crate::wake::Wake;
 
 /// Opens the file as [`crate::Io::open`] says.

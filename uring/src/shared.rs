@@ -11,11 +11,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use crate::buf::Buf;
 use crate::errors::OwnerGone;
@@ -29,6 +26,8 @@ use crate::report::{Report, SyncMethod};
 use crate::sim::{Ran, SimFile};
 use crate::standby::Standbys;
 use crate::storage::Storage;
+use crate::threads::atomic::{AtomicBool, Ordering};
+use crate::threads::{Mutex, thread};
 use crate::wake::{Urgency, Wake};
 
 /// How long the background thread stays out of the way of whoever drives. Short enough for most
@@ -100,9 +99,8 @@ impl Shared {
             storage: Mutex::new(Some(parts.storage)),
         });
         let served = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("ringdb-owner".into())
-            .spawn(move || served.background());
+        let thread =
+            thread::Builder::new().name("ringdb-owner".into()).spawn(move || served.background());
         match thread {
             Ok(thread) => shared.wake.set_background(thread.thread().clone()),
             Err(error) => {
@@ -276,9 +274,9 @@ impl Shared {
     fn park(&self, alarm: Option<Instant>) {
         self.core.stats.syscalls.bump();
         match alarm {
-            None => std::thread::park(),
+            None => thread::park(),
             Some(alarm) => {
-                std::thread::park_timeout(alarm.saturating_duration_since(Instant::now()));
+                thread::park_timeout(alarm.saturating_duration_since(Instant::now()));
             }
         }
         self.wake.parks_no_more();

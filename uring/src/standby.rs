@@ -7,13 +7,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Wake;
-use std::thread::{self, Thread};
-
-use parking_lot::Mutex;
 
 use crate::stats::Counters;
+use crate::threads::Mutex;
+use crate::threads::atomic::{AtomicBool, AtomicU8, Ordering};
+use crate::threads::thread::{self, Thread};
 
 /// Entries that are left of threads long gone, at most beside as many that stand by.
 const GONE_MAX: usize = 32;

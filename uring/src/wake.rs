@@ -20,12 +20,12 @@
 //! full run of them does.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
-use std::thread::Thread;
 use std::time::Instant;
 
 use crate::backend::Bell;
 use crate::stats::Counters;
+use crate::threads::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use crate::threads::thread::Thread;
 
 /// What the holder of the role is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

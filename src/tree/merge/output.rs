@@ -149,6 +149,8 @@ impl Output {
         let Counts { rows, bytes, pages, extent_pages } = self.counts;
         let height = u8::try_from(height).ok().filter(|&height| height <= LEVEL_MAX);
         let height = height.ok_or("tree is too high")?;
+        // A base that counted too few is corrected as far as it has to be.
+        let pages = pages.max(u64::from(root.pages));
         Ok(TreeRoot { root, height, rows, bytes, pages, extent_pages })
     }
 

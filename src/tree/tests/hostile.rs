@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use fastrand::Rng;
 
-use super::super::{Corrupt, Direction, find, seek_leaf, upcoming_leaves};
+use super::super::{Corrupt, Direction, Step, find, seek_leaf, upcoming_leaves};
 use super::*;
 
 /// Takes everything: in a hostile tree a node may be retired twice.
@@ -123,4 +123,42 @@ fn damage_behind_good_checksums_never_panics() {
         store.nodes.insert(page, sound);
     }
     assert!(noticed > 0, "some damage is only seen from the parent");
+}
+
+/// A cache that has every node, checked for those who named it first.
+struct Trusting<'s>(&'s Store);
+
+impl Pages for Trusting<'_> {
+    type Page<'a>
+        = &'a [u8]
+    where
+        Self: 'a;
+
+    fn root(&self, node: NodeRef) -> Option<&[u8]> {
+        self.0.nodes.get(&node.page).map(|bytes| &bytes[..])
+    }
+
+    fn child<'a>(&'a self, _: &'a [u8], _: usize, node: NodeRef) -> Option<&'a [u8]> {
+        self.root(node)
+    }
+}
+
+#[test]
+fn a_page_that_is_named_as_two_things_is_asked_for_again() {
+    let mut store = Store::default();
+    let rows = (0..2000_u32).map(|number| (format!("row-{number}").into_bytes(), vec![1; 40]));
+    let tree = store.build(rows.collect::<BTreeMap<_, _>>()).unwrap();
+    assert_eq!(tree.height, 1);
+    let bound = Bound::Unbounded;
+    let pages = Trusting(&store);
+    for height in [0, 2, 7] {
+        let named = TreeRoot { height, ..tree };
+        let wanted = Wanted { node: tree.root, level: height };
+        let found = find(&pages, &named, b"row-1");
+        assert!(matches!(found, Step::Missing(missing) if missing == wanted));
+        let sought = seek_leaf(&pages, &named, bound, Direction::Forward);
+        assert!(matches!(sought, Step::Missing(missing) if missing == wanted));
+        let upcoming = upcoming_leaves(&pages, &named, bound, Direction::Forward, 5);
+        assert_eq!(upcoming.nodes, [tree.root]);
+    }
 }

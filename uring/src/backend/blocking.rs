@@ -10,10 +10,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::backend::Backend;
 use crate::backend::perform::{perform, write_durably};
@@ -23,6 +20,8 @@ use crate::feed::{FeedDone, FeedWrite};
 
 use crate::queue::{Core, Limits};
 use crate::shared::Shared;
+use crate::threads::Mutex;
+use crate::threads::thread::{self, JoinHandle};
 
 /// Threads of the pool: reads overlap, and the rest keeps one or two of them busy.
 pub(crate) const POOL_THREADS: usize = 8;
@@ -56,7 +55,7 @@ impl Blocking {
         for number in 0..POOL_THREADS {
             let (file, core) = (self.file.clone(), self.core.clone());
             let listener = listener.clone();
-            let worker = std::thread::Builder::new()
+            let worker = thread::Builder::new()
                 .name(format!("ringdb-io-{number}"))
                 .spawn(move || work(&*file, &core, &listener));
             match worker {

@@ -54,6 +54,9 @@ pub(crate) enum Bell {
     Event(std::sync::Arc<rustix::fd::OwnedFd>),
     /// The backend sleeps in nothing but the feed's own write, and looks behind it.
     Silent,
+    /// A thread that parks where a ring would sleep.
+    #[cfg(all(test, ringdb_loom))]
+    Thread(crate::threads::thread::Thread),
 }
 
 impl Bell {
@@ -67,6 +70,8 @@ impl Bell {
                 let _ = rustix::io::write(event, &1u64.to_ne_bytes());
             }
             Bell::Silent => {}
+            #[cfg(all(test, ringdb_loom))]
+            Bell::Thread(thread) => thread.unpark(),
         }
     }
 }

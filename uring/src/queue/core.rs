@@ -1,14 +1,13 @@
 //! The queue behind its lock, with what all who use it share.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::errors::{OwnerGone, Refused};
 use crate::queue::{Queue, Request};
 use crate::report::SyncMethod;
 use crate::stats::Counters;
+use crate::threads::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::threads::{Condvar, Mutex};
 use crate::wake::Urgency;
 use crate::work::Work;
 

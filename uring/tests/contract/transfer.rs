@@ -180,12 +180,14 @@ fn measuring_the_sync_methods_tells_both_times_and_touches_nothing_outside_its_r
             block_on(io.write_durable(at(8), full(1, 8), BLOCK_BYTES)).0.unwrap();
             block_on(io.close());
             for (block, byte) in bytes_of_blocks(&place.contents()).into_iter().enumerate() {
-                let expected = match block {
-                    4 | 5 => 0,
-                    8 => 8,
-                    _ => 7,
+                // A slow disk is not asked often enough to reach the second block.
+                let expected: &[u8] = match block {
+                    4 => &[0],
+                    5 => &[0, 7],
+                    8 => &[8],
+                    _ => &[7],
                 };
-                assert_eq!(byte, Some(expected), "block {block}");
+                assert!(byte.is_some_and(|byte| expected.contains(&byte)), "block {block}");
             }
         }
     });
