@@ -2,7 +2,6 @@
 //! own, and a bounded part of the suite must catch it there; without a mistake all of that part
 //! must pass. A canary that is known to fail must fail.
 
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -158,8 +157,19 @@ fn is_caught(check: impl FnOnce()) -> bool {
     failed || flips::engine_panics() > before
 }
 
+/// What caught a bug, if anything did; or how the child died without telling.
+type Outcome = Result<Option<String>, String>;
+
+fn words(outcome: &Outcome) -> &str {
+    match outcome {
+        Ok(Some(check)) => check,
+        Ok(None) => "caught by nothing",
+        Err(died) => died,
+    }
+}
+
 /// What a child says of the bug, and all its output if it says nothing.
-fn try_out(name: &str) -> Result<Option<String>, String> {
+fn try_out(name: &str) -> Outcome {
     let output = Command::new(std::env::current_exe().expect("this binary has a path"))
         .args(["--exact", "planted::a_child_with_a_bug_tells_what_caught_it", "--nocapture"])
         .env(PLANTED, name)
@@ -187,29 +197,22 @@ fn every_planted_bug_is_caught_and_nothing_else_is() {
     names.extend(["none".into(), "canary".into()]);
     let (next, told) = (AtomicUsize::new(0), Mutex::new(vec![Ok(None); names.len()]));
     let work = || {
-        while let Some((n, name)) = {
+        loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            names.get(n).map(|name| (n, name))
-        } {
+            let Some(name) = names.get(n) else { return };
             let outcome = try_out(name);
+            say(format!("planted {name}: {}", words(&outcome)));
             told.lock()[n] = outcome;
         }
     };
     std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
     let told = told.into_inner();
-    let mut words = String::new();
-    for (name, outcome) in names.iter().zip(&told) {
-        let outcome = match outcome {
-            Ok(Some(check)) => check,
-            Ok(None) => "nothing",
-            Err(died) => died,
-        };
-        writeln!(words, "      {name}: {outcome}").expect("a string takes everything");
-    }
     let bugs = Bug::ALL.len();
-    let caught = told[..bugs].iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count();
-    say(format!("planted bugs caught: {caught} of {bugs}\n{words}"));
-    assert_eq!(caught, bugs, "a planted bug was missed:\n{words}");
+    let is_told = |outcome: &Outcome| matches!(outcome, Ok(Some(_)));
+    let caught = told[..bugs].iter().filter(|outcome| is_told(outcome)).count();
+    say(format!("planted bugs caught: {caught} of {bugs}"));
+    let missed: Vec<_> = names.iter().zip(&told).take(bugs).filter(|(_, o)| !is_told(o)).collect();
+    assert!(missed.is_empty(), "a planted bug was missed: {missed:#?}");
     assert_eq!(told[bugs], Ok(None), "without a bug every check passes");
     assert_eq!(told[bugs + 1], Ok(Some("the canary".into())), "a check that fails is seen");
 }
