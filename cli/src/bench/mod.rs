@@ -11,16 +11,11 @@
 
 mod actor;
 pub mod args;
-mod bare;
 mod case;
 mod chart;
 pub mod child;
-mod histogram;
-mod key;
 mod live;
-mod machine;
 mod parent;
-mod place;
 mod plan;
 mod protocol;
 mod rows;
@@ -32,6 +27,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use ringdb::block_on;
+use ringdb_cli::measure::{bare, histogram, key, machine, place};
 
 use self::args::BenchArgs;
 use self::bare::{Bare, DEPTH, DurableWrites, Method, Rates};
