@@ -127,7 +127,7 @@ impl Reader for SqliteReader {
 
     fn scan(&mut self, from: &Key, rows: usize) -> Outcome<usize> {
         let mut scan = self.connection.prepare_cached(&self.scan).map_err(failed)?;
-        let limit = i64::try_from(rows).map_err(failed)?;
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
         let mut rows = scan.query((&from[..], limit)).map_err(failed)?;
         let mut found = 0;
         while let Some(row) = rows.next().map_err(failed)? {
