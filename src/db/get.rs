@@ -102,8 +102,28 @@ fn look_in(
 ) -> Looked {
     let guard = ringdb_frames::pin();
     let held = Held::default();
+    looked(view, hold, at, lookup::step(view, at, key, &engine.pages.view(&guard, &held)))
+}
+
+/// The same for several keys.
+fn look_in_for_all(
+    engine: &Engine,
+    view: &Arc<FamilyView>,
+    hold: &Arc<Hold>,
+    at: Seq,
+    keys: &[Bytes],
+) -> Vec<Looked> {
+    let guard = ringdb_frames::pin();
+    let held = Held::default();
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let steps = lookup::step_many(view, at, &keys, &engine.pages.view(&guard, &held));
+    steps.into_iter().map(|step| looked(view, hold, at, step)).collect()
+}
+
+#[inline]
+fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, at: Seq, step: Lookup) -> Looked {
     let later = |rest| Looked::Later(Later { rest, _hold: hold.clone() });
-    match lookup::step(view, at, key, &engine.pages.view(&guard, &held)) {
+    match step {
         Lookup::Found(Stored::Inline(bytes)) => Looked::Known(Some(bytes)),
         Lookup::Found(stored) => later(Rest::Value(stored)),
         Lookup::Absent => Looked::Known(None),
@@ -292,7 +312,7 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
     Ok(values)
 }
 
-/// Looks in memory first, one key after another, then waits for all that is missing at once.
+/// Looks in memory first, then waits for all that is missing at once.
 async fn get_some(
     engine: &Arc<Engine>,
     view: &Arc<FamilyView>,
@@ -303,8 +323,9 @@ async fn get_some(
 ) -> Result<()> {
     let first = values.len();
     let mut later = Vec::new();
-    for (index, key) in keys.iter().enumerate() {
-        match look_in(engine, view, hold, at, key) {
+    let looked = look_in_for_all(engine, view, hold, at, keys);
+    for (index, (key, looked)) in keys.iter().zip(looked).enumerate() {
+        match looked {
             Looked::Known(value) => values.push(value.map(Value::new)),
             Looked::Later(rest) => {
                 values.push(None);

@@ -100,6 +100,15 @@ impl Pages for View<'_> {
             None => self.held.get(node.page).map(Page::Held),
         }
     }
+
+    #[inline]
+    fn bring_near(&self, page: Page<'_>, len: usize) {
+        match page {
+            Page::Frame(frame) => frame.bring_near(len),
+            // It was just read from the file.
+            Page::Held(_) => {}
+        }
+    }
 }
 
 impl PageCache {

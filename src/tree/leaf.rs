@@ -26,7 +26,8 @@ impl<'a> RowValue<'a> {
     }
 
     /// The value as it stands in the row.
-    pub(super) fn bytes(self) -> &'a [u8] {
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8] {
         match self {
             RowValue::Inline(bytes) | RowValue::Extent(bytes) => bytes,
             RowValue::Tombstone => &[],

@@ -202,6 +202,7 @@ pub(crate) struct Key<'a> {
 
 impl Key<'_> {
     /// Bytes of the whole key.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -26,7 +26,17 @@ pub(crate) trait Pages {
         index: usize,
         node: NodeRef,
     ) -> Option<Self::Page<'a>>;
+
+    /// The first `len` bytes of this node are read next: whoever can may bring them near.
+    #[inline]
+    fn bring_near(&self, _page: Self::Page<'_>, _len: usize) {}
 }
+
+/// Front of a leaf that a search in it reads: the header, the heads and the slots of some forty rows. More rows have more
+/// heads, of which the search then finds the middle ones here.
+const LEAF_FRONT_BYTES: usize = 640;
+/// Front of an inner node: its header, which says where the rest is. A search reads few of its many heads.
+const INNER_FRONT_BYTES: usize = 64;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +71,59 @@ pub(crate) fn find<'a, P: Pages>(
 ) -> Step<Option<RowAt<P::Page<'a>>>> {
     let Some(mut page) = pages.root(root.root) else { return Step::Missing(root.wanted()) };
     for level in (0..root.height).rev() {
-        let inner = Inner::new(&page);
-        let index = inner.child_index(key);
-        let node = inner.child(index);
-        let Some(child) = pages.child(page, index, node) else {
-            return Step::Missing(Wanted { node, level });
-        };
-        page = child;
+        match child_of(pages, page, level, key) {
+            Step::Ready(child) => page = child,
+            Step::Missing(wanted) => return Step::Missing(wanted),
+        }
     }
-    let found = Leaf::new(&page).search(key).ok();
-    Step::Ready(found.map(|index| RowAt { page, index }))
+    Step::Ready(row_in(page, key))
+}
+
+/// Finds the rows of several keys, a level at a time: while the search for one waits for memory, what the next ones need is on
+/// its way.
+pub(crate) fn find_many<'a, P: Pages>(
+    pages: &'a P,
+    root: &TreeRoot,
+    keys: &[&[u8]],
+) -> Vec<Step<Option<RowAt<P::Page<'a>>>>> {
+    let first = pages.root(root.root).map_or(Step::Missing(root.wanted()), Step::Ready);
+    let mut places = vec![first; keys.len()];
+    for level in (0..root.height).rev() {
+        for (place, key) in places.iter_mut().zip(keys) {
+            if let Step::Ready(page) = *place {
+                *place = child_of(pages, page, level, key);
+            }
+        }
+    }
+    let found = |(place, key): (&Step<P::Page<'a>>, &&[u8])| match *place {
+        Step::Ready(page) => Step::Ready(row_in(page, key)),
+        Step::Missing(wanted) => Step::Missing(wanted),
+    };
+    places.iter().zip(keys).map(found).collect()
+}
+
+/// The child of an inner node in whose range the key is; `level` is the child's.
+#[inline]
+fn child_of<'a, P: Pages>(
+    pages: &'a P,
+    parent: P::Page<'a>,
+    level: u8,
+    key: &[u8],
+) -> Step<P::Page<'a>> {
+    let inner = Inner::new(&parent);
+    let index = inner.child_index(key);
+    let node = inner.child(index);
+    let Some(child) = pages.child(parent, index, node) else {
+        return Step::Missing(Wanted { node, level });
+    };
+    pages.bring_near(child, if level == 0 { LEAF_FRONT_BYTES } else { INNER_FRONT_BYTES });
+    Step::Ready(child)
+}
+
+/// The row of the key in a leaf.
+#[inline]
+fn row_in<Page: Copy + Deref<Target = [u8]>>(page: Page, key: &[u8]) -> Option<RowAt<Page>> {
+    Leaf::new(&page).search(key).ok().map(|index| RowAt { page, index })
 }
 
 /// Which way a scan goes.
