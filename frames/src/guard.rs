@@ -2,7 +2,7 @@
 
 use crate::near;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 /// While it lives, no frame that was found through it is used for anything else.
 ///
@@ -65,11 +65,12 @@ impl<'g> Frame<'g> {
         self.bytes
     }
 
-    /// Asks the processor for the first bytes, `len` at most: a search that follows waits for memory once instead of line
-    /// by line.
+    /// Asks the processor for these bytes, as far as the node has them: a search that follows waits for memory once instead
+    /// of line by line.
     #[inline]
-    pub fn bring_near(&self, len: usize) {
-        near::ask(&self.bytes[..len.min(self.bytes.len())]);
+    pub fn bring_near(&self, bytes: Range<usize>) {
+        let end = bytes.end.min(self.bytes.len());
+        near::ask(&self.bytes[bytes.start.min(end)..end]);
     }
 
     /// Number of its first frame in the arena.

@@ -12,6 +12,7 @@ use futures::future::try_join_all;
 
 use crate::blocking;
 use crate::db::column_family::Handle;
+use crate::db::key::Key;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
@@ -174,13 +175,13 @@ pub struct Get {
 
 enum Step {
     Known(Option<Value>),
-    New(Bytes),
+    New(Key),
     Waiting(Boxed<Result<Option<Value>>>),
     Done,
 }
 
 impl Get {
-    pub(crate) fn new(target: Target, key: Bytes) -> Get {
+    pub(crate) fn new(target: Target, key: Key) -> Get {
         Get { target, step: Step::New(key) }
     }
 
@@ -200,14 +201,16 @@ impl Future for Get {
             get.step = Step::Done;
             return Poll::Ready(Ok(value));
         }
-        if let Step::New(key) = &mut get.step {
-            let key = std::mem::take(key);
-            get.step = Step::Done;
-            match check_key(&key).and_then(|()| get.target.look(&key))? {
+        if let Step::New(key) = &get.step {
+            let looked = check_key(key).and_then(|()| get.target.look(key));
+            let Step::New(key) = std::mem::replace(&mut get.step, Step::Done) else {
+                unreachable!("it was new just now")
+            };
+            match looked? {
                 Looked::Known(value) => return Poll::Ready(Ok(value.map(Value::new))),
                 Looked::Later(later) => {
-                    let engine = get.target.engine().clone();
-                    get.step = Step::Waiting(Box::pin(later.value(engine, key)));
+                    let waiting = later.value(get.target.engine().clone(), key.into_bytes());
+                    get.step = Step::Waiting(Box::pin(waiting));
                 }
             }
         }

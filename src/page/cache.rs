@@ -6,7 +6,7 @@
 //! descent ends, so it makes progress even where the cache has no room for them.
 
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -102,9 +102,9 @@ impl Pages for View<'_> {
     }
 
     #[inline]
-    fn bring_near(&self, page: Page<'_>, len: usize) {
+    fn bring_near(&self, page: Page<'_>, bytes: Range<usize>) {
         match page {
-            Page::Frame(frame) => frame.bring_near(len),
+            Page::Frame(frame) => frame.bring_near(bytes),
             // It was just read from the file.
             Page::Held(_) => {}
         }

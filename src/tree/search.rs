@@ -3,7 +3,7 @@
 //! A descent that missed is taken again from the root when the node is there: that costs a few hundred nanoseconds after an
 //! I/O, and needs no pin on the nodes above meanwhile.
 
-use std::ops::{Bound, Deref};
+use std::ops::{Bound, Deref, Range};
 
 use super::inner::Inner;
 use super::leaf::{Leaf, RowValue};
@@ -27,9 +27,9 @@ pub(crate) trait Pages {
         node: NodeRef,
     ) -> Option<Self::Page<'a>>;
 
-    /// The first `len` bytes of this node are read next: whoever can may bring them near.
+    /// These bytes of a node are read next, as far as it has them: whoever can may bring them near.
     #[inline]
-    fn bring_near(&self, _page: Self::Page<'_>, _len: usize) {}
+    fn bring_near(&self, _page: Self::Page<'_>, _bytes: Range<usize>) {}
 }
 
 /// Front of a leaf that a search in it reads: the header, the heads and the slots of some forty rows. More rows have more
@@ -60,6 +60,10 @@ impl<Page: Deref<Target = [u8]>> RowAt<Page> {
     pub(crate) fn value(&self) -> RowValue<'_> {
         Leaf::new(&self.page).value(self.index)
     }
+}
+
+fn front(level: u8) -> Range<usize> {
+    0..if level == 0 { LEAF_FRONT_BYTES } else { INNER_FRONT_BYTES }
 }
 
 /// Finds the row of `key`.
@@ -95,6 +99,11 @@ pub(crate) fn find_many<'a, P: Pages>(
             }
         }
     }
+    for (place, key) in places.iter().zip(keys) {
+        if let Step::Ready(page) = *place {
+            pages.bring_near(page, Leaf::new(&page).likely_row(key));
+        }
+    }
     let found = |(place, key): (&Step<P::Page<'a>>, &&[u8])| match *place {
         Step::Ready(page) => Step::Ready(row_in(page, key)),
         Step::Missing(wanted) => Step::Missing(wanted),
@@ -116,7 +125,7 @@ fn child_of<'a, P: Pages>(
     let Some(child) = pages.child(parent, index, node) else {
         return Step::Missing(Wanted { node, level });
     };
-    pages.bring_near(child, if level == 0 { LEAF_FRONT_BYTES } else { INNER_FRONT_BYTES });
+    pages.bring_near(child, front(level));
     Step::Ready(child)
 }
 
@@ -201,6 +210,7 @@ pub(crate) fn seek_leaf<'a, P: Pages>(
         let Some(child) = pages.child(page, index, node) else {
             return Step::Missing(Wanted { node, level });
         };
+        pages.bring_near(child, front(level));
         page = child;
     }
     let row = direction.row(&Leaf::new(&page), bound);

@@ -13,6 +13,7 @@ mod child;
 mod data;
 mod engines;
 mod limit;
+mod lines;
 mod peer;
 mod protocol;
 mod rows;
@@ -79,6 +80,13 @@ fn run(args: &Args) -> Outcome<()> {
         match path == Path::new("-") {
             true => io::stdout().lock().write_all(json.as_bytes())?,
             false => std::fs::write(path, json)?,
+        }
+    }
+    if let Some(path) = &args.chart {
+        let told = [machine.kernel, machine.file_system, machine.device];
+        match lines::chart(&rows, &told) {
+            Some(svg) => std::fs::write(path, svg)?,
+            None => println!("no chart: no durable puts were measured"),
         }
     }
     drop(bare);

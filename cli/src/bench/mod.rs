@@ -6,14 +6,14 @@
 //!     ──▶ plan                        which workloads on which backends
 //!     ──▶ case ──▶ parent ═pipes═ child ──▶ runner ──▶ actor  each backend apart
 //!              ──▶ verify ──▶ key     after kill -9
-//!     ──▶ rows ──▶ table, chart       what came out
+//!     ──▶ rows ──▶ table, lines       what came out
 //! ```
 
 mod actor;
 pub mod args;
 mod case;
-mod chart;
 pub mod child;
+mod lines;
 mod live;
 mod parent;
 mod plan;
@@ -181,7 +181,7 @@ fn report(args: &BenchArgs, machine: &Machine, rows: &[Row]) -> Result<(), Failu
     if let Some(path) = &args.chart {
         let kernel = format!("{}, {} cores", machine.kernel, machine.cores);
         let lines = [kernel, machine.file_system.clone(), machine.device.clone()];
-        match chart::chart(rows, &lines) {
+        match lines::chart(rows, &lines) {
             Some(svg) => write(path, &svg)?,
             None => writeln!(out, "no chart: no durable puts were measured")?,
         }

@@ -1,7 +1,8 @@
 //! Where and with what is measured: the place, the machine, the bare device, rows that prove
-//! themselves, and latencies.
+//! themselves, latencies, and the chart.
 
 pub mod bare;
+pub mod chart;
 pub mod histogram;
 pub mod key;
 pub mod machine;
