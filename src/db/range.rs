@@ -139,7 +139,7 @@ impl Range {
 
     /// The next row of a scan under way if memory has it; `None` if the file is needed first.
     #[inline]
-    fn from_memory(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Entry>>>> {
+    fn remembered(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Entry>>>> {
         if self.takes_turn(context) {
             return Some(Poll::Pending);
         }
@@ -218,7 +218,7 @@ impl Stream for Range {
     ) -> Poll<Option<Result<Entry>>> {
         // Nearly every row is this one's; the state stays where it is.
         if let State::Scanning(_) = &self.state
-            && let Some(next) = self.from_memory(context)
+            && let Some(next) = self.remembered(context)
         {
             return next;
         }
@@ -231,7 +231,7 @@ impl Stream for Range {
                 },
                 State::Scanning(running) => {
                     self.state = State::Scanning(running);
-                    if let Some(next) = self.from_memory(context) {
+                    if let Some(next) = self.remembered(context) {
                         return next;
                     }
                 }
