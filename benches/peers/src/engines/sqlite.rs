@@ -12,6 +12,11 @@ use rusqlite::Connection;
 use super::{Durability, Engine, Outcome, Reader, Settings, failed, family_name, looked_at};
 use crate::data::{Change, Key};
 
+/// Most readers at once; what their caches lack is in the kernel's where that is not limited.
+const READERS: usize = 64;
+/// SQLite's own default.
+const READER_BYTES_MIN: usize = 2 << 20;
+
 /// A database.
 pub struct Sqlite {
     path: PathBuf,
@@ -39,6 +44,11 @@ impl Sqlite {
         }
         writer.set_prepared_statement_cache_capacity(4 + 2 * settings.families as usize);
         Ok(Sqlite { path, cache_bytes: settings.memory_bytes, writer: Mutex::new(writer) })
+    }
+
+    /// Cache of one reader: each connection has its own, and all have to fit.
+    fn reader_bytes(&self) -> usize {
+        (self.cache_bytes / READERS).max(READER_BYTES_MIN)
     }
 
     fn run(&self, sql: &str) -> Outcome<()> {
@@ -80,7 +90,7 @@ impl Engine for Sqlite {
     }
 
     fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>> {
-        let connection = connect(&self.path, self.cache_bytes)?;
+        let connection = connect(&self.path, self.reader_bytes())?;
         connection.execute_batch("BEGIN").map_err(failed)?;
         let table = family_name(family);
         Ok(Box::new(SqliteReader {

@@ -18,7 +18,7 @@ const IN_FLIGHT: u32 = 64;
 const TIMES: u64 = 8;
 const BATCH_ROWS: u32 = 1000;
 /// What a process needs besides: code, stacks of 64 threads, indexes of open files.
-const PROCESS_BYTES: u64 = 16 << 20;
+const PROCESS_BYTES: u64 = 24 << 20;
 
 /// Runs it.
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
