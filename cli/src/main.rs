@@ -10,14 +10,13 @@
 mod args;
 mod bench;
 mod commands;
-mod exit;
-mod number;
 mod progress;
 mod text;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use ringdb_cli::{exit, number};
 
 fn main() -> ExitCode {
     match args::Cli::try_parse() {

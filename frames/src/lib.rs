@@ -51,6 +51,7 @@ mod cache;
 mod clock;
 mod guard;
 mod hints;
+mod near;
 mod shared;
 mod space;
 mod table;

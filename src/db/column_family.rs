@@ -9,6 +9,7 @@ use crate::batch::Operations;
 use crate::db::DbHandle;
 use crate::db::done::Task;
 use crate::db::get::{At, Contains, Get, MultiGet, Target, foreign};
+use crate::db::key::{Key, together};
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};
 use crate::engine::Engine;
@@ -178,7 +179,7 @@ impl ColumnFamily {
     ///
     /// As [`Get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
-        Get::new(self.target(), Bytes::copy_from_slice(key.as_ref()))
+        Get::new(self.target(), Key::new(key.as_ref()))
     }
 
     /// Reads many keys at one seq, fetching what is missing together.
@@ -187,8 +188,7 @@ impl ColumnFamily {
     ///
     /// As [`MultiGet`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> MultiGet {
-        let copied = |key: K| Bytes::copy_from_slice(key.as_ref());
-        MultiGet::new(self.target(), keys.into_iter().map(copied).collect())
+        MultiGet::new(self.target(), together(keys))
     }
 
     /// Whether a key is there.

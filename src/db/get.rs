@@ -12,6 +12,7 @@ use futures::future::try_join_all;
 
 use crate::blocking;
 use crate::db::column_family::Handle;
+use crate::db::key::Key;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
@@ -102,8 +103,28 @@ fn look_in(
 ) -> Looked {
     let guard = ringdb_frames::pin();
     let held = Held::default();
+    looked(view, hold, at, lookup::step(view, at, key, &engine.pages.view(&guard, &held)))
+}
+
+/// The same for several keys.
+fn look_in_for_all(
+    engine: &Engine,
+    view: &Arc<FamilyView>,
+    hold: &Arc<Hold>,
+    at: Seq,
+    keys: &[Bytes],
+) -> Vec<Looked> {
+    let guard = ringdb_frames::pin();
+    let held = Held::default();
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let steps = lookup::step_many(view, at, &keys, &engine.pages.view(&guard, &held));
+    steps.into_iter().map(|step| looked(view, hold, at, step)).collect()
+}
+
+#[inline]
+fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, at: Seq, step: Lookup) -> Looked {
     let later = |rest| Looked::Later(Later { rest, _hold: hold.clone() });
-    match lookup::step(view, at, key, &engine.pages.view(&guard, &held)) {
+    match step {
         Lookup::Found(Stored::Inline(bytes)) => Looked::Known(Some(bytes)),
         Lookup::Found(stored) => later(Rest::Value(stored)),
         Lookup::Absent => Looked::Known(None),
@@ -154,13 +175,13 @@ pub struct Get {
 
 enum Step {
     Known(Option<Value>),
-    New(Bytes),
+    New(Key),
     Waiting(Boxed<Result<Option<Value>>>),
     Done,
 }
 
 impl Get {
-    pub(crate) fn new(target: Target, key: Bytes) -> Get {
+    pub(crate) fn new(target: Target, key: Key) -> Get {
         Get { target, step: Step::New(key) }
     }
 
@@ -180,14 +201,16 @@ impl Future for Get {
             get.step = Step::Done;
             return Poll::Ready(Ok(value));
         }
-        if let Step::New(key) = &mut get.step {
-            let key = std::mem::take(key);
-            get.step = Step::Done;
-            match check_key(&key).and_then(|()| get.target.look(&key))? {
+        if let Step::New(key) = &get.step {
+            let looked = check_key(key).and_then(|()| get.target.look(key));
+            let Step::New(key) = std::mem::replace(&mut get.step, Step::Done) else {
+                unreachable!("it was new just now")
+            };
+            match looked? {
                 Looked::Known(value) => return Poll::Ready(Ok(value.map(Value::new))),
                 Looked::Later(later) => {
-                    let engine = get.target.engine().clone();
-                    get.step = Step::Waiting(Box::pin(later.value(engine, key)));
+                    let waiting = later.value(get.target.engine().clone(), key.into_bytes());
+                    get.step = Step::Waiting(Box::pin(waiting));
                 }
             }
         }
@@ -292,7 +315,7 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
     Ok(values)
 }
 
-/// Looks in memory first, one key after another, then waits for all that is missing at once.
+/// Looks in memory first, then waits for all that is missing at once.
 async fn get_some(
     engine: &Arc<Engine>,
     view: &Arc<FamilyView>,
@@ -303,8 +326,9 @@ async fn get_some(
 ) -> Result<()> {
     let first = values.len();
     let mut later = Vec::new();
-    for (index, key) in keys.iter().enumerate() {
-        match look_in(engine, view, hold, at, key) {
+    let looked = look_in_for_all(engine, view, hold, at, keys);
+    for (index, (key, looked)) in keys.iter().zip(looked).enumerate() {
+        match looked {
             Looked::Known(value) => values.push(value.map(Value::new)),
             Looked::Later(rest) => {
                 values.push(None);

@@ -3,6 +3,7 @@
 pub(crate) mod column_family;
 pub(crate) mod done;
 pub(crate) mod get;
+pub(crate) mod key;
 pub(crate) mod range;
 pub(crate) mod write;
 

@@ -137,6 +137,33 @@ impl Range {
         Ok(Some(Box::new(Running { scan, pinned })))
     }
 
+    /// The next row of a scan under way if memory has it; `None` if the file is needed first.
+    #[inline]
+    fn remembered(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Entry>>>> {
+        if self.takes_turn(context) {
+            return Some(Poll::Pending);
+        }
+        let State::Scanning(running) = &mut self.state else { return None };
+        match running.scan.step(&self.engine, &running.pinned) {
+            Step::Row(key, lookup::Stored::Inline(value)) => {
+                Some(Poll::Ready(Some(Ok(entry(key, value)))))
+            }
+            Step::End => {
+                self.state = State::Ended;
+                Some(Poll::Ready(None))
+            }
+            step => {
+                let State::Scanning(running) = std::mem::replace(&mut self.state, State::Ended)
+                else {
+                    unreachable!("it was scanning just now")
+                };
+                let advanced = advance(self.engine.clone(), running, step);
+                self.state = State::Waiting(Box::pin(advanced));
+                None
+            }
+        }
+    }
+
     /// Gives the runtime its turn after a bounded number of rows.
     fn takes_turn(&mut self, context: &mut Context<'_>) -> bool {
         self.turn += 1;
@@ -189,6 +216,12 @@ impl Stream for Range {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Entry>>> {
+        // Nearly every row is this one's; the state stays where it is.
+        if let State::Scanning(_) = &self.state
+            && let Some(next) = self.remembered(context)
+        {
+            return next;
+        }
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::New { origin, span, own } => match self.start(origin, span, own) {
@@ -196,23 +229,10 @@ impl Stream for Range {
                     Ok(None) => return Poll::Ready(None),
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 },
-                State::Scanning(mut running) => {
-                    if self.takes_turn(context) {
-                        self.state = State::Scanning(running);
-                        return Poll::Pending;
-                    }
-                    let Running { scan, pinned } = &mut *running;
-                    let step = scan.step(&self.engine, pinned);
-                    match step {
-                        Step::Row(key, lookup::Stored::Inline(value)) => {
-                            self.state = State::Scanning(running);
-                            return Poll::Ready(Some(Ok(entry(key, value))));
-                        }
-                        Step::End => return Poll::Ready(None),
-                        step => {
-                            let advanced = advance(self.engine.clone(), running, step);
-                            self.state = State::Waiting(Box::pin(advanced));
-                        }
+                State::Scanning(running) => {
+                    self.state = State::Scanning(running);
+                    if let Some(next) = self.remembered(context) {
+                        return next;
                     }
                 }
                 State::Waiting(mut waiting) => match waiting.as_mut().poll(context) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::db::Db;
 use crate::db::column_family::ColumnFamily;
 use crate::db::get::{Contains, Get, MultiGet, Target};
+use crate::db::key::{Key, together};
 use crate::db::range::{self, Range};
 use crate::ids::Seq;
 use crate::read::source::Span;
@@ -50,7 +51,7 @@ impl Snapshot {
     ///
     /// As [`Get`].
     pub fn get(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Get {
-        Get::new(self.target(family), Bytes::copy_from_slice(key.as_ref()))
+        Get::new(self.target(family), Key::new(key.as_ref()))
     }
 
     /// Reads many keys.
@@ -63,8 +64,7 @@ impl Snapshot {
         family: &ColumnFamily,
         keys: impl IntoIterator<Item = K>,
     ) -> MultiGet {
-        let copied = |key: K| Bytes::copy_from_slice(key.as_ref());
-        MultiGet::new(self.target(family), keys.into_iter().map(copied).collect())
+        MultiGet::new(self.target(family), together(keys))
     }
 
     /// Whether a key is there.

@@ -6,7 +6,7 @@
 //! descent ends, so it makes progress even where the cache has no room for them.
 
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -99,6 +99,15 @@ impl Pages for View<'_> {
         match found {
             Some(frame) => Some(Page::Frame(frame)),
             None => self.held.get(node.page).map(Page::Held),
+        }
+    }
+
+    #[inline]
+    fn bring_near(&self, page: Page<'_>, bytes: Range<usize>) {
+        match page {
+            Page::Frame(frame) => frame.bring_near(bytes),
+            // It was just read from the file.
+            Page::Held(_) => {}
         }
     }
 }

@@ -32,10 +32,8 @@ pub(crate) enum Lookup {
 /// Looks for the newest version of `key` at or below `at`, as far as memory goes.
 #[inline]
 pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &View<'_>) -> Lookup {
-    for memtable in &view.memtables {
-        if let Some(found) = memtable.table.get(key, at) {
-            return in_memtable(found);
-        }
+    if let Some(found) = in_memtables(view, at, key) {
+        return found;
     }
     for tree in &view.trees {
         match tree::find(pages, tree, key) {
@@ -45,6 +43,35 @@ pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &View<'_>) -> 
         }
     }
     Lookup::Absent
+}
+
+/// The same for several keys, whose descents of a tree go side by side.
+pub(crate) fn step_many(
+    view: &FamilyView,
+    at: Seq,
+    keys: &[&[u8]],
+    pages: &View<'_>,
+) -> Vec<Lookup> {
+    let mut answers: Vec<Option<Lookup>> =
+        keys.iter().map(|key| in_memtables(view, at, key)).collect();
+    for tree in &view.trees {
+        let open = |index: &usize| answers[*index].is_none();
+        let open: Vec<usize> = (0..keys.len()).filter(open).collect();
+        let wanted: Vec<&[u8]> = open.iter().map(|index| keys[*index]).collect();
+        let found = tree::find_many(pages, tree, &wanted);
+        for (index, step) in open.into_iter().zip(found) {
+            answers[index] = match step {
+                Step::Missing(wanted) => Some(Lookup::Missing(wanted)),
+                Step::Ready(row) => row.map(|row| in_tree(row.value())),
+            };
+        }
+    }
+    answers.into_iter().map(|answer| answer.unwrap_or(Lookup::Absent)).collect()
+}
+
+#[inline]
+fn in_memtables(view: &FamilyView, at: Seq, key: &[u8]) -> Option<Lookup> {
+    view.memtables.iter().find_map(|memtable| memtable.table.get(key, at)).map(in_memtable)
 }
 
 fn in_memtable(found: Found) -> Lookup {

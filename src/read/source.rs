@@ -147,7 +147,8 @@ impl Source {
                 at.fence.map(|fence| Bound::Excluded(fence.into()))
             }
         };
-        self.rows.extend(rows);
+        debug_assert!(self.rows.is_empty(), "a chunk is read when none is left");
+        self.rows = rows.into();
     }
 }
 
@@ -165,33 +166,36 @@ fn copy_rows(
     max: usize,
 ) -> (Vec<Row>, bool) {
     let cut = range.len() > max;
-    let indexes: Box<dyn Iterator<Item = usize>> = match order {
-        Order::Ascending { .. } => Box::new(range.take(max)),
-        Order::Descending { .. } => Box::new(range.rev().take(max)),
+    let len = range.len().min(max);
+    let range = match order {
+        Order::Ascending { .. } => range.start..range.start + len,
+        Order::Descending { .. } => range.end - len..range.end,
     };
-    let mut buffer = Vec::new();
-    let mut places = Vec::new();
-    for index in indexes {
+    let row_bytes = |(key, value): (tree::Key<'_>, RowValue<'_>)| key.len() + value.bytes().len();
+    let bytes = range.clone().map(|index| row_bytes(leaf.row(index))).sum();
+    let mut buffer = Vec::with_capacity(bytes);
+    for index in range.clone() {
         let (key, value) = leaf.row(index);
-        let start = buffer.len();
         key.write_to(&mut buffer);
-        let key_end = buffer.len();
-        match value {
-            RowValue::Inline(bytes) | RowValue::Extent(bytes) => buffer.extend_from_slice(bytes),
-            RowValue::Tombstone => {}
-        }
-        places.push((start, key_end, buffer.len(), value));
+        buffer.extend_from_slice(value.bytes());
     }
-    let buffer = Bytes::from(buffer);
-    let rows = places.into_iter().map(|(start, key_end, end, value)| Row {
-        key: buffer.slice(start..key_end),
-        content: match value {
-            RowValue::Inline(_) => Content::Inline(buffer.slice(key_end..end)),
-            RowValue::Extent(_) => Content::Extent(buffer.slice(key_end..end)),
+    let mut rest = Bytes::from(buffer);
+    let rows = range.map(|index| {
+        let (key, value) = leaf.row(index);
+        let key = rest.split_to(key.len());
+        let bytes = rest.split_to(value.bytes().len());
+        let content = match value {
+            RowValue::Inline(_) => Content::Inline(bytes),
+            RowValue::Extent(_) => Content::Extent(bytes),
             RowValue::Tombstone => Content::Deleted,
-        },
+        };
+        Row { key, content }
     });
-    (rows.collect(), cut)
+    let mut rows: Vec<Row> = rows.collect();
+    if let Order::Descending { .. } = order {
+        rows.reverse();
+    }
+    (rows, cut)
 }
 
 fn row_of_entry(entry: &Entry) -> Row {

@@ -1,5 +1,7 @@
 //! A leaf: the rows of a range of keys.
 
+use std::ops::Range;
+
 use super::node::{Key, Keys, VALUE_BYTES_MAX};
 use crate::format::value::ExtentValue;
 
@@ -26,7 +28,8 @@ impl<'a> RowValue<'a> {
     }
 
     /// The value as it stands in the row.
-    pub(super) fn bytes(self) -> &'a [u8] {
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8] {
         match self {
             RowValue::Inline(bytes) | RowValue::Extent(bytes) => bytes,
             RowValue::Tombstone => &[],
@@ -100,6 +103,12 @@ impl<'a> Leaf<'a> {
     #[inline]
     pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         self.keys.search(key)
+    }
+
+    /// Where the row of `key` lies in the node, if there is one and no other key begins alike.
+    #[inline]
+    pub(super) fn likely_row(&self, key: &[u8]) -> Range<usize> {
+        self.keys.likely_record(key)
     }
 
     /// What is stored under `key`.

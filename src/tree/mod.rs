@@ -46,12 +46,15 @@ pub(crate) use inner::Inner;
 pub(crate) use inner::{Child, Holds};
 pub(crate) use leaf::{Leaf, RowValue};
 pub(crate) use merge::{Change, Merge, MergeStep, RangeDelete, Settings, Sink, Tombstones};
+pub(crate) use node::Key;
 #[cfg(test)]
-pub(crate) use node::{Key, node_crc};
+pub(crate) use node::node_crc;
 pub(crate) use refs::{Corrupt, Wanted};
 #[cfg(test)]
 pub(crate) use refs::{NodeRef, TreeRoot};
-pub(crate) use search::{Direction, LeafAt, Pages, Step, find, seek_leaf, upcoming_leaves};
+pub(crate) use search::{
+    Direction, LeafAt, Pages, Step, find, find_many, seek_leaf, upcoming_leaves,
+};
 pub(crate) use walk::{Leaves, Walk, WalkStep};
 
 /// How many children a checked node has; none if it is a leaf.

@@ -3,7 +3,7 @@
 //! A descent that missed is taken again from the root when the node is there: that costs a few hundred nanoseconds after an
 //! I/O, and needs no pin on the nodes above meanwhile.
 
-use std::ops::{Bound, Deref};
+use std::ops::{Bound, Deref, Range};
 
 use super::inner::Inner;
 use super::leaf::{Leaf, RowValue};
@@ -26,7 +26,17 @@ pub(crate) trait Pages {
         index: usize,
         node: NodeRef,
     ) -> Option<Self::Page<'a>>;
+
+    /// These bytes of a node are read next, as far as it has them: whoever can may bring them near.
+    #[inline]
+    fn bring_near(&self, _page: Self::Page<'_>, _bytes: Range<usize>) {}
 }
+
+/// Front of a leaf that a search in it reads: the header, the heads and the slots of some forty rows. More rows have more
+/// heads, of which the search then finds the middle ones here.
+const LEAF_FRONT_BYTES: usize = 640;
+/// Front of an inner node: its header, which says where the rest is. A search reads few of its many heads.
+const INNER_FRONT_BYTES: usize = 64;
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +69,7 @@ fn root_of<'a, P: Pages>(pages: &'a P, root: &TreeRoot) -> Option<P::Page<'a>> {
     pages.root(root.root).filter(|page| root.wanted().may_be(page))
 }
 
+/// As for the root. What its search reads first is on its way when this looks at its head.
 #[inline]
 fn child_of<'a, P: Pages>(
     pages: &'a P,
@@ -66,7 +77,13 @@ fn child_of<'a, P: Pages>(
     index: usize,
     wanted: Wanted,
 ) -> Option<P::Page<'a>> {
-    pages.child(parent, index, wanted.node).filter(|page| wanted.may_be(page))
+    let child = pages.child(parent, index, wanted.node)?;
+    pages.bring_near(child, front(wanted.level));
+    wanted.may_be(&child).then_some(child)
+}
+
+fn front(level: u8) -> Range<usize> {
+    0..if level == 0 { LEAF_FRONT_BYTES } else { INNER_FRONT_BYTES }
 }
 
 /// Finds the row of `key`.
@@ -86,8 +103,52 @@ pub(crate) fn find<'a, P: Pages>(
         };
         page = child;
     }
-    let found = Leaf::new(&page).search(key).ok();
-    Step::Ready(found.map(|index| RowAt { page, index }))
+    Step::Ready(row_in(page, key))
+}
+
+/// Finds the rows of several keys, a level at a time: while the search for one waits for memory, what the next ones need is on
+/// its way.
+pub(crate) fn find_many<'a, P: Pages>(
+    pages: &'a P,
+    root: &TreeRoot,
+    keys: &[&[u8]],
+) -> Vec<Step<Option<RowAt<P::Page<'a>>>>> {
+    let wanted = root.wanted();
+    let mut places = vec![(wanted, pages.root(root.root)); keys.len()];
+    for level in (0..root.height).rev() {
+        for (place, key) in places.iter_mut().zip(keys) {
+            let Some(page) = trusted(place) else { continue };
+            let inner = Inner::new(&page);
+            let index = inner.child_index(key);
+            let wanted = Wanted { node: inner.child(index), level };
+            let child = pages.child(page, index, wanted.node);
+            child.into_iter().for_each(|child| pages.bring_near(child, front(level)));
+            *place = (wanted, child);
+        }
+    }
+    for (place, key) in places.iter_mut().zip(keys) {
+        if let Some(page) = trusted(place) {
+            pages.bring_near(page, Leaf::new(&page).likely_row(key));
+        }
+    }
+    let found = |((wanted, page), key): (&(Wanted, Option<P::Page<'a>>), &&[u8])| match *page {
+        Some(page) => Step::Ready(row_in(page, key)),
+        None => Step::Missing(*wanted),
+    };
+    places.iter().zip(keys).map(found).collect()
+}
+
+/// The page of a place if it is what was wanted; else it counts as missing. Its head is looked at only now, when it is near.
+#[inline]
+fn trusted<Page: Copy + Deref<Target = [u8]>>(place: &mut (Wanted, Option<Page>)) -> Option<Page> {
+    place.1 = place.1.filter(|page| place.0.may_be(page));
+    place.1
+}
+
+/// The row of the key in a leaf.
+#[inline]
+fn row_in<Page: Copy + Deref<Target = [u8]>>(page: Page, key: &[u8]) -> Option<RowAt<Page>> {
+    Leaf::new(&page).search(key).ok().map(|index| RowAt { page, index })
 }
 
 /// Which way a scan goes.

@@ -6,21 +6,16 @@
 //!     ──▶ plan                        which workloads on which backends
 //!     ──▶ case ──▶ parent ═pipes═ child ──▶ runner ──▶ actor  each backend apart
 //!              ──▶ verify ──▶ key     after kill -9
-//!     ──▶ rows ──▶ table, chart       what came out
+//!     ──▶ rows ──▶ table, lines       what came out
 //! ```
 
 mod actor;
 pub mod args;
-mod bare;
 mod case;
-mod chart;
 pub mod child;
-mod histogram;
-mod key;
+mod lines;
 mod live;
-mod machine;
 mod parent;
-mod place;
 mod plan;
 mod protocol;
 mod rows;
@@ -32,6 +27,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use ringdb::block_on;
+use ringdb_cli::measure::{bare, histogram, key, machine, place};
 
 use self::args::BenchArgs;
 use self::bare::{Bare, DEPTH, DurableWrites, Method, Rates};
@@ -185,7 +181,7 @@ fn report(args: &BenchArgs, machine: &Machine, rows: &[Row]) -> Result<(), Failu
     if let Some(path) = &args.chart {
         let kernel = format!("{}, {} cores", machine.kernel, machine.cores);
         let lines = [kernel, machine.file_system.clone(), machine.device.clone()];
-        match chart::chart(rows, &lines) {
+        match lines::chart(rows, &lines) {
             Some(svg) => write(path, &svg)?,
             None => writeln!(out, "no chart: no durable puts were measured")?,
         }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Bound;
 
-use super::super::search::Upcoming;
-use super::super::{Direction, Inner, Step, find, seek_leaf, upcoming_leaves};
+use super::super::search::{RowAt, Upcoming};
+use super::super::{Direction, Inner, Step, find, find_many, seek_leaf, upcoming_leaves};
 use super::*;
 
 /// Some nodes of a store.
@@ -57,6 +57,42 @@ fn a_search_names_one_missing_node_after_the_other() {
     let mut absent = key;
     absent.push(0);
     assert!(matches!(find(&pages, &root, &absent), Step::Ready(None)));
+}
+
+#[test]
+fn keys_side_by_side_are_found_as_one_by_one() {
+    let mut store = Store::default();
+    let root = tree(&mut store);
+    let top = Inner::new(store.bytes(root.root));
+    let parents: Vec<NodeRef> = (0..2).map(|index| top.child(index)).collect();
+    let leaves = parents.iter().flat_map(|parent| {
+        let inner = Inner::new(store.bytes(*parent));
+        (0..inner.len()).step_by(2).map(move |index| inner.child(index).page)
+    });
+    let all = [root.root.page].into_iter().chain(parents.iter().map(|node| node.page));
+    let pages = Partial { store: &store, here: all.chain(leaves).collect() };
+    let mut keys: Vec<Vec<u8>> = (0..60_000).step_by(97).map(key_of).collect();
+    keys.push([&key_of(5)[..], b"absent"].concat());
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let value = |step| match step {
+        Step::Ready(row) => Ok(Option::map(row, |row: RowAt<&[u8]>| row.value().bytes().to_vec())),
+        Step::Missing(wanted) => Err(wanted),
+    };
+    let together: Vec<_> = find_many(&pages, &root, &keys).into_iter().map(value).collect();
+    let apart: Vec<_> = keys.iter().map(|key| value(find(&pages, &root, key))).collect();
+    assert_eq!(together, apart);
+    let misses = |level: u8| {
+        together.iter().any(|step| matches!(step, Err(wanted) if wanted.level == level))
+    };
+    assert!(misses(0) && misses(1), "both kinds of misses are met");
+    assert!(together.contains(&Ok(None)) && together.contains(&Ok(Some(vec![1; 150]))));
+    let nothing = Partial { store: &store, here: HashSet::new() };
+    let wanted = Wanted { node: root.root, level: 2 };
+    assert!(
+        find_many(&nothing, &root, &keys)
+            .iter()
+            .all(|step| matches!(step, Step::Missing(at) if *at == wanted))
+    );
 }
 
 #[test]

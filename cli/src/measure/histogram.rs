@@ -18,6 +18,12 @@ pub struct Recorder {
     shards: Vec<Vec<AtomicU64>>,
 }
 
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder::new()
+    }
+}
+
 impl Recorder {
     /// An empty one.
     pub fn new() -> Recorder {

@@ -3,8 +3,6 @@
 
 use std::fmt::Write;
 
-use super::plan::{Subject, Workload};
-use super::rows::Row;
 use crate::number::grouped;
 
 const WIDTH: f64 = 980.0;
@@ -22,56 +20,50 @@ const BARE_COLOR: &str = "#7b2cbf";
 const BARE_DASH: &str = "3 3";
 
 /// One line of the chart.
-struct Series<'a> {
-    workload: Workload,
-    subject: Subject,
-    points: Vec<&'a Row>,
+pub struct Series {
+    /// What the legend calls it.
+    pub name: String,
+    /// Its colour.
+    pub color: &'static str,
+    /// How its line is broken, as SVG has it; empty for a whole one.
+    pub dash: &'static str,
+    /// How its points are marked.
+    pub mark: Mark,
+    /// Writers, ascending, and puts a second.
+    pub points: Vec<(f64, f64)>,
 }
 
-/// The chart; `None` if no durable puts were measured.
-pub fn chart(rows: &[Row], machine: &[String]) -> Option<String> {
-    let series = series(rows);
-    let all: Vec<&Row> = series.iter().flat_map(|series| series.points.iter().copied()).collect();
-    let bare = mean(all.iter().map(|row| row.bare_per_s))?;
-    let rates = || all.iter().map(|row| row.ops_per_s()).chain([bare]).filter(|rate| *rate > 0.0);
+/// A point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A disc.
+    Filled,
+    /// A ring.
+    Hollow,
+}
+
+/// The chart of these lines above that of the bare loop; `None` without a point.
+pub fn chart(series: &[Series], bare_per_s: f64, machine: &[String]) -> Option<String> {
+    let points = || series.iter().flat_map(|series| series.points.iter().copied());
+    points().next()?;
+    let rates = || points().map(|(_, rate)| rate).chain([bare_per_s]).filter(|rate| *rate > 0.0);
     let lowest = decade_below(rates().fold(f64::MAX, f64::min));
     let highest = decade_above(rates().fold(1.0, f64::max)).max(lowest * 10.0);
-    let writers_max = all.iter().map(|row| f64::from(row.case.writers)).fold(2.0, f64::max);
+    let writers_max = points().map(|(writers, _)| writers).fold(2.0, f64::max);
     let axes = Axes { writers: (1.0, writers_max), rate: (lowest, highest) };
     let mut svg = head();
     for (index, line) in machine.iter().enumerate() {
         footnote(&mut svg, BOTTOM + 68.0 + 15.0 * index as f64, line);
     }
     axes.draw(&mut svg);
-    bare_line(&mut svg, &axes, bare);
+    bare_line(&mut svg, &axes, bare_per_s);
     for (index, series) in series.iter().enumerate() {
         series.draw(&mut svg, &axes);
         series.legend(&mut svg, legend_y(index));
     }
-    bare_legend(&mut svg, legend_y(series.len()), bare);
+    bare_legend(&mut svg, legend_y(series.len()), bare_per_s);
     svg.push_str("</svg>\n");
     Some(svg)
-}
-
-fn series(rows: &[Row]) -> Vec<Series<'_>> {
-    let mut all = Vec::new();
-    for workload in [Workload::DurablePuts, Workload::DurablePutsTasks, Workload::SeparateDatabases]
-    {
-        for subject in [Subject::Uring, Subject::Pwrite, Subject::PwritePerCommit] {
-            let of = |row: &&Row| row.case.workload == workload && row.subject == subject;
-            let mut points: Vec<&Row> = rows.iter().filter(of).collect();
-            points.sort_by_key(|row| row.case.writers);
-            if !points.is_empty() {
-                all.push(Series { workload, subject, points });
-            }
-        }
-    }
-    all
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / f64::from(count))
 }
 
 fn decade_below(rate: f64) -> f64 {
@@ -127,34 +119,9 @@ impl Axes {
     }
 }
 
-impl Series<'_> {
-    fn color(&self) -> &'static str {
-        match self.subject {
-            Subject::Uring => "#0b6e4f",
-            Subject::Pwrite => "#c8553d",
-            Subject::PwritePerCommit => "#6c757d",
-        }
-    }
-
-    fn dash(&self) -> &'static str {
-        match self.workload {
-            Workload::DurablePutsTasks => "7 4",
-            Workload::SeparateDatabases => "1 5",
-            _ => "",
-        }
-    }
-
-    fn name(&self) -> String {
-        let who = match self.workload {
-            Workload::DurablePutsTasks => "tokio tasks",
-            Workload::SeparateDatabases => "a database each",
-            _ => "writers",
-        };
-        format!("{}, {who}", self.subject.label())
-    }
-
+impl Series {
     fn draw(&self, svg: &mut String, axes: &Axes) {
-        let place = |row: &&Row| (axes.x(f64::from(row.case.writers)), axes.y(row.ops_per_s()));
+        let place = |(writers, rate): &(f64, f64)| (axes.x(*writers), axes.y(*rate));
         let places: Vec<(f64, f64)> = self.points.iter().map(place).collect();
         let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         push(
@@ -163,35 +130,27 @@ impl Series<'_> {
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2.5\" \
                  stroke-dasharray=\"{}\"/>\n",
                 path.join(" "),
-                self.color(),
-                self.dash()
+                self.color,
+                self.dash
             ),
         );
-        for ((x, y), row) in places.iter().zip(&self.points) {
-            self.mark(
-                svg,
-                *x,
-                *y,
-                &format!(
-                    "{}: {} puts/s at {}",
-                    self.name(),
-                    grouped(row.ops_per_s()),
-                    row.case.writers
-                ),
-            );
+        for (place, (writers, rate)) in places.into_iter().zip(&self.points) {
+            let told = format!("{}: {} puts/s at {writers}", self.name, grouped(*rate));
+            self.point(svg, place, &told);
         }
     }
 
-    fn mark(&self, svg: &mut String, x: f64, y: f64, title: &str) {
-        let (color, fill) = match self.workload {
-            Workload::DurablePuts => (self.color(), self.color()),
-            _ => (self.color(), "white"),
+    fn point(&self, svg: &mut String, (x, y): (f64, f64), title: &str) {
+        let fill = match self.mark {
+            Mark::Filled => self.color,
+            Mark::Hollow => "white",
         };
         push(
             svg,
             format_args!(
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{color}\" \
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{}\" \
                  stroke-width=\"2\"><title>{}</title></circle>\n",
+                self.color,
                 escaped(title)
             ),
         );
@@ -203,14 +162,12 @@ impl Series<'_> {
             svg,
             format_args!(
                 "<line x1=\"{from}\" y1=\"{y}\" x2=\"{to}\" y2=\"{y}\" stroke=\"{}\" \
-                 stroke-width=\"2.5\" \
-                 stroke-dasharray=\"{}\"/>\n",
-                self.color(),
-                self.dash()
+                 stroke-width=\"2.5\" stroke-dasharray=\"{}\"/>\n",
+                self.color, self.dash
             ),
         );
-        self.mark(svg, (from + to) / 2.0, y, &self.name());
-        text(svg, to + 10.0, y + 4.0, "start", &self.name());
+        self.point(svg, ((from + to) / 2.0, y), &self.name);
+        text(svg, to + 10.0, y + 4.0, "start", &self.name);
     }
 }
 
@@ -281,21 +238,22 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::tests::row;
     use super::*;
 
+    fn series(name: &str, points: &[(f64, f64)]) -> Series {
+        let (name, points) = (name.to_owned(), points.to_vec());
+        Series { name, color: "#0b6e4f", dash: "", mark: Mark::Hollow, points }
+    }
+
     #[test]
-    fn every_backend_has_a_line_and_a_legend() {
-        let rows = [
-            row(Workload::DurablePuts, 1, Subject::Uring, 10_000),
-            row(Workload::DurablePuts, 64, Subject::Uring, 160_000),
-            row(Workload::DurablePuts, 64, Subject::Pwrite, 120_000),
-            row(Workload::DurablePutsTasks, 1024, Subject::Uring, 400_000),
-            row(Workload::PointReads, 1, Subject::Uring, 9_000_000),
+    fn every_series_has_a_line_and_a_legend() {
+        let all = [
+            series("uring & more", &[(1.0, 10_000.0), (64.0, 160_000.0)]),
+            series("pwrite", &[(64.0, 120_000.0)]),
         ];
-        let svg = chart(&rows, &["Linux <6.18> & ext4".to_owned()]).unwrap();
-        assert_eq!(svg.matches("<polyline").count(), 3);
-        assert!(svg.contains("pwrite, writers") && svg.contains("uring, tokio tasks"));
+        let svg = chart(&all, 9_000.0, &["Linux <6.18> & ext4".to_owned()]).unwrap();
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert!(svg.contains("uring &amp; more") && svg.contains(">pwrite<"));
         assert!(svg.contains("Linux &lt;6.18&gt; &amp; ext4"));
         assert!(svg.contains(">1,000,000<") && !svg.contains(">10,000,000<"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
@@ -303,10 +261,10 @@ mod tests {
 
     #[test]
     fn one_point_is_a_chart_and_none_is_not() {
-        let rows = [row(Workload::DurablePuts, 1, Subject::Uring, 1000)];
-        assert!(chart(&rows, &[]).is_some_and(|svg| !svg.contains("NaN")));
-        assert!(chart(&[], &[]).is_none());
-        assert!(chart(&[row(Workload::ColdReads, 64, Subject::Uring, 1000)], &[]).is_none());
+        let one = chart(&[series("one", &[(1.0, 1000.0)])], 0.0, &[]);
+        assert!(one.is_some_and(|svg| !svg.contains("NaN")));
+        assert!(chart(&[], 1000.0, &[]).is_none());
+        assert!(chart(&[series("none", &[])], 1000.0, &[]).is_none());
     }
 
     #[test]

@@ -1,0 +1,197 @@
+//! What all workloads share: where, with whom and how long, and rows as they come.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use ringdb_cli::exit::Failure;
+use ringdb_cli::measure::bare::{Bare, Method};
+
+use crate::data::ROW_BYTES;
+use crate::engines::{Calls, Durability, Name, Outcome, Settings};
+use crate::limit::Limit;
+use crate::peer::Peer;
+use crate::protocol::{Order, Runner, Spec, Work};
+use crate::rows::{Case, Row, Rows, Unit};
+
+/// Runs first and is not counted.
+const WARM_MS: u64 = 100;
+/// Slices that take turns.
+const SLICES: u32 = 4;
+
+/// The run.
+pub struct Bench<'a> {
+    /// Where databases are made.
+    pub directory: &'a Path,
+    /// Who is compared.
+    pub engines: Vec<Name>,
+    /// The bare device.
+    pub bare: &'a Bare,
+    /// Its fastest durable write.
+    pub method: Method,
+    /// Rows of tables.
+    pub rows: u64,
+    /// Time for each row and engine.
+    pub time: Duration,
+    /// What came out so far.
+    pub out: Rows,
+}
+
+/// What the bare loop beside a case does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Durable writes.
+    Writes,
+    /// Reads, 64 at a time.
+    Reads,
+    /// Nothing: the case is about memory.
+    Nothing,
+}
+
+/// A kind of work to be measured on all peers.
+#[derive(Clone, Copy, Debug)]
+pub struct Race {
+    /// Name of the case.
+    pub name: &'static str,
+    /// What is done.
+    pub work: Work,
+    /// By whom.
+    pub runner: Runner,
+    /// By how many.
+    pub actors: u32,
+    /// On how many families.
+    pub families: u32,
+    /// Beside what.
+    pub beside: Beside,
+}
+
+impl Bench<'_> {
+    /// Bytes of all rows as the user counts them.
+    pub fn payload_bytes(&self) -> u64 {
+        self.rows * ROW_BYTES
+    }
+
+    /// Engines that have one database for all families.
+    pub fn in_one(&self) -> Vec<Name> {
+        self.engines.iter().copied().filter(|engine| !engine.has_files()).collect()
+    }
+
+    /// What an engine is started with.
+    pub fn spec(
+        &self,
+        engine: Name,
+        case: &str,
+        families: u32,
+        memory_bytes: u64,
+        durability: Durability,
+    ) -> Spec {
+        let directory = self.directory.join(format!("{case}-{}", engine.text()));
+        let memory_bytes = memory_bytes as usize;
+        let calls = Calls::Best;
+        let settings = Settings { directory, families, memory_bytes, durability, calls };
+        Spec { engine, settings }
+    }
+
+    /// Starts engines; one that fails is told and left out.
+    pub fn start(&self, specs: Vec<Spec>, limit: Option<&Limit>) -> Vec<Peer> {
+        let start = |spec: Spec| self.kept(Peer::start(&spec, limit));
+        specs.into_iter().filter_map(start).collect()
+    }
+
+    /// Tells a failure, and goes on without what failed.
+    pub fn kept<T>(&self, result: Outcome<T>) -> Option<T> {
+        match result {
+            Ok(kept) => Some(kept),
+            Err(failure) => {
+                // With stderr closed nobody waits for it.
+                drop(writeln!(io::stderr(), "left out: {failure}"));
+                None
+            }
+        }
+    }
+
+    /// Does something with each peer; those that fail are told and ended.
+    pub fn each(&self, peers: &mut Vec<Peer>, mut act: impl FnMut(&mut Peer) -> Outcome<()>) {
+        peers.retain_mut(|peer| self.kept(act(peer)).is_some());
+    }
+
+    /// Keeps the rows of one case, and prints them.
+    pub fn tell(&mut self, rows: Vec<Row>) -> Outcome<()> {
+        self.out.0.extend(rows.iter().cloned());
+        let mut out = io::stdout().lock();
+        out.write_all(self.out.lines(&rows).as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// A row without latencies for each of the values.
+    pub fn tell_values(
+        &mut self,
+        name: &'static str,
+        unit: Unit,
+        values: Vec<(Name, f64)>,
+    ) -> Outcome<()> {
+        let row = |(engine, value)| Row {
+            case: Case { name, actors: 0 },
+            engine,
+            value,
+            unit,
+            latency_us: [0.0; 3],
+            bare_per_s: 0.0,
+        };
+        self.tell(values.into_iter().map(row).collect())
+    }
+
+    /// Runs a kind of work on all peers in turns, with the bare loop between them.
+    pub fn race(&mut self, race: Race, peers: &mut Vec<Peer>) -> Outcome<()> {
+        let Race { work, runner, actors, families, .. } = race;
+        let order = |ms| Order::Run { work, runner, actors, families, ms };
+        self.each(peers, |peer| {
+            peer.ask(order(WARM_MS))?;
+            peer.ask(Order::Report).map(drop)
+        });
+        let ms = (self.time / SLICES).as_millis() as u64;
+        let mut done: Vec<(Name, u64, f64)> =
+            peers.iter().map(|peer| (peer.engine, 0, 0.0)).collect();
+        let mut bare = 0.0;
+        for _ in 0..SLICES {
+            bare += self.bare_slice(race.beside)? / f64::from(SLICES);
+            self.each(peers, |peer| {
+                let slice = peer.ask(order(ms))?;
+                let place = done.iter_mut().find(|(engine, ..)| *engine == peer.engine);
+                let (_, ops, seconds) = place.ok_or_else(|| Failure::error("not started"))?;
+                (*ops, *seconds) = (*ops + slice.ops, *seconds + slice.seconds);
+                Ok(())
+            });
+        }
+        let mut rows = Vec::new();
+        self.each(peers, |peer| {
+            let report = peer.ask(Order::Report)?;
+            let rate = done.iter().find(|(engine, ..)| *engine == peer.engine);
+            rows.push(Row {
+                case: Case { name: race.name, actors },
+                engine: peer.engine,
+                value: rate.map_or(0.0, |(_, ops, seconds)| *ops as f64 / seconds),
+                unit: Unit::PerSecond,
+                latency_us: report.latency_us,
+                bare_per_s: bare,
+            });
+            Ok(())
+        });
+        self.tell(rows)
+    }
+
+    fn bare_slice(&self, beside: Beside) -> io::Result<f64> {
+        match beside {
+            Beside::Writes => self.bare.writes_beside(self.method),
+            Beside::Reads => self.bare.reads_beside(),
+            Beside::Nothing => Ok(0.0),
+        }
+    }
+
+    /// Ends peers and removes their files.
+    pub fn remove(&self, peers: Vec<Peer>) {
+        for peer in peers {
+            self.kept(peer.remove());
+        }
+    }
+}

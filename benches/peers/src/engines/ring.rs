@@ -1,0 +1,114 @@
+//! ringdb: the calls of its public interface, `wait` and `block_on` on threads, futures in tasks.
+
+use ringdb::{Backend, ColumnFamily, Db, Options, block_on};
+
+use super::{Boxed, Calls, Durability, Engine, Outcome, Reader, Settings, family_name, looked_at};
+use crate::data::{Change, Key};
+
+/// A database.
+pub struct Ring {
+    db: Db,
+    families: Vec<ColumnFamily>,
+    durability: ringdb::Durability,
+}
+
+impl Ring {
+    /// Opens or creates it.
+    pub fn open(settings: &Settings) -> Outcome<Ring> {
+        let durability = match settings.durability {
+            Durability::Synced => ringdb::Durability::Immediate,
+            Durability::Unsynced => ringdb::Durability::Buffered,
+        };
+        let backend = match settings.calls {
+            Calls::Best => Backend::Auto,
+            Calls::Plain => Backend::Pwrite,
+        };
+        let options = Options::new().memory_bytes(settings.memory_bytes);
+        let options = options.durability(durability).backend(backend);
+        let db = block_on(options.open(settings.directory.join("peer.ring")))?;
+        let open = |family| block_on(db.column_family(family_name(family)));
+        let families = (0..settings.families).map(open).collect::<ringdb::Result<_>>()?;
+        Ok(Ring { db, families, durability })
+    }
+}
+
+impl Engine for Ring {
+    fn write(&self, family: u32, changes: &[Change]) -> Outcome<()> {
+        let family = &self.families[family as usize];
+        if let [Change { key, value: Some(value) }] = changes {
+            family.put(key, value).wait()?;
+            return Ok(());
+        }
+        let mut batch = self.db.batch();
+        batch.durability(self.durability);
+        for change in changes {
+            match &change.value {
+                Some(value) => batch.put(family, change.key, value),
+                None => batch.delete(family, change.key),
+            };
+        }
+        batch.commit().wait()?;
+        Ok(())
+    }
+
+    fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>> {
+        Ok(Box::new(&self.families[family as usize]))
+    }
+
+    fn put_async(&self, family: u32, change: &Change) -> Option<Boxed<()>> {
+        let value = change.value.as_ref().map_or(&[][..], |value| &value[..]);
+        let put = self.families[family as usize].put(change.key, value);
+        Some(Box::pin(async move {
+            put.await?;
+            Ok(())
+        }))
+    }
+
+    fn get_async(&self, family: u32, key: &Key) -> Option<Boxed<bool>> {
+        let get = self.families[family as usize].get(key);
+        Some(Box::pin(async move { Ok(get.await?.is_some_and(|value| looked_at(&value))) }))
+    }
+
+    fn settle(&self) -> Outcome<()> {
+        Ok(block_on(self.db.checkpoint())?)
+    }
+
+    fn compact(&self) -> Outcome<bool> {
+        Ok(false)
+    }
+
+    fn checkpoint(&self) -> Outcome<bool> {
+        block_on(self.db.checkpoint())?;
+        Ok(true)
+    }
+
+    fn close(&self) -> Outcome<()> {
+        Ok(block_on(self.db.close())?)
+    }
+}
+
+impl Reader for &ColumnFamily {
+    fn get(&mut self, key: &Key) -> Outcome<bool> {
+        let value = block_on(ColumnFamily::get(self, key))?;
+        Ok(value.is_some_and(|value| looked_at(&value)))
+    }
+
+    fn get_many(&mut self, keys: &[Key]) -> Outcome<usize> {
+        let values = block_on(self.multi_get(keys))?;
+        Ok(values.iter().flatten().filter(|value| looked_at(value)).count())
+    }
+
+    fn scan(&mut self, from: &Key, rows: usize) -> Outcome<usize> {
+        let mut range = self.range(&from[..]..);
+        block_on(async {
+            let mut found = 0;
+            while found < rows {
+                match range.try_next().await? {
+                    Some((_, value)) => found += usize::from(looked_at(&value)),
+                    None => break,
+                }
+            }
+            Ok(found)
+        })
+    }
+}

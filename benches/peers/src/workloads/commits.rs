@@ -1,0 +1,75 @@
+//! Commits: durable ones by threads and by tasks, unsynced ones, and batches.
+
+use crate::bench::{Bench, Beside, Race};
+use crate::engines::{Durability, Name, Outcome};
+use crate::protocol::{Runner, Work};
+
+const MEMORY_BYTES: u64 = 128 << 20;
+/// Tasks share this many families.
+const TASK_FAMILIES: u32 = 8;
+/// More databases than this at once are nobody's plan.
+const FILES_MAX: u32 = 16;
+const BATCH_ROWS: u32 = 1000;
+
+/// Durable single puts.
+pub fn durable(bench: &mut Bench<'_>) -> Outcome<()> {
+    for actors in [1, 2, 4, 8, 16, 64] {
+        run(bench, threads("durable-puts", 1, actors), Durability::Synced)?;
+    }
+    for actors in [1, 64, 1024] {
+        let families = TASK_FAMILIES.min(actors);
+        let race = Race {
+            name: "durable-puts-tasks",
+            runner: Runner::Tasks,
+            families,
+            ..threads("", 1, actors)
+        };
+        run(bench, race, Durability::Synced)?;
+    }
+    Ok(())
+}
+
+/// Single puts that are not synced.
+pub fn unsynced(bench: &mut Bench<'_>) -> Outcome<()> {
+    for actors in [1, 8] {
+        let race = Race { beside: Beside::Nothing, ..threads("unsynced-puts", 1, actors) };
+        run(bench, race, Durability::Unsynced)?;
+    }
+    for engine in bench.in_one() {
+        let (killed, power) = engine.unsynced_loses();
+        println!(
+            "    {:<10} loses when killed: {killed}; when power fails: {power}",
+            engine.text()
+        );
+    }
+    Ok(())
+}
+
+/// Synced batches.
+pub fn batches(bench: &mut Bench<'_>) -> Outcome<()> {
+    for actors in [1, 8] {
+        run(bench, threads("durable-batches", BATCH_ROWS, actors), Durability::Synced)?;
+    }
+    Ok(())
+}
+
+fn threads(name: &'static str, rows: u32, actors: u32) -> Race {
+    let work = Work::Put { rows };
+    let runner = Runner::Threads;
+    Race { name, work, runner, actors, families: actors, beside: Beside::Writes }
+}
+
+fn run(bench: &mut Bench<'_>, race: Race, durability: Durability) -> Outcome<()> {
+    let takes_part = |engine: &Name| {
+        let separate = race.runner == Runner::Threads && (2..=FILES_MAX).contains(&race.actors);
+        !engine.has_files() || separate
+    };
+    let engines: Vec<Name> = bench.engines.iter().copied().filter(takes_part).collect();
+    let case = format!("{}-{}", race.name, race.actors);
+    let spec = |engine| bench.spec(engine, &case, race.families, MEMORY_BYTES, durability);
+    let specs = engines.into_iter().map(spec).collect();
+    let mut peers = bench.start(specs, None);
+    bench.race(race, &mut peers)?;
+    bench.remove(peers);
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Opening after a clean close, recovery of a log after a kill, memory at its peak, and processor
+//! time when nothing is asked.
+
+use crate::bench::Bench;
+use crate::data::ROW_BYTES;
+use crate::engines::{Durability, Outcome};
+use crate::peer::Peer;
+use crate::protocol::{Load, Order, Runner, Spec, Work};
+use crate::rows::Unit;
+
+const BATCH_ROWS: u32 = 1000;
+/// Budget of the database whose memory is measured.
+const MEMORY_BYTES: u64 = 64 << 20;
+/// Fits into a log of every engine, at its settings here, before anything is moved to its place.
+const LOG_ROWS: u64 = 300_000;
+const LOG_MEMORY_BYTES: u64 = 512 << 20;
+const IDLE_MS: u64 = 1000;
+
+/// Runs it.
+pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
+    let rows = bench.rows;
+    let (mut peaks, mut idle, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    for engine in bench.in_one() {
+        let spec = bench.spec(engine, "life", 1, MEMORY_BYTES, Durability::Unsynced);
+        let Some(life) = bench.kept(lived(&spec, rows)) else { continue };
+        peaks.push((engine, life.peak_bytes as f64 / f64::from(1 << 20)));
+        idle.push((engine, life.idle));
+        open.push((engine, life.open_ms));
+    }
+    bench.tell_values("open-after-close", Unit::Milliseconds, open)?;
+    bench.tell_values("peak-memory-of-64-mib", Unit::Mebibytes, peaks)?;
+    bench.tell_values("idle", Unit::Processors, idle)?;
+    let mut recoveries = Vec::new();
+    for engine in bench.in_one() {
+        let spec = bench.spec(engine, "recovery", 1, LOG_MEMORY_BYTES, Durability::Synced);
+        let Some(per_s) = bench.kept(recovered(&spec, LOG_ROWS)) else { continue };
+        recoveries.push((engine, per_s));
+    }
+    bench.tell_values("recovery", Unit::BytesPerSecond, recoveries)
+}
+
+struct Life {
+    peak_bytes: u64,
+    idle: f64,
+    open_ms: f64,
+}
+
+fn lived(spec: &Spec, rows: u64) -> Outcome<Life> {
+    let mut peer = Peer::start(spec, None)?;
+    peer.ask(Order::Load { load: Load::RandomBy { writers: 8 }, rows, batch: BATCH_ROWS })?;
+    peer.ask(Order::Settle)?;
+    let work = Work::Get { loaded: rows };
+    let reads = Order::Run { work, runner: Runner::Threads, actors: 8, families: 1, ms: 500 };
+    let read = peer.ask(reads)?;
+    // What a settling needs once is over by then.
+    let before = peer.ask(Order::Idle { ms: IDLE_MS })?;
+    let after = peer.ask(Order::Idle { ms: IDLE_MS })?;
+    peer.quit()?;
+    let again = Peer::start(spec, None)?;
+    let open_ms = again.opened.seconds * 1e3;
+    again.remove()?;
+    Ok(Life {
+        peak_bytes: read.usage.peak_bytes,
+        idle: (after.usage.cpu_s - before.usage.cpu_s) / after.seconds,
+        open_ms,
+    })
+}
+
+/// Bytes of rows that opening brought back in a second.
+fn recovered(spec: &Spec, rows: u64) -> Outcome<f64> {
+    let mut peer = Peer::start(spec, None)?;
+    peer.ask(Order::Load { load: Load::Random, rows, batch: BATCH_ROWS })?;
+    peer.kill()?;
+    let again = Peer::start(spec, None)?;
+    let per_s = (rows * ROW_BYTES) as f64 / again.opened.seconds;
+    again.remove()?;
+    Ok(per_s)
+}
