@@ -170,6 +170,10 @@ impl<'a> Replay<'a> {
             let ended = chapter.end.is_some_and(|end| end.ordinal < ordinal);
             match self.segment(next, life).await? {
                 Some(read) if !ended => current = read,
+                None if !ended => {
+                    self.without_head(next, life).await?;
+                    break;
+                }
                 Some(_) | None => break,
             }
         }
@@ -213,6 +217,22 @@ impl<'a> Replay<'a> {
         }
         let bytes = read(self.io, offset, extent.len_bytes() as usize).await?;
         Ok(Some(Read { segment, successor: header.successor, bytes }))
+    }
+
+    /// A head is durable before its segment takes a group: a group of the expected life behind a
+    /// head that does not say so proves that the head is damaged.
+    async fn without_head(&self, segment: Segment, life: Life) -> Result<()> {
+        let extent = segment.extent;
+        if extent.is_empty() || extent.end().byte_offset() > self.io.len_bytes() {
+            return Ok(());
+        }
+        let offset = extent.start.byte_offset();
+        let bytes = read(self.io, offset, extent.len_bytes() as usize).await?;
+        let behind = SEGMENT_HEADER_BYTES as u64;
+        check_tail(&bytes, &self.file_id, life, behind, Seq(0)).map_err(|_| {
+            let detail = format!("segment at offset {offset}, ordinal {}", life.ordinal);
+            corrupt(self.io, "the head of a log segment is damaged", &detail)
+        })
     }
 
     fn group(&mut self, group: &Group<'_>, segment: Segment, offset: u64) -> Result<()> {

@@ -112,10 +112,17 @@ struct Crowd<'a> {
     hot: ColumnFamily,
     history: History,
     timeline: Timeline,
-    /// Reads of hot keys: when, which, and the value.
-    reads: Mutex<Vec<(u64, u64, usize, Option<Vec<u8>>)>>,
+    reads: Mutex<Vec<HotRead>>,
     /// Which commit wrote a value.
     writers: Mutex<HashMap<Vec<u8>, u64>>,
+}
+
+/// A read of a hot key: when, which, and what.
+struct HotRead {
+    begun: u64,
+    ended: u64,
+    key: usize,
+    value: Option<Vec<u8>>,
 }
 
 impl Crowd<'_> {
@@ -161,14 +168,15 @@ impl Crowd<'_> {
         for _ in 0..10 {
             let begun = self.timeline.tick();
             let value = block_on(self.hot.get([key as u8])).unwrap().map(|value| value.to_vec());
-            self.reads.lock().push((begun, self.timeline.tick(), key, value));
+            let ended = self.timeline.tick();
+            self.reads.lock().push(HotRead { begun, ended, key, value });
         }
     }
 
     /// How many snapshots were compared, and how many operations put in order.
     fn judge(self) -> (usize, usize) {
         let writers = self.writers.into_inner();
-        for (begun, ended, key, value) in self.reads.into_inner() {
+        for HotRead { begun, ended, key, value } in self.reads.into_inner() {
             let of = value.map_or(0, |value| writers[&value]);
             self.timeline.note(begun, ended, What::Read { key, of });
         }
