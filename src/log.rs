@@ -49,6 +49,8 @@ pub(crate) struct UsedSegment {
 pub(crate) struct LogPosition {
     current: Segment,
     offset_bytes: u64,
+    /// Where the last group begins.
+    last_group_bytes: u64,
     last: Seq,
     used: VecDeque<UsedSegment>,
     ready: VecDeque<Segment>,
@@ -72,6 +74,7 @@ impl LogPosition {
         LogPosition {
             current,
             offset_bytes: SEGMENT_BODY_BYTES,
+            last_group_bytes: SEGMENT_BODY_BYTES,
             last,
             used,
             ready,
@@ -99,6 +102,7 @@ impl LogPosition {
             (self.current, self.offset_bytes, opened) = (next, SEGMENT_BODY_BYTES, true);
         }
         let offset_bytes = self.current.extent.start.byte_offset() + self.offset_bytes;
+        self.last_group_bytes = self.offset_bytes;
         self.offset_bytes += padded_bytes;
         self.last = last;
         GroupPlace { ordinal: self.current.ordinal, offset_bytes, opened }
@@ -107,6 +111,11 @@ impl LogPosition {
     fn current(&self) -> UsedSegment {
         let (segment, end_bytes, last) = (self.current, self.offset_bytes, self.last);
         UsedSegment { segment, end_bytes, last }
+    }
+
+    /// Where the last group begins, from the front of the current segment.
+    pub(crate) fn last_group_bytes(&self) -> u64 {
+        self.last_group_bytes
     }
 
     /// Every segment of the log that holds groups, from the oldest on.

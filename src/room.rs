@@ -28,6 +28,11 @@ const COVER_BYTES_MIN: usize = 64 << 10;
 /// And at most.
 const COVER_BYTES_MAX: usize = 8 << 20;
 
+/// Rows of up to so many bytes lie in nodes of one page.
+const SMALL_ROW_BYTES: u64 = 1024;
+/// Pages of a node with larger ones, unless one alone is longer.
+const NODE_PAGES_LARGE: u64 = 8;
+
 /// How much room the disk gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Supply {
@@ -171,9 +176,10 @@ impl Engine {
     /// Bytes of memtables to be covered: what is good to have, and what somebody waits for.
     fn cover_bytes(&self) -> (usize, usize) {
         let order = self.pipeline.order();
-        let needed = (order.memory.used() + order.cover.wanted_bytes).max(order.cover.bytes);
-        let step = needed.clamp(COVER_BYTES_MIN, COVER_BYTES_MAX);
-        ((needed + step).min(order.memory.max).max(needed), needed)
+        let wanted = order.memory.used() + order.cover.wanted_bytes;
+        let needed = wanted.max(order.cover.bytes);
+        let ahead = wanted.clamp(COVER_BYTES_MIN, COVER_BYTES_MAX);
+        ((wanted + ahead).min(order.memory.max).max(needed), needed)
     }
 
     /// New rows may fill the memtables up to so many bytes, if the file has pages for them.
@@ -191,7 +197,8 @@ impl Engine {
         if self.pipeline.order().cover.is_short() {
             self.drain_recycled();
         }
-        self.space.lock().begin_drawing();
+        let bytes = self.pipeline.order().memory.frozen;
+        self.space.lock().begin_drawing(bytes as u64);
     }
 
     /// It has written all that was frozen: what did it need?
@@ -207,10 +214,10 @@ impl Engine {
         space.end_drawing();
         let ahead = if order.cover.is_short() { 0 } else { COVER_BYTES_MAX };
         order.cover.bytes = order.cover.bytes.min(order.memory.used() + ahead);
-        // Less than before is always to be had.
-        let kept = space.promise(order.cover.bytes as u64);
-        if kept.is_err() {
+        // What it took for the rows of before is not there for others.
+        if space.promise(order.cover.bytes as u64).is_err() {
             order.cover.bytes = order.memory.used();
+            space.promise_only(order.cover.bytes as u64);
         }
     }
 
@@ -227,10 +234,21 @@ impl Engine {
     /// Says how many segments that were kept for the log were given up.
     fn is_short(&self) -> usize {
         let drained = self.drain_recycled();
+        let node_pages = self.node_pages();
         let mut order = self.pipeline.order();
-        let nodes = self.space.lock().relief_nodes();
+        let nodes = self.space.lock().relief_nodes(node_pages);
         order.cover.bound_nodes(Some(nodes));
         drained
+    }
+
+    /// Pages of a node, where rows are largest.
+    fn node_pages(&self) -> u64 {
+        let state = self.state();
+        let mut trees = state.families.iter().flat_map(|view| view.trees.iter());
+        match trees.any(|tree| tree.bytes > tree.rows * SMALL_ROW_BYTES) {
+            true => NODE_PAGES_LARGE,
+            false => 1,
+        }
     }
 
     /// Where the disk is short, pages promised ahead of need are free for a log segment.
@@ -239,7 +257,7 @@ impl Engine {
         if order.cover.is_short() {
             order.cover.bytes = order.cover.bytes.min(order.memory.used());
             let bytes = order.cover.bytes as u64;
-            self.space.lock().promise(bytes).unwrap_or_default();
+            self.space.lock().promise_only(bytes);
         }
     }
 

@@ -18,6 +18,9 @@ use crate::ids::{Extent, PAGE_BYTES, PageId};
 /// How many sizes of runs are looked at for the lowest place.
 const SIZES_TRIED_MAX: usize = 16;
 
+/// A shorter run is a crumb: nodes of large rows do not fit into it.
+const CRUMB_PAGES: u64 = 8;
+
 /// The free pages of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct FreeSpace {
@@ -26,6 +29,8 @@ pub(crate) struct FreeSpace {
     /// Pages and first page of the same runs.
     by_size: BTreeSet<(u64, u64)>,
     pages: u64,
+    /// Pages in runs that are no crumbs.
+    whole_pages: u64,
     file_pages: u64,
 }
 
@@ -39,6 +44,10 @@ struct Run {
 impl Run {
     fn end(self) -> u64 {
         self.start + self.pages
+    }
+
+    fn whole_pages(self) -> u64 {
+        if self.pages < CRUMB_PAGES { 0 } else { self.pages }
     }
 
     /// The first pages of the run, as many as wanted and one extent can name.
@@ -57,7 +66,13 @@ impl From<Extent> for Run {
 impl FreeSpace {
     /// A file of so many pages, none of them free.
     pub(crate) fn new(file_pages: u64) -> FreeSpace {
-        FreeSpace { by_place: BTreeMap::new(), by_size: BTreeSet::new(), pages: 0, file_pages }
+        FreeSpace {
+            by_place: BTreeMap::new(),
+            by_size: BTreeSet::new(),
+            pages: 0,
+            whole_pages: 0,
+            file_pages,
+        }
     }
 
     /// A file of so many pages with these free ones, which ascend and do not overlap.
@@ -86,7 +101,8 @@ impl FreeSpace {
         let pages = runs.iter().map(|run| run.pages).sum();
         let by_place = runs.iter().map(|run| (run.start, run.pages)).collect();
         let by_size = runs.iter().map(|run| (run.pages, run.start)).collect();
-        Ok(FreeSpace { by_place, by_size, pages, file_pages })
+        let whole_pages = runs.iter().map(|run| run.whole_pages()).sum();
+        Ok(FreeSpace { by_place, by_size, pages, whole_pages, file_pages })
     }
 
     /// How many pages are free.
@@ -94,7 +110,11 @@ impl FreeSpace {
         self.pages
     }
 
-    #[cfg(test)]
+    /// How many of them lie in runs that hold any ordinary node.
+    pub(crate) fn whole_pages(&self) -> u64 {
+        self.whole_pages
+    }
+
     /// How many pages the file has.
     #[cfg(test)]
     pub(crate) fn file_pages(&self) -> u64 {
@@ -284,6 +304,7 @@ impl FreeSpace {
             self.by_place.insert(run.start, run.pages);
             self.by_size.insert((run.pages, run.start));
             self.pages += run.pages;
+            self.whole_pages += run.whole_pages();
         }
     }
 
@@ -292,6 +313,7 @@ impl FreeSpace {
         let by_size = self.by_size.remove(&(run.pages, run.start));
         assert!(by_place == Some(run.pages) && by_size, "both indexes hold the same runs");
         self.pages -= run.pages;
+        self.whole_pages -= run.whole_pages();
     }
 }
 
@@ -369,6 +391,7 @@ mod tests {
         assert_eq!(runs(&free), [(10, 15)]);
         free.free(extent(30, 1));
         assert_eq!((runs(&free), free.largest_run()), (vec![(10, 15), (30, 1)], 15));
+        assert_eq!((free.pages(), free.whole_pages()), (16, 15));
     }
 
     #[test]

@@ -10,9 +10,8 @@
 //!   from their bytes and from what checkpoints of late made of theirs.
 //!
 //! Both are numbers and not sets of pages: set apart, they would have to be accounted for a second
-//! time (I9), and would be the one place of the file that is never reused. Free pages that lie in
-//! crumbs can make them fall short for nodes of many pages; then the checkpoint fails, typed, and
-//! is tried again.
+//! time (I9), and would be the one place of the file that is never reused. The reserve counts no crumbs,
+//! which nodes of large rows do not fit into.
 
 use crate::ids::PAGE_BYTES;
 
@@ -27,8 +26,8 @@ const FILE_SHARE: u64 = 64;
 const FIXED_PAGES: u64 = 16;
 /// Nodes that deletes may cost although the reserve is used up: they are what fills it again.
 const RELIEF_NODES_MIN: u64 = 4;
-/// Pages that a checkpoint writes for a node that a delete touches, its share of the path included.
-const NODE_PAGES: u64 = 2;
+/// Pages of the path to a node that are not those of the path to another.
+const PATH_PAGES: u64 = 1;
 
 const MIB: u64 = 1 << 20;
 /// Pages for a MiB of memtable before a checkpoint has shown more: half as much again.
@@ -54,9 +53,9 @@ pub(crate) fn reserve_pages(file_pages: u64) -> u64 {
 }
 
 /// Nodes that deletes may touch before a checkpoint, with so many free pages that nothing was
-/// promised of.
-pub(crate) fn relief_nodes(pages: u64) -> u64 {
-    (pages.saturating_sub(FIXED_PAGES) / NODE_PAGES).max(RELIEF_NODES_MIN)
+/// promised of, if a node takes so many.
+pub(crate) fn relief_nodes(pages: u64, node_pages: u64) -> u64 {
+    (pages.saturating_sub(FIXED_PAGES) / (node_pages + PATH_PAGES)).max(RELIEF_NODES_MIN)
 }
 
 /// What checkpoints make of memtables: pages for a MiB.
@@ -97,8 +96,10 @@ mod tests {
 
     #[test]
     fn deletes_may_touch_what_the_reserve_can_rewrite() {
-        for (pages, nodes) in [(0, 4), (16, 4), (24, 4), (64, 24), (1016, 500)] {
-            assert_eq!(relief_nodes(pages), nodes);
+        for (pages, node_pages, nodes) in
+            [(0, 1, 4), (16, 1, 4), (24, 1, 4), (64, 1, 24), (1016, 1, 500), (1024, 8, 112)]
+        {
+            assert_eq!(relief_nodes(pages, node_pages), nodes);
         }
     }
 

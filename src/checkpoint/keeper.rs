@@ -54,7 +54,7 @@ impl Keeper {
 
     /// Has segments ready and pages for what is in the memtables, as far as the disk gives them.
     async fn supply(&mut self, engine: &Arc<Engine>) -> Attempt {
-        if engine.pipeline.failure().is_some() {
+        if engine.pipeline.failure().is_some() || engine.pipeline.is_closed() {
             return Attempt::Done;
         }
         engine.pipeline.tell_accepted();

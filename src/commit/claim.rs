@@ -54,7 +54,9 @@ impl Cover {
         self.nodes_frozen += std::mem::take(&mut self.nodes_active);
     }
 
-    pub(super) fn thaw(&mut self) {
+    /// So many bytes are in the trees, and have taken what was promised for them.
+    pub(super) fn thaw(&mut self, frozen_bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(frozen_bytes);
         self.nodes_frozen = 0;
         self.nodes_wait = false;
     }

@@ -280,8 +280,8 @@ impl Pipeline {
     pub(crate) fn thaw(&self) {
         {
             let mut order = self.order.lock();
-            order.memory.frozen = 0;
-            order.cover.thaw();
+            let frozen = std::mem::take(&mut order.memory.frozen);
+            order.cover.thaw(frozen);
             order.unlogged_frozen = false;
             // The first in the queue looks again, and says so again if this was not enough.
             order.memory_wanted = false;

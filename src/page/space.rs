@@ -57,7 +57,8 @@ pub(crate) struct Space {
 enum Drawing {
     /// None is under way.
     Nothing,
-    Pages(u64),
+    /// What it has, and what was promised for what it writes.
+    Pages { drawn: u64, due: u64 },
 }
 
 /// How the last growth of the file went.
@@ -126,20 +127,25 @@ impl Space {
 
     /// How many pages the file lacks for so many to be had.
     fn lacks(&self, pages: u64, need: Need) -> u64 {
-        let kept = match need {
-            Need::Growth => self.kept_pages(),
-            Need::Relief => 0,
-        };
-        (pages + kept).saturating_sub(self.free.pages())
+        match need {
+            Need::Growth => {
+                let reserved = pages + reserve_pages(self.pages);
+                let all = (reserved + self.outstanding_pages()).saturating_sub(self.free.pages());
+                // The reserve must take nodes of any size.
+                all.max(reserved.saturating_sub(self.free.whole_pages()))
+            }
+            Need::Relief => pages.saturating_sub(self.free.pages()),
+        }
     }
 
-    /// Free pages that growth leaves alone.
-    fn kept_pages(&self) -> u64 {
-        let drawn = match self.drawing {
-            Drawing::Nothing => 0,
-            Drawing::Pages(drawn) => drawn,
-        };
-        reserve_pages(self.pages) + self.promised_pages.saturating_sub(drawn)
+    /// What is promised and was not taken yet.
+    fn outstanding_pages(&self) -> u64 {
+        match self.drawing {
+            Drawing::Nothing => self.promised_pages,
+            Drawing::Pages { drawn, due } => {
+                self.promised_pages.saturating_sub(due) + due.saturating_sub(drawn)
+            }
+        }
     }
 
     /// Promises pages to the checkpoint of so many bytes of memtables, or answers how many pages
@@ -148,27 +154,32 @@ impl Space {
         self.reclaim();
         let before = std::mem::replace(&mut self.promised_pages, self.rate.pages(bytes));
         match self.lacks(0, Need::Growth) {
-            lacks if lacks > 0 && self.promised_pages > before => {
+            0 => Ok(()),
+            lacks => {
                 self.promised_pages = before;
                 Err(lacks)
             }
-            _ => Ok(()),
         }
     }
 
-    /// Nodes that deletes may touch before the next checkpoint.
-    pub(crate) fn relief_nodes(&self) -> u64 {
-        relief_nodes(self.free.pages().saturating_sub(self.promised_pages))
+    /// Promises no more than what so many bytes need that are in the memtables already.
+    pub(crate) fn promise_only(&mut self, bytes: u64) {
+        self.promised_pages = self.rate.pages(bytes);
     }
 
-    /// A checkpoint begins to take what was promised to it.
-    pub(crate) fn begin_drawing(&mut self) {
-        self.drawing = Drawing::Pages(0);
+    /// Nodes that deletes may touch before the next checkpoint.
+    pub(crate) fn relief_nodes(&self, node_pages: u64) -> u64 {
+        relief_nodes(self.free.pages().saturating_sub(self.promised_pages), node_pages)
+    }
+
+    /// A checkpoint of so many bytes begins to take what was promised to it.
+    pub(crate) fn begin_drawing(&mut self, bytes: u64) {
+        self.drawing = Drawing::Pages { drawn: 0, due: self.rate.pages(bytes) };
     }
 
     /// It has its pages, and was to write so many bytes of memtables with them.
     pub(crate) fn drew_for(&mut self, bytes: u64) {
-        if let Drawing::Pages(drawn) = self.drawing {
+        if let Drawing::Pages { drawn, .. } = self.drawing {
             self.rate.observe(drawn, bytes);
         }
     }
@@ -179,7 +190,7 @@ impl Space {
     }
 
     fn draw(&mut self, extent: Extent) -> Extent {
-        if let Drawing::Pages(drawn) = &mut self.drawing {
+        if let Drawing::Pages { drawn, .. } = &mut self.drawing {
             *drawn += u64::from(extent.pages);
         }
         extent
@@ -207,7 +218,7 @@ impl Space {
 
     /// A checkpoint gives back what it allocated and did not use.
     pub(crate) fn give_back(&mut self, extent: Extent) {
-        if let Drawing::Pages(drawn) = &mut self.drawing {
+        if let Drawing::Pages { drawn, .. } = &mut self.drawing {
             *drawn = drawn.saturating_sub(extent.pages.into());
         }
         self.release(extent);
