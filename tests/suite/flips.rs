@@ -358,7 +358,8 @@ pub fn lose_each_place(seed: u64) {
             assert_eq!(outcome, Outcome::Right, "the place at {place}");
         }
         let unreadable = small.unreadable(range, Ending::Closed);
-        assert_eq!(unreadable, Outcome::Right, "the place at {place} cannot be read");
+        let right = matches!(unreadable, Outcome::Right | Outcome::Listed);
+        assert!(right, "the place at {place} cannot be read: {unreadable:?}");
     }
 }
 
