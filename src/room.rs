@@ -223,8 +223,22 @@ impl Engine {
 
     /// The keeper has what is wanted.
     pub(crate) fn is_supplied(&self, supply: Supply) {
+        let mut order = self.pipeline.order();
         if supply == Supply::Ample {
-            self.pipeline.order().cover.bound_nodes(None);
+            order.cover.bound_nodes(None);
+        }
+        // The keeper has nothing for these: woken now, they would only ask again.
+        if order.deletes_wait() && order.memory.used() > 0 {
+            order.memory_wanted = true;
+            drop(order);
+            return self.pipeline.checkpointer.raise();
+        }
+        let refused = order.deletes_wait();
+        drop(order);
+        if refused {
+            let error = Error::new(ErrorKind::NoSpace, "the reserve cannot rewrite so much");
+            let cause = io::Error::from(io::ErrorKind::StorageFull);
+            return self.pipeline.stall(error.with_source(cause));
         }
         self.pipeline.unhinder();
         self.pipeline.wake_front();

@@ -112,6 +112,11 @@ impl Order {
         !waits && self.cover.wanted_bytes == 0 && !self.lacks_segment()
     }
 
+    /// Whether deletes wait for a checkpoint of those before them, on a disk that has no more.
+    pub(crate) fn deletes_wait(&self) -> bool {
+        self.cover.nodes_wait && self.cover.is_short()
+    }
+
     /// Whether somebody waits for a segment, and not only for the one after it.
     pub(crate) fn lacks_segment(&self) -> bool {
         self.cover.segment_waits || self.log.room_bytes() < self.log.wanted_bytes()

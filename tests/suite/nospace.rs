@@ -13,6 +13,8 @@ const LEAST_BYTES: u64 = 1 << 20;
 const NEW_BYTES_MAX: u64 = 2 << 20;
 /// The largest disk that is filled.
 const CAPACITY_BYTES_MAX: u64 = 5 << 20;
+/// Where each delete has a checkpoint of its own, a smaller one.
+const CAPACITY_BYTES_MAX_BY_ROWS: u64 = 5 << 19;
 /// Commits that a full disk must have refused, at the latest.
 const COMMITS_MAX: usize = 4000;
 
@@ -136,10 +138,14 @@ fn at_every_capacity(name: &'static str, relief: Relief) {
     let seed = seed(name, 17);
     let watchdog = Watchdog::new(name);
     let steps = 4 * scale() as u64;
+    let capacity_max = match relief {
+        Relief::EachRow => CAPACITY_BYTES_MAX_BY_ROWS,
+        Relief::Ranges | Relief::Family => CAPACITY_BYTES_MAX,
+    };
     let (mut runs, mut refused) = (0, 0);
     for rows in ROWS {
         for step in 0..=steps {
-            let span = CAPACITY_BYTES_MAX - LEAST_BYTES / 2;
+            let span = capacity_max - LEAST_BYTES / 2;
             let capacity = LEAST_BYTES / 2 + span * step / steps;
             watchdog.step(format!("{rows:?}, {capacity}"));
             runs += 1;
