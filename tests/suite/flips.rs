@@ -306,12 +306,15 @@ fn blocks(small: &Small, len_bytes: u64) -> Vec<u64> {
     blocks
 }
 
+/// A way to damage a byte, and its name.
+type Damage = (&'static str, fn(u8) -> u8);
+
 #[test]
 fn zeroed_and_inverted_blocks_are_detected() {
     let watchdog = Watchdog::new("flips of blocks");
     let (small, mut count) = (Small::new(11), Count::default());
     for start in blocks(&small, BLOCK_BYTES as u64) {
-        let changes: [(&str, fn(u8) -> u8); 2] = [("zeroed", |_| 0), ("inverted", |byte| !byte)];
+        let changes: [Damage; 2] = [("zeroed", |_| 0), ("inverted", |byte| !byte)];
         for (name, change) in changes {
             watchdog.step(format!("block at {start}, {name}"));
             let outcome = small.overwritten(start..start + BLOCK_BYTES as u64, change);

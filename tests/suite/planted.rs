@@ -35,8 +35,11 @@ const FLIPS: usize = 1500;
 /// Calls that fail, from the first on.
 const FAULTS: u64 = 36;
 
+/// A part of the net, and its name.
+type Check = (&'static str, fn(&Watchdog));
+
 /// What a child runs, in this order, until something fails.
-const CHECKS: [(&str, fn(&Watchdog)); 11] = [
+const CHECKS: [Check; 11] = [
     ("a conflict between transactions", |_| conflicts()),
     ("a snapshot held over checkpoints", |_| held_snapshot()),
     ("crash images", crash_images),
