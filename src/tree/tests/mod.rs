@@ -23,6 +23,9 @@ const FILE_ID: [u8; 16] = [0xA5; 16];
 const SETTINGS: Settings =
     Settings { family: FAMILY, file_id: FILE_ID, tombstones: Tombstones::Drop };
 
+/// Where no node can lie, as in front of page 1.
+const SUPERBLOCK_PAGE: u64 = 64;
+
 type Model = BTreeMap<Vec<u8>, Change>;
 
 /// Nodes by first page, and the accounts of a file.
@@ -146,8 +149,12 @@ fn extent_value(start: u64, mebibytes: u32) -> ExtentValue {
 impl Sink for Store {
     fn place(&mut self, pages: u16) -> PageId {
         assert!(self.placed.is_none(), "one node at a time");
-        let page = PageId(self.next_page + 1);
-        self.next_page += u64::from(pages);
+        let (mut first, pages_wide) = (self.next_page + 1, u64::from(pages));
+        if (first..first + pages_wide).contains(&SUPERBLOCK_PAGE) {
+            first = SUPERBLOCK_PAGE + 1;
+        }
+        let page = PageId(first);
+        self.next_page = first + pages_wide - 1;
         self.placed = Some((page, pages));
         page
     }
