@@ -187,8 +187,13 @@ impl Engine {
         let mut order = self.pipeline.order();
         let bytes = bytes.max(order.memory.used());
         self.space.lock().promise(bytes as u64)?;
+        let rises = bytes > order.cover.bytes;
         order.cover.bytes = bytes;
         order.cover.wanted_bytes = 0;
+        drop(order);
+        if rises {
+            self.pipeline.wake_front();
+        }
         Ok(())
     }
 
@@ -223,35 +228,39 @@ impl Engine {
 
     /// The keeper has what is wanted.
     pub(crate) fn is_supplied(&self, supply: Supply) {
-        let mut order = self.pipeline.order();
-        if supply == Supply::Ample {
-            order.cover.bound_nodes(None);
-        }
-        // The keeper has nothing for these: woken now, they would only ask again.
-        if order.deletes_wait() && order.memory.used() > 0 {
-            order.memory_wanted = true;
-            drop(order);
-            return self.pipeline.checkpointer.raise();
-        }
-        let refused = order.deletes_wait();
-        drop(order);
-        if refused {
-            let error = Error::new(ErrorKind::NoSpace, "the reserve cannot rewrite so much");
-            let cause = io::Error::from(io::ErrorKind::StorageFull);
-            return self.pipeline.stall(error.with_source(cause));
-        }
         self.pipeline.unhinder();
-        self.pipeline.wake_front();
+        match supply {
+            Supply::Ample => self.bound_nodes(None),
+            Supply::Bare => drop(self.is_short()),
+        }
+        self.refuse_many_nodes();
+    }
+
+    fn bound_nodes(&self, nodes_max: Option<u64>) {
+        let admits = self.pipeline.order().cover.bound_nodes(nodes_max);
+        if admits {
+            self.pipeline.wake_front();
+        }
+    }
+
+    /// Deletes that wait for nothing but more reserve than there ever is are told so.
+    fn refuse_many_nodes(&self) {
+        let order = self.pipeline.order();
+        let never = order.cover.nodes_are_too_many() && order.memory.used() == 0;
+        drop(order);
+        if never {
+            let message = "one commit deletes more than a full disk has room to rewrite";
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            self.pipeline.stall(Error::new(ErrorKind::NoSpace, message).with_source(full));
+        }
     }
 
     /// The disk gave less than was asked of it: what nobody needs at once goes to whoever does.
     /// Says how many segments that were kept for the log were given up.
     fn is_short(&self) -> usize {
         let drained = self.drain_recycled();
-        let node_pages = self.node_pages();
-        let mut order = self.pipeline.order();
-        let nodes = self.space.lock().relief_nodes(node_pages);
-        order.cover.bound_nodes(Some(nodes));
+        let nodes = self.space.lock().relief_nodes(self.node_pages());
+        self.bound_nodes(Some(nodes));
         drained
     }
 
@@ -286,8 +295,6 @@ impl Engine {
             return Attempt::Done;
         }
         if order.is_satisfied() {
-            drop(order);
-            self.pipeline.wake_front();
             return Attempt::Done;
         }
         if order.memory.used() > 0 {

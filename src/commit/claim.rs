@@ -36,8 +36,8 @@ pub(crate) struct Cover {
     pub(crate) wanted_bytes: usize,
     /// Deletes wait for a log segment.
     pub(crate) segment_waits: bool,
-    /// Deletes wait for a checkpoint of those before them.
-    nodes_wait: bool,
+    /// Nodes of deletes that wait for a checkpoint of those before them.
+    nodes_wanted: u64,
     /// Nodes that deletes in the memtables may touch.
     nodes_active: u64,
     nodes_frozen: u64,
@@ -58,12 +58,12 @@ impl Cover {
     pub(super) fn thaw(&mut self, frozen_bytes: usize) {
         self.bytes = self.bytes.saturating_sub(frozen_bytes);
         self.nodes_frozen = 0;
-        self.nodes_wait = false;
+        self.nodes_wanted = 0;
     }
 
     /// Whoever waits is told; the next one says again what it wants.
     pub(super) fn forget_wants(&mut self) {
-        (self.wanted_bytes, self.segment_waits, self.nodes_wait) = (0, false, false);
+        (self.wanted_bytes, self.segment_waits, self.nodes_wanted) = (0, false, 0);
     }
 
     /// Whether the disk gave less than was asked of it the last time.
@@ -71,9 +71,20 @@ impl Cover {
         self.nodes_max.is_some()
     }
 
-    /// The disk is short: deletes may touch so many nodes until the next checkpoint.
-    pub(crate) fn bound_nodes(&mut self, nodes_max: Option<u64>) {
+    /// Deletes may touch so many nodes until the next checkpoint, if the disk is short. Says
+    /// whether some that wait have room now.
+    pub(crate) fn bound_nodes(&mut self, nodes_max: Option<u64>) -> bool {
         self.nodes_max = nodes_max;
+        let admits = self.nodes_wanted > 0 && self.has_nodes(self.nodes_wanted);
+        if admits {
+            self.nodes_wanted = 0;
+        }
+        admits
+    }
+
+    /// Whether deletes wait that no reserve of this size can rewrite.
+    pub(crate) fn nodes_are_too_many(&self) -> bool {
+        self.nodes_wanted > 0 && self.nodes_active + self.nodes_frozen == 0
     }
 
     fn has_nodes(&self, nodes: u64) -> bool {
@@ -108,13 +119,8 @@ impl Order {
 
     /// Whether nobody lacks what the keeper can get.
     pub(crate) fn is_satisfied(&self) -> bool {
-        let waits = self.cover.segment_waits || self.cover.nodes_wait;
+        let waits = self.cover.segment_waits || self.cover.nodes_wanted > 0;
         !waits && self.cover.wanted_bytes == 0 && !self.lacks_segment()
-    }
-
-    /// Whether deletes wait for a checkpoint of those before them, on a disk that has no more.
-    pub(crate) fn deletes_wait(&self) -> bool {
-        self.cover.nodes_wait && self.cover.is_short()
     }
 
     /// Whether somebody waits for a segment, and not only for the one after it.
@@ -134,7 +140,11 @@ impl Order {
             Need::Relief => {
                 let logged = claim.payload_bytes > 0;
                 self.cover.segment_waits |= logged && !self.log_has_room(claim.payload_bytes);
-                self.cover.nodes_wait |= !self.is_covered(claim);
+                if !self.is_covered(claim) {
+                    self.cover.nodes_wanted = self.cover.nodes_wanted.max(claim.nodes);
+                    // The checkpoint of those before makes room for these.
+                    self.memory_wanted = true;
+                }
             }
         }
     }
