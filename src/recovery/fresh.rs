@@ -98,6 +98,8 @@ pub(super) async fn begin(
     publish::begin_incarnation(&engine, chapters, Seq(last.0 + 1)).await?;
     // (I6) The superblock that named them is not the newest any more.
     replayed.passing.iter().for_each(|extent| engine.space.lock().release(*extent));
+    // The first commits find room. On a disk that has none they are told so, not the opener.
+    drop(engine.cover_memtables().await);
     Ok((engine, Keeper { incarnation, named }))
 }
 

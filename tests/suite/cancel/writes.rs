@@ -139,9 +139,6 @@ fn commits_dropped_while_the_disk_stands_still_happen_when_it_goes_on() {
     let disk = Disk::new();
     let db = block_on(options().open_sim(&disk)).unwrap();
     let (rows, other) = (family(&db, "rows"), family(&db, "other"));
-    // The first commit may have to wait until the file has pages for it; then there are for more.
-    put(&rows, 99u32.to_be_bytes(), "x");
-    put(&other, 99u32.to_be_bytes(), "x");
     disk.pause();
     for n in 0..20u32 {
         let mut batch = db.batch();
@@ -152,7 +149,7 @@ fn commits_dropped_while_the_disk_stands_still_happen_when_it_goes_on() {
     }
     disk.resume();
     block_on(db.sync()).unwrap();
-    assert_eq!(block_on(rows.len()).unwrap(), 21);
+    assert_eq!(block_on(rows.len()).unwrap(), 20);
     assert_whole(&rows, &other);
 }
 
