@@ -187,9 +187,8 @@ impl Engine {
         let mut order = self.pipeline.order();
         let bytes = bytes.max(order.memory.used());
         self.space.lock().promise(bytes as u64)?;
-        let rises = bytes > order.cover.bytes;
-        order.cover.bytes = bytes;
-        order.cover.wanted_bytes = 0;
+        let used = order.memory.used();
+        let rises = order.cover.cover(used, bytes);
         drop(order);
         if rises {
             self.pipeline.wake_front();

@@ -61,6 +61,16 @@ impl Cover {
         self.nodes_wanted = 0;
     }
 
+    /// Pages are promised for so many bytes of memtables; says whether that is more than before.
+    ///
+    /// What a commit wants beyond that stays wanted: it came after the bytes were chosen.
+    pub(crate) fn cover(&mut self, used_bytes: usize, bytes: usize) -> bool {
+        if used_bytes + self.wanted_bytes <= bytes {
+            self.wanted_bytes = 0;
+        }
+        bytes > std::mem::replace(&mut self.bytes, bytes)
+    }
+
     /// Whoever waits is told; the next one says again what it wants.
     pub(super) fn forget_wants(&mut self) {
         (self.wanted_bytes, self.segment_waits, self.nodes_wanted) = (0, false, 0);
@@ -207,5 +217,19 @@ impl Pipeline {
         if std::mem::take(&mut self.order().cover.accepted) {
             self.changed.notify();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_that_came_meanwhile_is_not_forgotten() {
+        let mut cover = Cover { bytes: 100, wanted_bytes: 30, ..Cover::default() };
+        assert!(!cover.cover(100, 100), "chosen before the want came");
+        assert_eq!(cover.wanted_bytes, 30);
+        assert!(cover.cover(100, 130));
+        assert_eq!((cover.bytes, cover.wanted_bytes), (130, 0));
     }
 }
