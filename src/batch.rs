@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::alloc::reserve::Need;
 use crate::commit::footprint::Footprint;
@@ -24,11 +25,14 @@ pub const VALUE_BYTES_MAX: usize = 1 << 30;
 /// Longest value that lies in the log and the trees; longer ones get extents of their own.
 pub(crate) const INLINE_VALUE_BYTES_MAX: usize = 64 << 10;
 
+/// Every family that a batch touches, once; most touch one.
+type Families = SmallVec<[Arc<Family>; 1]>;
+
 /// Operations on their way to one commit.
 #[derive(Default)]
 pub(crate) struct Operations {
     bytes: Vec<u8>,
-    families: Vec<Arc<Family>>,
+    families: Families,
     footprint: Footprint,
     /// Values that need extents of their own: where their operation stands, and the bytes.
     pub(crate) large: Vec<Large>,
@@ -50,7 +54,7 @@ pub(crate) struct Large {
 /// Operations that are complete and encoded.
 pub(crate) struct Encoded {
     payload: Bytes,
-    families: Vec<Arc<Family>>,
+    families: Families,
     footprint: Footprint,
     reserved: Vec<Reserved>,
     operations: usize,

@@ -10,6 +10,7 @@ use std::hash::BuildHasher;
 use std::ops::Bound;
 
 use foldhash::quality::FixedState;
+use smallvec::SmallVec;
 
 use crate::ids::FamilyId;
 
@@ -69,7 +70,8 @@ pub(super) enum Detail {
 /// A bounded set of keys and ranges.
 #[derive(Clone, Debug)]
 pub(super) struct Prints {
-    pub(super) keys: Vec<KeyPrint>,
+    /// Inline for the most frequent commit, which writes one.
+    pub(super) keys: SmallVec<[KeyPrint; 1]>,
     pub(super) ranges: Vec<RangePrint>,
     pub(super) detail: Detail,
     keys_max: usize,
@@ -78,7 +80,8 @@ pub(super) struct Prints {
 
 impl Prints {
     fn bounded(keys_max: usize, ranges_max: usize) -> Prints {
-        Prints { keys: Vec::new(), ranges: Vec::new(), detail: Detail::Keys, keys_max, ranges_max }
+        let (keys, ranges, detail) = (SmallVec::new(), Vec::new(), Detail::Keys);
+        Prints { keys, ranges, detail, keys_max, ranges_max }
     }
 
     fn clear(&mut self) {

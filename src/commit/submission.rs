@@ -24,7 +24,7 @@ use crate::memtable::{Kind, RANGE_DELETES_MAX};
 use crate::state::Family;
 
 /// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.
-const ENTRY_OVERHEAD_BYTES: usize = 112;
+const ENTRY_OVERHEAD_BYTES: usize = 80;
 
 /// A batch that is ready to be ordered.
 pub(crate) struct Submission<'a> {
@@ -302,9 +302,9 @@ impl Drop for PoisonUnlessDone<'_> {
 }
 
 /// Inserts one operation into its memtable; commits and recovery share it.
-pub(crate) fn apply_op(seq: Seq, family: &Family, found: &Found<'_>, payload: &Bytes) {
+pub(crate) fn apply_op(seq: Seq, family: &Family, found: &Found<'_>, payload: &[u8]) {
     let row = |kind| {
-        let row = payload.slice(found.row.clone());
+        let row = &payload[found.row.clone()];
         family.with_memtable_of(seq, |table| table.insert(seq, kind, row, found.key_bytes));
     };
     match &found.op {

@@ -207,6 +207,11 @@ pub(crate) fn encode_extent(extent: Extent) -> [u8; EXTENT_BYTES] {
     bytes
 }
 
+/// Bytes of a varint.
+pub(crate) fn varint_len(value: u64) -> usize {
+    1 + (value | 1).ilog2() as usize / 7
+}
+
 /// Appends a varint.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -222,6 +227,15 @@ mod tests {
 
     fn reader(bytes: &[u8]) -> Reader<'_> {
         Reader::new(bytes, "short")
+    }
+
+    #[test]
+    fn a_varint_is_as_long_as_its_length_says() {
+        for (value, len) in [(0, 1), (127, 1), (128, 2), (16_383, 2), (16_384, 3), (u64::MAX, 10)] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!((out.len(), varint_len(value)), (len, len));
+        }
     }
 
     #[test]

@@ -27,15 +27,12 @@ use std::ops::Range;
 
 use super::Defect;
 use super::catalog::{FamilyOptions, is_name};
-use super::codec::{Reader, put_varint};
+use super::codec::{Reader, put_varint, varint_len};
 use super::value::ExtentValue;
 use crate::ids::FamilyId;
 
 /// Bytes of the longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 1 << 16;
-
-/// Bytes of an operation besides key and value, at most.
-pub(crate) const OP_OVERHEAD_BYTES_MAX: usize = 1 + 3 * 5;
 
 /// One operation of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,11 +140,20 @@ impl<'a> Encoder<'a> {
     fn append(&mut self, kind: u8, family: FamilyId, key: &[u8], value: &[u8]) -> Range<usize> {
         let out = &mut *self.out;
         assert!(u32::try_from(value.len()).is_ok(), "a value is shorter than 4 GiB");
-        out.reserve(OP_OVERHEAD_BYTES_MAX + key.len() + value.len());
+        let (id, key_len, value_len) = (u64::from(family.0), key.len() as u64, value.len() as u64);
+        let head_len = 1 + varint_len(id) + varint_len(key_len) + varint_len(value_len);
+        let len = head_len + key.len() + value.len();
+        // Most batches have one operation, and become `Bytes` without another allocation if
+        // nothing is to spare.
+        if out.is_empty() {
+            out.reserve_exact(len)
+        } else {
+            out.reserve(len)
+        }
         out.push(kind);
-        put_varint(out, u64::from(family.0));
-        put_varint(out, key.len() as u64);
-        put_varint(out, value.len() as u64);
+        put_varint(out, id);
+        put_varint(out, key_len);
+        put_varint(out, value_len);
         let start = out.len();
         out.extend_from_slice(key);
         out.extend_from_slice(value);

@@ -2,7 +2,8 @@
 //!
 //! Three arrays: the heads in key order, searched first; beside each head the number of its slot;
 //! and the slots, in order of arrival, which never move while the leaf grows. An insert in the
-//! middle so moves ten bytes per later key instead of fifty-eight.
+//! middle so moves ten bytes per later key instead of forty-two. The slots say where in the leaf's
+//! own chunks of bytes their rows lie.
 //!
 //! Invariants
 //! - `heads.len() == order.len() == slots.len() <= LEAF_KEYS_MAX`, and `order` is a permutation.
@@ -14,9 +15,11 @@
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
-use super::entry::{Entry, Versions};
 use super::head::{Against, against, common_len, head8};
+use super::rows::Rows;
+use super::version::{NewRow, Version, Versions};
 
 /// Keys in a leaf before it splits: few enough that a search reads two short runs of heads, many
 /// enough that the index stays small.
@@ -38,15 +41,19 @@ pub(super) struct Leaf {
     pub(super) body: RwLock<Body>,
 }
 
+/// What all keys of a leaf begin with: short enough to lie in the leaf itself, as a rule.
+type Prefix = SmallVec<[u8; 16]>;
+
 /// What the lock of a leaf guards.
 #[derive(Default)]
 pub(super) struct Body {
     pub(super) splits: u32,
     run: Run,
-    prefix: Bytes,
+    prefix: Prefix,
     heads: Vec<u64>,
     order: Vec<u16>,
     slots: Vec<Versions>,
+    rows: Rows,
 }
 
 /// Inserts that landed close to each other, one after another: somebody writes in order.
@@ -101,8 +108,17 @@ impl Body {
         &self.slots[usize::from(self.order[place])]
     }
 
-    pub(super) fn at_mut(&mut self, place: usize) -> &mut Versions {
-        &mut self.slots[usize::from(self.order[place])]
+    /// The bytes of its versions.
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Adds a version to the key at `place`; gives the heap bytes that this took.
+    pub(super) fn add(&mut self, place: usize, row: &NewRow<'_>) -> usize {
+        let before = self.rows.heap_bytes();
+        let version = Version::new(row, &mut self.rows);
+        let list = self.slots[usize::from(self.order[place])].add(version);
+        self.rows.heap_bytes() - before + list
     }
 
     /// The place of `key`, or the place where it would be.
@@ -120,7 +136,7 @@ impl Body {
         let ties = self.heads[start..].iter().take_while(|&&other| other == head).count();
         self.order[start..start + ties]
             .binary_search_by(|&slot| {
-                self.slots[usize::from(slot)].key()[self.prefix.len()..].cmp(rest)
+                self.slots[usize::from(slot)].key(&self.rows)[self.prefix.len()..].cmp(rest)
             })
             .map(|at| start + at)
             .map_err(|at| start + at)
@@ -145,24 +161,24 @@ impl Body {
     }
 
     /// Puts a new key at the place that `search` gave; gives the heap bytes that this took.
-    pub(super) fn insert(&mut self, place: usize, entry: Entry) -> usize {
+    pub(super) fn insert(&mut self, place: usize, row: &NewRow<'_>) -> usize {
         assert!(self.len() < LEAF_KEYS_MAX, "a full leaf is divided first");
         let before = self.heap_bytes();
-        self.share_prefix(&entry);
+        self.share_prefix(row.key());
         self.run.note(place);
         let slot = u16::try_from(self.slots.len()).expect("a leaf has at most LEAF_KEYS_MAX slots");
-        self.heads.insert(place, head8(&entry.key()[self.prefix.len()..]));
+        self.heads.insert(place, head8(&row.key()[self.prefix.len()..]));
         self.order.insert(place, slot);
-        self.slots.push(Versions::One(entry));
+        self.slots.push(Versions::One(Version::new(row, &mut self.rows)));
         self.heap_bytes() - before
     }
 
     /// Makes the prefix one that the new key begins with too.
-    fn share_prefix(&mut self, entry: &Entry) {
+    fn share_prefix(&mut self, key: &[u8]) {
         if self.heads.is_empty() {
-            self.prefix = entry.key_bytes();
-        } else if !entry.key().starts_with(&self.prefix) {
-            let shared = common_len(&self.prefix, entry.key());
+            self.prefix = Prefix::from_slice(key);
+        } else if !key.starts_with(&self.prefix) {
+            let shared = common_len(&self.prefix, key);
             self.prefix.truncate(shared);
             self.take_heads();
         }
@@ -170,14 +186,14 @@ impl Body {
 
     fn take_heads(&mut self) {
         let skip = self.prefix.len();
-        let slots = &self.slots;
-        let keys = self.order.iter().map(|&slot| slots[usize::from(slot)].key());
+        let (slots, rows) = (&self.slots, &self.rows);
+        let keys = self.order.iter().map(|&slot| slots[usize::from(slot)].key(rows));
         self.heads.clear();
         self.heads.extend(keys.map(|key| head8(&key[skip..])));
     }
 
     /// Divides a leaf and puts the new key; gives the right part, whose first key becomes its low.
-    pub(super) fn split(&mut self, place: usize, cut: Cut, entry: Entry) -> Body {
+    pub(super) fn split(&mut self, place: usize, cut: Cut, row: &NewRow<'_>) -> Body {
         let (border, goes_right) = match cut {
             Cut::Middle => (self.len() / 2, place > self.len() / 2),
             Cut::Ascending => (place, true),
@@ -185,9 +201,9 @@ impl Body {
         };
         let mut right = self.divide(border);
         if goes_right {
-            right.insert(place - border, entry);
+            right.insert(place - border, row);
         } else {
-            self.insert(place, entry);
+            self.insert(place, row);
         }
         right
     }
@@ -202,7 +218,7 @@ impl Body {
             for (place, &slot) in self.order.iter().enumerate() {
                 let versions = slots[usize::from(slot)].take().expect("order is a permutation");
                 let part = if place < border { &mut left } else { &mut right };
-                part.push(self.heads[place], versions);
+                part.push(self.heads[place], versions, &self.rows);
             }
             left.splits = self.splits;
             *self = left;
@@ -214,7 +230,7 @@ impl Body {
         right
     }
 
-    fn with_room(prefix: Bytes) -> Body {
+    fn with_room(prefix: Prefix) -> Body {
         Body {
             prefix,
             heads: Vec::with_capacity(LEAF_KEYS_MAX),
@@ -224,10 +240,10 @@ impl Body {
         }
     }
 
-    fn push(&mut self, head: u64, versions: Versions) {
+    fn push(&mut self, head: u64, versions: Versions, from: &Rows) {
         self.order.push(u16::try_from(self.slots.len()).expect("at most LEAF_KEYS_MAX slots"));
         self.heads.push(head);
-        self.slots.push(versions);
+        self.slots.push(versions.moved(from, &mut self.rows));
     }
 
     fn lengthen_prefix(&mut self) {
@@ -236,22 +252,27 @@ impl Body {
         if shared_bits < SHARED_HEAD_BYTES_MAX * 8 {
             return;
         }
-        let (first, last) = (self.at(0), self.at(self.len() - 1));
-        let shared = common_len(first.key(), last.key());
+        let (first, last) = (self.key(0), self.key(self.len() - 1));
+        let shared = common_len(first, last);
         if shared > self.prefix.len() {
-            self.prefix = first.key_bytes().slice(..shared);
+            self.prefix = Prefix::from_slice(&first[..shared]);
             self.take_heads();
         }
     }
 
-    /// The first key, as the low of a leaf that holds this body.
-    pub(super) fn first_key(&self) -> Bytes {
-        self.at(0).key_bytes()
+    fn key(&self, place: usize) -> &[u8] {
+        self.at(place).key(&self.rows)
     }
 
-    /// Heap bytes of the arrays; rows and further versions are charged apart.
+    /// The first key, as the low of a leaf that holds this body.
+    pub(super) fn first_key(&self) -> Bytes {
+        Bytes::copy_from_slice(self.key(0))
+    }
+
+    /// Heap bytes of arrays and rows; lists of further versions are charged apart.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.heads.capacity() * size_of::<u64>()
+        self.rows.heap_bytes()
+            + self.heads.capacity() * size_of::<u64>()
             + self.order.capacity() * size_of::<u16>()
             + self.slots.capacity() * size_of::<Versions>()
     }

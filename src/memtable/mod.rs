@@ -24,9 +24,11 @@ mod index;
 mod leaf;
 mod leaves;
 mod ranges;
+mod rows;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,8 +38,6 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ids::Seq;
-#[cfg(test)]
-pub(crate) use entry::FoundRef;
 pub(crate) use entry::{Entry, Found, Kind};
 use index::Index;
 use leaf::{Body, Cut, Leaf};
@@ -45,10 +45,10 @@ use leaves::{LeafId, Leaves};
 use ranges::RangeDeletes;
 pub(crate) use ranges::{RANGE_DELETES_MAX, RangeDelete};
 pub(crate) use scan::{Direction, Drained, Scanned};
+use version::NewRow;
 
-/// Bytes charged for a row beyond its length: what the shared buffer behind it costs when it is a
-/// buffer for this row alone.
-const ROW_OVERHEAD_BYTES: usize = 32;
+/// Bytes charged for a range delete beyond its bounds.
+const RANGE_OVERHEAD_BYTES: usize = 32;
 
 /// The ordered map of one column family in memory.
 ///
@@ -75,19 +75,20 @@ impl Memtable {
         Memtable::default()
     }
 
-    /// Adds a version of a key. `row` holds `key_len` bytes of key and then the value, and is
-    /// shared, not copied.
+    /// Adds a version of a key. `row` holds `key_len` bytes of key and then the value.
     ///
     /// Of two versions of a key with the same seq the later insert wins, as the later operation of
     /// a batch does.
-    pub(crate) fn insert(&self, seq: Seq, kind: Kind, row: Bytes, key_len: usize) {
-        let entry = Entry::new(seq, kind, row, key_len);
+    pub(crate) fn insert(&self, seq: Seq, kind: Kind, row: &[u8], key_len: usize) {
+        assert!(key_len <= row.len(), "the key is a part of the row");
         let core = self.core.get_or_init(|| {
             self.bytes.fetch_add(Core::EMPTY_BYTES, Ordering::Relaxed);
             Box::new(Core::new())
         });
-        let bytes = ROW_OVERHEAD_BYTES + entry.row_bytes() + core.insert(entry);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let bytes = core.insert(&NewRow { seq, kind, bytes: row, key_len });
+        if bytes > 0 {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.entries.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -97,40 +98,16 @@ impl Memtable {
     /// key in it must insert a delete of the key too.
     pub(crate) fn delete_range(&self, seq: Seq, low: &[u8], high: &[u8]) {
         let bytes = self.ranges.add(seq, low, high);
-        self.bytes.fetch_add(ROW_OVERHEAD_BYTES + bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(RANGE_OVERHEAD_BYTES + bytes, Ordering::Relaxed);
     }
 
     /// The newest version of `key` at or below `at`; a delete for a deleted key, nothing if this
     /// memtable knows nothing of it.
     pub(crate) fn get(&self, key: &[u8], at: Seq) -> Option<Found> {
-        match self.hidden(key, at) {
-            None => self.visible(key, at, Entry::found),
-            Some(hidden) => self
-                .visible(key, at, |entry| (entry.seq >= hidden).then(|| entry.found()))
-                .flatten()
-                .or(Some(Found { seq: hidden, kind: Kind::Delete, value: Bytes::new() })),
-        }
-    }
-
-    #[cfg(test)]
-    /// As `get`, but lends the value while the leaf is locked for reading, and so counts no
-    /// reference. `look` must be short.
-    pub(crate) fn get_with<T>(
-        &self,
-        key: &[u8],
-        at: Seq,
-        look: impl FnOnce(FoundRef<'_>) -> T,
-    ) -> Option<T> {
         let hidden = self.hidden(key, at);
-        let mut look = Some(look);
-        let mut shown = |found: FoundRef<'_>| look.take().map(|look| look(found));
-        let entry = self.visible(key, at, |entry| match hidden {
-            Some(hidden) if entry.seq < hidden => None,
-            _ => shown(entry.lent()),
-        });
-        match (entry.flatten(), hidden) {
-            (None, Some(seq)) => shown(FoundRef { seq, kind: Kind::Delete, value: &[] }),
-            (shown, _) => shown,
+        match (self.visible(key, at, hidden.unwrap_or(Seq(0))), hidden) {
+            (None, Some(seq)) => Some(Found { seq, kind: Kind::Delete, value: Bytes::new() }),
+            (found, _) => found,
         }
     }
 
@@ -139,14 +116,16 @@ impl Memtable {
         self.ranges.view().newest(key, at)
     }
 
-    fn visible<T>(&self, key: &[u8], at: Seq, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+    /// The newest version from `from` to `at`.
+    fn visible(&self, key: &[u8], at: Seq, from: Seq) -> Option<Found> {
         let body = self.core.get()?.read(key);
         let place = body.search(key).ok()?;
-        body.at(place).visible(at).map(look)
+        let version = body.at(place).visible(at).filter(|version| version.seq >= from)?;
+        let value = Bytes::copy_from_slice(version.value(body.rows()));
+        Some(Found { seq: version.seq, kind: version.kind, value })
     }
 
-    /// The memory that it is charged for: rows at their own length, entries, leaves and index at
-    /// what they take. Never shrinks.
+    /// The memory that it takes: leaves with their rows, and the index. Never shrinks.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -208,25 +187,32 @@ impl Core {
         }
     }
 
-    /// Adds an entry; gives the heap bytes that this took beyond its row.
-    fn insert(&self, entry: Entry) -> usize {
-        let (leaf, mut body) = self.write(entry.key());
-        match body.search(entry.key()) {
-            Ok(place) => body.at_mut(place).add(entry),
+    /// Adds a row; gives the heap bytes that this took.
+    fn insert(&self, row: &NewRow<'_>) -> usize {
+        let (leaf, mut body) = self.write(row.key());
+        match body.search(row.key()) {
+            Ok(place) => body.add(place, row),
             Err(place) => match body.cut(place) {
-                None => body.insert(place, entry),
-                Some(cut) => self.split(leaf, &mut body, place, cut, entry),
+                None => body.insert(place, row),
+                Some(cut) => self.split(leaf, &mut body, place, cut, row),
             },
         }
     }
 
-    /// Divides a locked leaf and adds the entry.
-    fn split(&self, leaf: &Leaf, body: &mut Body, place: usize, cut: Cut, entry: Entry) -> usize {
+    /// Divides a locked leaf and adds the row.
+    fn split(
+        &self,
+        leaf: &Leaf,
+        body: &mut Body,
+        place: usize,
+        cut: Cut,
+        row: &NewRow<'_>,
+    ) -> usize {
         let before = body.heap_bytes();
-        let right = body.split(place, cut, entry);
-        let arrays = body.heap_bytes() + right.heap_bytes() - before;
+        let right = body.split(place, cut, row);
+        let taken = (body.heap_bytes() + right.heap_bytes()).saturating_sub(before);
         let right = Leaf { low: right.first_key(), body: RwLock::new(right) };
-        arrays + self.grow(leaf, right)
+        taken + self.grow(leaf, right)
     }
 
     /// Puts the leaf `right`, which was split off `left`, and publishes an index that names it.

@@ -6,10 +6,14 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use super::entry::{Entry, Kind, Versions};
+use super::entry::{Copied, Entry, Kind};
 use super::leaf::{Body, Leaf};
+use super::version::Version;
 use super::{Core, Memtable};
 use crate::ids::Seq;
+
+/// Bytes of rows that a scan copies at most, unless one row alone is longer.
+const COPIED_BYTES_MAX: usize = 256 << 10;
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub(crate) enum Direction {
 /// Why a scan stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scanned {
-    /// It has as many rows as it was asked for; there may be more.
+    /// It has as many rows, or bytes of them, as it may take at once; there may be more.
     More,
     /// There is nothing more within the bounds.
     End,
@@ -42,8 +46,8 @@ impl Memtable {
     ///
     /// `from` is the lower bound and `to` the upper one, whatever the direction. Deleted keys are
     /// there as deletes, those in a deleted range too, so that the caller can merge with older
-    /// sources; keys that only older sources have must be checked against `range_deletes`. Copies
-    /// out handles, not bytes, and holds no lock when it returns.
+    /// sources; keys that only older sources have must be checked against `range_deletes`. The rows
+    /// are copied, and no lock is held when it returns.
     pub(crate) fn scan(
         &self,
         from: Bound<&[u8]>,
@@ -54,17 +58,20 @@ impl Memtable {
         out: &mut Vec<Entry>,
     ) -> Scanned {
         let ranges = self.ranges.view();
-        let full = out.len().saturating_add(max);
-        self.walk(from, to, direction, |versions| {
-            if out.len() >= full {
+        let mut copied = Copied::default();
+        let scanned = self.walk(from, to, direction, |place, body| {
+            if copied.is_full(max) {
                 return ControlFlow::Break(());
             }
-            if let Some(entry) = versions.visible(at) {
-                let hidden = ranges.newest(entry.key(), at).filter(|&seq| seq > entry.seq);
-                out.push(hidden.map_or_else(|| entry.clone(), |seq| entry.deleted(seq)));
+            if let Some(version) = body.at(place).visible(at) {
+                let key = version.key(body.rows());
+                let hidden = ranges.newest(key, at).filter(|&seq| seq > version.seq);
+                copied.push_unless(hidden, version, body);
             }
             ControlFlow::Continue(())
-        })
+        });
+        out.extend(copied.into_entries());
+        scanned
     }
 
     /// As a forward scan of up to `max` keys, and also gives the versions whose extents can be
@@ -77,22 +84,27 @@ impl Memtable {
         out: &mut Drained,
     ) -> Scanned {
         let ranges = self.ranges.view();
-        let full = out.rows.len().saturating_add(max);
-        self.walk(from, Bound::Unbounded, Direction::Forward, |versions| {
-            if out.rows.len() >= full {
+        let (mut rows, mut superseded) = (Copied::default(), Copied::default());
+        let scanned = self.walk(from, Bound::Unbounded, Direction::Forward, |place, body| {
+            if rows.is_full(max) {
                 return ControlFlow::Break(());
             }
+            let versions = body.at(place);
             let until = &versions.all()[..versions.count_until(at)];
             let Some((newest, older)) = until.split_last() else {
                 return ControlFlow::Continue(());
             };
-            let hidden = ranges.newest(newest.key(), at).filter(|&seq| seq > newest.seq);
+            let key = newest.key(body.rows());
+            let hidden = ranges.newest(key, at).filter(|&seq| seq > newest.seq);
             let dead = if hidden.is_some() { until } else { older };
-            let extents = dead.iter().filter(|entry| entry.kind == Kind::Extent);
-            out.superseded.extend(extents.cloned());
-            out.rows.push(hidden.map_or_else(|| newest.clone(), |seq| newest.deleted(seq)));
+            let extents = dead.iter().filter(|version| version.kind == Kind::Extent);
+            extents.for_each(|version| superseded.push_unless(None, version, body));
+            rows.push_unless(hidden, newest, body);
             ControlFlow::Continue(())
-        })
+        });
+        out.rows.extend(rows.into_entries());
+        out.superseded.extend(superseded.into_entries());
+        scanned
     }
 
     fn walk(
@@ -100,10 +112,25 @@ impl Memtable {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         direction: Direction,
-        visit: impl FnMut(&Versions) -> ControlFlow<()>,
+        visit: impl FnMut(usize, &Body) -> ControlFlow<()>,
     ) -> Scanned {
         let Some(core) = self.core.get() else { return Scanned::End };
         core.walk(from, to, direction, visit)
+    }
+}
+
+impl Copied {
+    fn is_full(&self, rows_max: usize) -> bool {
+        self.len() >= rows_max || self.bytes() >= COPIED_BYTES_MAX
+    }
+
+    /// Copies a version, or that its key was deleted at a newer seq.
+    fn push_unless(&mut self, hidden: Option<Seq>, version: &Version, body: &Body) {
+        let rows = body.rows();
+        match hidden {
+            None => self.push(version.seq, version.kind, version.row(rows), version.key_len),
+            Some(seq) => self.push(seq, Kind::Delete, version.key(rows), version.key_len),
+        }
     }
 }
 
@@ -113,7 +140,7 @@ impl Core {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         direction: Direction,
-        mut visit: impl FnMut(&Versions) -> ControlFlow<()>,
+        mut visit: impl FnMut(usize, &Body) -> ControlFlow<()>,
     ) -> Scanned {
         let mut index = self.index.load();
         let mut place = match direction {
@@ -144,7 +171,7 @@ impl Core {
                     Direction::Forward => start + step,
                     Direction::Backward => end - 1 - step,
                 };
-                if visit(body.at(at)).is_break() {
+                if visit(at, &body).is_break() {
                     return Scanned::More;
                 }
             }

@@ -1,0 +1,150 @@
+//! One version of one key, and all versions of one key.
+//!
+//! Versions of a key live together and not as neighbours in the leaf, so that a counter updated a
+//! million times neither fills leaves with ties nor makes `get` walk: the newest version is the
+//! last of a vector sorted by seq, any other is a binary search away. (A linked chain, newest
+//! first, was rejected: an old snapshot would walk it under the leaf's lock.)
+
+use super::entry::Kind;
+use super::rows::{RowPlace, Rows};
+use crate::ids::Seq;
+
+/// A row that is about to be added.
+#[derive(Clone, Copy)]
+pub(super) struct NewRow<'a> {
+    pub(super) seq: Seq,
+    pub(super) kind: Kind,
+    /// The key, then the value.
+    pub(super) bytes: &'a [u8],
+    pub(super) key_len: usize,
+}
+
+impl<'a> NewRow<'a> {
+    pub(super) fn key(&self) -> &'a [u8] {
+        &self.bytes[..self.key_len]
+    }
+}
+
+/// A version of a key; its row is `key_len` bytes of key, then the value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version {
+    pub(super) seq: Seq,
+    place: RowPlace,
+    pub(super) key_len: u32,
+    value_len: u32,
+    pub(super) kind: Kind,
+}
+
+impl Version {
+    /// Copies a row to the others.
+    pub(super) fn new(row: &NewRow<'_>, rows: &mut Rows) -> Version {
+        let value_len = row.bytes.len() - row.key_len;
+        let bounded = |len| u32::try_from(len).expect("keys and values are far below 4 GiB");
+        Version {
+            seq: row.seq,
+            place: rows.push(row.bytes),
+            key_len: bounded(row.key_len),
+            value_len: bounded(value_len),
+            kind: row.kind,
+        }
+    }
+
+    /// The key's bytes.
+    pub(super) fn key<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        rows.row(self.place, self.key_len as usize)
+    }
+
+    /// The bytes of key and value.
+    pub(super) fn row<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        rows.row(self.place, (self.key_len + self.value_len) as usize)
+    }
+
+    /// The value's bytes, or the encoded reference of its extent; empty for a delete.
+    pub(super) fn value<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        &self.row(rows)[self.key_len as usize..]
+    }
+
+    /// The same version, its row copied to other rows.
+    fn moved(&self, from: &Rows, to: &mut Rows) -> Version {
+        Version { place: to.push(self.row(from)), ..*self }
+    }
+}
+
+/// All versions of one key, oldest first; never empty.
+///
+/// Versions of equal seq are operations of one batch: the later operation is the later version, and
+/// wins.
+pub(super) enum Versions {
+    One(Version),
+    /// Boxed, because most keys have one version and the slot should be as small as that.
+    #[expect(clippy::box_collection, reason = "keeps a slot of the leaf at 32 bytes")]
+    Many(Box<Vec<Version>>),
+}
+
+const _: () = assert!(size_of::<Versions>() == 32 && size_of::<Version>() == 32);
+
+impl Versions {
+    pub(super) fn all(&self) -> &[Version] {
+        match self {
+            Versions::One(version) => std::slice::from_ref(version),
+            Versions::Many(versions) => versions,
+        }
+    }
+
+    pub(super) fn key<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        match self {
+            Versions::One(version) => version.key(rows),
+            Versions::Many(versions) => versions[0].key(rows),
+        }
+    }
+
+    /// The newest version at or below `at`.
+    pub(super) fn visible(&self, at: Seq) -> Option<&Version> {
+        self.all()[..self.count_until(at)].last()
+    }
+
+    /// How many versions are at or below `at`; nearly always all.
+    pub(super) fn count_until(&self, at: Seq) -> usize {
+        let all = self.all();
+        match all.last() {
+            Some(newest) if newest.seq <= at => all.len(),
+            _ => all.partition_point(|version| version.seq <= at),
+        }
+    }
+
+    /// Adds a version; gives the heap bytes that this took beyond its row.
+    pub(super) fn add(&mut self, version: Version) -> usize {
+        let before = self.heap_bytes();
+        let place = self.count_until(version.seq);
+        match self {
+            Versions::One(only) => {
+                let mut versions = Vec::with_capacity(2);
+                versions.push(*only);
+                versions.insert(place, version);
+                *self = Versions::Many(Box::new(versions));
+            }
+            Versions::Many(versions) => versions.insert(place, version),
+        }
+        self.heap_bytes() - before
+    }
+
+    /// The same versions, their rows copied to other rows.
+    pub(super) fn moved(mut self, from: &Rows, to: &mut Rows) -> Versions {
+        match &mut self {
+            Versions::One(version) => *version = version.moved(from, to),
+            Versions::Many(versions) => {
+                versions.iter_mut().for_each(|version| *version = version.moved(from, to));
+            }
+        }
+        self
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Versions::One(_) => 0,
+            Versions::Many(versions) => {
+                size_of::<Vec<Version>>() + versions.capacity() * size_of::<Version>()
+            }
+        }
+    }
+}
