@@ -49,9 +49,12 @@ impl Shared {
     }
 
     /// Blocks until woken, with the role whenever nobody else has it; `refused` is called once if
-    /// somebody does.
+    /// somebody does, or if there was no time to look.
     pub(crate) fn block(&self, blocked: &Arc<Blocked>, refused: &dyn Fn()) {
         let woken = || blocked.is_woken();
+        if woken() {
+            return refused();
+        }
         let mut tell = Some(refused);
         while !woken() {
             let alarm = match self.try_drive(&woken) {

@@ -232,7 +232,8 @@ impl Io {
 
     /// Blocks this thread until it is woken, and lets it own the I/O whenever nobody else does.
     /// Until then `blocked` must be the waker of what it waits for. `refused` is called, once, if
-    /// somebody else owns the I/O: it kicks if the feed has more of which that one may not know.
+    /// somebody else owns the I/O, or if the thread was woken before it could: it kicks if the feed
+    /// has more of which nobody else may know.
     pub fn block(&self, blocked: &Arc<Blocked>, refused: &dyn Fn()) {
         if self.shared().birth.is_here() {
             return self.shared().block(blocked, refused);

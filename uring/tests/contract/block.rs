@@ -165,12 +165,15 @@ fn who_waits_for_something_else_leaves_no_appointment_behind() {
 }
 
 #[test]
-fn a_thread_that_is_woken_before_it_blocks_does_not_block() {
+fn a_thread_that_is_woken_before_it_blocks_does_not_block_and_tells_of_the_feed() {
     everywhere(|place| {
         let io = place.fresh();
+        let told = AtomicBool::new(false);
         let blocked = Blocked::here();
         Waker::from(blocked.clone()).wake();
-        io.block(&blocked, &|| panic!("nobody else is there"));
+        io.block(&blocked, &|| told.store(true, Ordering::SeqCst));
+        assert!(told.load(Ordering::SeqCst));
         assert!(blocked.settle() && !blocked.is_woken());
+        block_on(io.close());
     });
 }
