@@ -18,6 +18,7 @@
 //! anywhere else  log segments; nodes of trees; values with extents of their own; catalog; free map
 //! ```
 
+pub(crate) mod backup;
 pub(crate) mod blob;
 pub(crate) mod catalog;
 pub(crate) mod chapter;
