@@ -39,7 +39,7 @@ pub(crate) fn create(
         let taken = io::Error::from(io::ErrorKind::AlreadyExists);
         return Err(OpenError::new("create the file", path, taken));
     }
-    let temporary = temporary_name(path)?;
+    let temporary = temporary_name(path, "new")?;
     let file = OsFile::create(&temporary)
         .map_err(|error| OpenError::new("create a temporary file", path, error))?;
     let made = fill(&file, len_bytes, contents)
@@ -51,14 +51,29 @@ pub(crate) fn create(
     made
 }
 
-fn temporary_name(path: &Path) -> Result<PathBuf, OpenError> {
+/// A name beside the file's that nobody else has, as [`crate::Io::name_beside`] says.
+pub(crate) fn name_beside(
+    path: &Path,
+    settings: &Settings,
+    purpose: &str,
+) -> Result<PathBuf, OpenError> {
+    match &settings.backend {
+        BackendChoice::Sim(disk) => Ok(disk.name_beside(path, purpose)),
+        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => {
+            temporary_name(path, purpose)
+        }
+    }
+}
+
+fn temporary_name(path: &Path, purpose: &str) -> Result<PathBuf, OpenError> {
     let Some(name) = path.file_name() else {
         let nameless = io::Error::from(io::ErrorKind::InvalidInput);
         return Err(OpenError::new("create the file", path, nameless));
     };
     let mut temporary = OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".{:016x}.new", RandomState::new().hash_one(std::process::id())));
+    let number = RandomState::new().hash_one(std::process::id());
+    temporary.push(format!(".{number:016x}.{purpose}"));
     Ok(path.with_file_name(temporary))
 }
 
@@ -76,6 +91,38 @@ fn fill(file: &OsFile, len_bytes: u64, contents: &[(u64, &[u8])]) -> io::Result<
         write_full(file, *offset, &[bytes], Durably::No, &stats)?;
     }
     sync(file, &stats)
+}
+
+/// Whether a file has the name, as [`crate::Io::exists`] says.
+pub(crate) fn exists(path: &Path, settings: &Settings) -> bool {
+    match &settings.backend {
+        BackendChoice::Sim(disk) => disk.has_name(path),
+        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => {
+            path.symlink_metadata().is_ok()
+        }
+    }
+}
+
+/// Gives a file its name, as [`crate::Io::rename`] says.
+pub(crate) fn rename(from: &Path, to: &Path, settings: &Settings) -> Result<(), OpenError> {
+    match &settings.backend {
+        BackendChoice::Sim(disk) => disk
+            .rename(from, to)
+            .map_err(|error| OpenError::new("give the new file its name", to, error)),
+        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => publish(from, to),
+    }
+}
+
+/// Removes a file, as [`crate::Io::remove`] says.
+pub(crate) fn remove(path: &Path, settings: &Settings) -> Result<(), OpenError> {
+    match &settings.backend {
+        BackendChoice::Sim(disk) => disk.remove_name(path),
+        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => {
+            std::fs::remove_file(path)
+                .map_err(|error| OpenError::new("remove the file", path, error))?;
+        }
+    }
+    Ok(())
 }
 
 fn publish(temporary: &Path, path: &Path) -> Result<(), OpenError> {

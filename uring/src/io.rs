@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -102,6 +102,41 @@ impl Io {
     /// What the file system says.
     pub fn sync_name(path: &Path, settings: &Settings) -> Result<(), OpenError> {
         create::sync_name(path, settings)
+    }
+
+    /// Whether anything has that name. Blocks.
+    pub fn exists(path: &Path, settings: &Settings) -> bool {
+        create::exists(path, settings)
+    }
+
+    /// A name in the directory of `path` that no file has, for one that is to take its place:
+    /// what it is for stands at its end.
+    ///
+    /// # Errors
+    /// Kind `InvalidInput` if `path` ends in no name.
+    pub fn name_beside(
+        path: &Path,
+        settings: &Settings,
+        purpose: &str,
+    ) -> Result<PathBuf, OpenError> {
+        create::name_beside(path, settings, purpose)
+    }
+
+    /// Gives a file that nobody has open another name in the same directory, without replacing,
+    /// and makes that durable. Its content must be durable already. Blocks.
+    ///
+    /// # Errors
+    /// Kind `AlreadyExists` if the name is taken; what the file system says otherwise.
+    pub fn rename(from: &Path, to: &Path, settings: &Settings) -> Result<(), OpenError> {
+        create::rename(from, to, settings)
+    }
+
+    /// Removes a file that nobody has open; after power loss it may be there again. Blocks.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove(path: &Path, settings: &Settings) -> Result<(), OpenError> {
+        create::remove(path, settings)
     }
 
     /// Fills the whole buffer from `offset`.

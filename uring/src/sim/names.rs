@@ -87,9 +87,7 @@ impl Disk {
         let file = self.create_name(&temporary);
         let made = fill(&SimFile::new(self, file), len_bytes, contents)
             .map_err(failed("write the new file"))
-            .and_then(|()| {
-                self.publish(file, &temporary, path).map_err(failed("name the new file"))
-            });
+            .and_then(|()| self.rename(&temporary, path).map_err(failed("name the new file")));
         if made.is_err() {
             self.remove_name(&temporary);
         }
@@ -121,12 +119,25 @@ impl Disk {
         file
     }
 
-    fn publish(&self, file: FileId, from: &Path, to: &Path) -> io::Result<()> {
+    /// Whether a file has the name.
+    pub(crate) fn has_name(&self, path: &Path) -> bool {
+        self.0.state.lock().names.contains_key(path)
+    }
+
+    /// A name that no file has or had: the same in every run.
+    pub(crate) fn name_beside(&self, path: &Path, purpose: &str) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.{purpose}", self.0.state.lock().file_next));
+        name.into()
+    }
+
+    /// Gives a file another name, without replacing, durably.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.state.lock();
         if state.names.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.names.remove(from);
+        let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), file);
         state.note(|| Event::Name { from: Some(from.to_owned()), to: to.to_owned(), file });
         state.sync_names()
@@ -137,7 +148,7 @@ impl Disk {
         self.0.state.lock().sync_names()
     }
 
-    fn remove_name(&self, path: &Path) {
+    pub(crate) fn remove_name(&self, path: &Path) {
         let mut state = self.0.state.lock();
         if let Some(file) = state.names.remove(path) {
             state.files.remove(&file);

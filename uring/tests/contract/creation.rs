@@ -113,3 +113,24 @@ fn power_loss_while_creating_leaves_no_file_or_the_whole_one() {
         assert_eq!(LEN_BYTES % BLOCK_BYTES as u64, 0);
     });
 }
+
+#[test]
+fn a_file_written_under_another_name_takes_its_place_without_replacing() {
+    everywhere(|place| {
+        let (path, settings) = (&place.path, &place.settings);
+        let beside = Io::name_beside(path, settings, "restore").unwrap();
+        assert!(!Io::exists(&beside, settings) && !Io::exists(path, settings));
+        assert_eq!(beside.parent(), path.parent());
+        let absent = Io::rename(&beside, path, settings).unwrap_err();
+        assert_eq!(absent.kind(), ErrorKind::NotFound);
+        Io::create(&beside, settings, LEN_BYTES, &CONTENTS).unwrap();
+        Io::rename(&beside, path, settings).unwrap();
+        assert!(!Io::exists(&beside, settings) && Io::exists(path, settings));
+        assert!(place.contents() == expected());
+        Io::create(&beside, settings, 4096, &[]).unwrap();
+        let taken = Io::rename(&beside, path, settings).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+        Io::remove(&beside, settings).unwrap();
+        assert!(!Io::exists(&beside, settings) && place.contents() == expected());
+    });
+}
