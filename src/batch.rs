@@ -160,6 +160,22 @@ impl Operations {
         self.reserved.push(reserved);
     }
 
+    /// Puts a value that was written to its extent, and synced, before the batch was built.
+    pub(crate) fn put_written(
+        &mut self,
+        family: &Arc<Family>,
+        key: &[u8],
+        value: &ExtentValue,
+        reserved: Reserved,
+    ) {
+        if self.accepts_key(key) {
+            self.touch(family, key);
+            self.need = Need::Growth;
+            Encoder::new(&mut self.bytes).put_extent(family.id, key, value);
+            self.reserved.push(reserved);
+        }
+    }
+
     /// The caller's first mistake, or a batch over its bound.
     pub(crate) fn check(&self, batch_bytes_max: usize) -> Result<()> {
         if let Some(mistake) = &self.mistake {

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use ringdb_uring::Refused;
+
 /// What went wrong, as far as a program can act on it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +95,16 @@ impl Error {
             outcome: Outcome::Known,
             source: None,
         }))
+    }
+
+    /// A read of the file failed; if that is because it was closed, the error says so.
+    pub(crate) fn of_read(message: &'static str, cause: std::io::Error) -> Error {
+        let refused = cause.get_ref().and_then(|payload| payload.downcast_ref::<Refused>());
+        let error = match refused {
+            Some(Refused::Closed) => Error::new(ErrorKind::Closed, "the database is closed"),
+            Some(_) | None => Error::new(ErrorKind::Io, message),
+        };
+        error.with_source(cause)
     }
 
     /// The same error with what only the operator should see: file, offset, names.

@@ -45,11 +45,24 @@ impl ExtentValue {
     }
 
     /// Refers to `bytes`, which are about to be written to `extent`.
+    #[cfg(test)]
     pub(crate) fn of(bytes: &[u8], extent: Extent, file_id: &FileId) -> ExtentValue {
-        let chunks = bytes.chunks(CHUNK_BYTES).enumerate();
-        let sum = |(index, chunk)| of_pages(file_id, chunk_page(extent.start, index), chunk);
-        let crcs = chunks.map(sum).collect();
-        ExtentValue { extent, len_bytes: bytes.len() as u64, crcs }
+        let mut value = ExtentValue::empty(extent);
+        bytes.chunks(CHUNK_BYTES).for_each(|chunk| value.push_chunk(chunk, file_id));
+        value
+    }
+
+    /// Refers to nothing yet, in `extent`.
+    pub(crate) fn empty(extent: Extent) -> ExtentValue {
+        ExtentValue { extent, len_bytes: 0, crcs: Vec::new() }
+    }
+
+    /// Takes in the next MiB, which is about to be written; only the last may be shorter.
+    pub(crate) fn push_chunk(&mut self, bytes: &[u8], file_id: &FileId) {
+        assert!(self.len_bytes.is_multiple_of(CHUNK_BYTES as u64), "no chunk follows a short one");
+        assert!((1..=CHUNK_BYTES).contains(&bytes.len()), "a chunk is at most a MiB");
+        self.crcs.push(of_pages(file_id, chunk_page(self.extent.start, self.crcs.len()), bytes));
+        self.len_bytes += bytes.len() as u64;
     }
 
     /// Whether these are the bytes of the MiB with this index (I7).

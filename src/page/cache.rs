@@ -191,8 +191,7 @@ impl PageCache {
         let (result, buf) =
             self.io.read(node.page.byte_offset(), self.io.read_buf(node.len_bytes())).await;
         result.map_err(|cause| {
-            let error = Error::new(ErrorKind::Io, "reading a page failed");
-            error.with_detail(place("read")).with_source(cause)
+            Error::of_read("reading a page failed", cause).with_detail(place("read"))
         })?;
         if planted::is(Bug::NodeNotVerified) {
             return Ok(buf);
