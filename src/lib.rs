@@ -55,14 +55,14 @@ pub use batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use blocking::block_on;
 pub use bytes::Bytes;
 pub use db::{
-    BackendKind, BackendReport, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
+    BackendKind, BackendReport, Backup, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
     ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, Health, HealthChanged,
-    Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task, TryNext, Visible, Write,
+    Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task, TryNext, TryNextChunk, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;
 pub use options::{Backend, Create, DirectIo, Durability, Grouping, Options};
-pub use report::RecoveryReport;
+pub use report::{RecoveryReport, RestoreReport};
 pub use tx::Transaction;
 pub use value::Value;
 

@@ -1,7 +1,9 @@
 //! What a user may choose, with its defaults, bounds and the shares of memory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use ringdb_uring::sim::Disk;
 
 /// Which of the three ways to the disk is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,12 +214,32 @@ pub(crate) struct Shares {
 /// Where a database lives.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    Path(std::path::PathBuf),
-    Disk(ringdb_uring::sim::Disk),
+    Path(PathBuf),
+    Disk(Disk, PathBuf),
 }
 
 impl Place {
     pub(crate) fn path(path: impl AsRef<Path>) -> Place {
         Place::Path(path.as_ref().to_owned())
+    }
+
+    /// The database of a simulated disk.
+    pub(crate) fn disk(disk: &Disk) -> Place {
+        Place::Disk(disk.clone(), PathBuf::from("ringdb"))
+    }
+
+    /// The file's name.
+    pub(crate) fn name(&self) -> &Path {
+        match self {
+            Place::Path(path) | Place::Disk(_, path) => path,
+        }
+    }
+
+    /// Another file beside it.
+    pub(crate) fn beside(&self, path: PathBuf) -> Place {
+        match self {
+            Place::Path(_) => Place::Path(path),
+            Place::Disk(disk, _) => Place::Disk(disk.clone(), path),
+        }
     }
 }

@@ -1,6 +1,8 @@
-//! What opening and checking have to tell.
+//! What opening, restoring and checking have to tell.
 
 use std::time::Duration;
+
+use crate::ids::Seq;
 
 /// What opening found in the log.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,20 @@ pub struct RecoveryReport {
     pub duration: Duration,
     /// How the log ended: cleanly, at a seal, or torn, and where.
     pub tail: String,
+}
+
+/// What a restored database holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The last commit that the backup holds, in the order of the database that it was made of.
+    pub seq: Seq,
+    /// Column families.
+    pub families: u64,
+    /// Rows of all families.
+    pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
 }
 
 /// What a check found.

@@ -7,6 +7,7 @@ pub(crate) mod key;
 pub(crate) mod range;
 pub(crate) mod write;
 
+mod backup;
 mod batch;
 mod catalog;
 mod check;
@@ -14,6 +15,7 @@ mod health;
 mod info;
 #[cfg(all(test, ringdb_shuttle))]
 mod models;
+mod restore;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::ids::Seq;
 use crate::options::{Durability, Options, Place};
 use crate::recovery;
 
+pub use backup::{Backup, TryNextChunk};
 pub use batch::Batch;
 pub use check::Check;
 pub use column_family::ColumnFamily;
@@ -138,7 +141,7 @@ impl Options {
     /// As [`Options::open`].
     #[cfg(feature = "sim")]
     pub fn open_sim(self, disk: &Disk) -> Task<Db> {
-        open(Place::Disk(disk.clone()), self)
+        open(Place::disk(disk), self)
     }
 }
 
@@ -187,7 +190,7 @@ impl Db {
     ///
     /// `Io` if its threads cannot be started.
     pub fn in_memory() -> Task<Db> {
-        open(Place::Disk(Disk::new()), Options::new())
+        open(Place::disk(&Disk::new()), Options::new())
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -20,7 +20,7 @@ const COMMITS_EACH: u8 = 2;
 fn open(disk: &Disk) -> Db {
     let options = Options::new().memory_bytes(4 << 20);
     let options = options.log_bytes_max(1 << 20).segment_bytes_max(64 << 10);
-    wait(open_place(Place::Disk(disk.clone()), options)).expect("the database opens")
+    wait(open_place(Place::disk(disk), options)).expect("the database opens")
 }
 
 fn explore(name: &str, schedules: usize, run: impl Fn() + Send + Sync + Clone + 'static) {

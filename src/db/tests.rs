@@ -40,7 +40,7 @@ fn a_snapshot_from_between_two_checkpoints_keeps_its_pages() {
 fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
     block_on(async {
         let options = Options::new().memory_bytes(4 << 20);
-        let db = open(Place::Disk(Disk::new()), options).await.unwrap();
+        let db = open(Place::disk(&Disk::new()), options).await.unwrap();
         let family = db.column_family("a").await.unwrap();
         family.put("first", "row").await.unwrap();
         let mut batch = db.batch();
@@ -58,7 +58,7 @@ fn a_database_opens_after_any_number_of_crashes() {
         let mut disk = Disk::new();
         for crash in 0..80u64 {
             disk.start_trace();
-            let db = open(Place::Disk(disk.clone()), Options::new()).await.unwrap();
+            let db = open(Place::disk(&disk), Options::new()).await.unwrap();
             let family = db.column_family("a").await.unwrap();
             assert_eq!(family.len().await.unwrap(), crash.div_ceil(2));
             if crash.is_multiple_of(2) {
@@ -75,7 +75,7 @@ fn writing_resumes_when_a_full_disk_has_space_again() {
     block_on(async {
         let disk = Disk::new();
         let options = || Options::new().memory_bytes(4 << 20);
-        let db = open(Place::Disk(disk.clone()), options()).await.unwrap();
+        let db = open(Place::disk(&disk), options()).await.unwrap();
         let family = db.column_family("a").await.unwrap();
         disk.faults().set_capacity(Some(8 << 20));
         let value = vec![7; 8000];
@@ -99,7 +99,7 @@ fn writing_resumes_when_a_full_disk_has_space_again() {
         db.checkpoint().await.unwrap();
         assert_eq!(db.check().await.unwrap().defects.len(), 0);
         db.close().await.unwrap();
-        let db = open(Place::Disk(disk), options()).await.unwrap();
+        let db = open(Place::disk(&disk), options()).await.unwrap();
         let family = db.column_family("a").await.unwrap();
         assert!(family.len().await.unwrap() >= 3000 + written.min(1000));
     });
@@ -135,7 +135,7 @@ fn reads_that_are_dropped_do_not_fill_the_list_of_fetches() {
 fn memory_that_only_a_snapshot_holds_counts_against_its_bound() {
     block_on(async {
         let options = Options::new().snapshot_pinned_bytes_max(100_000);
-        let db = open(Place::Disk(Disk::new()), options).await.unwrap();
+        let db = open(Place::disk(&Disk::new()), options).await.unwrap();
         let family = db.column_family("a").await.unwrap();
         family.put("a", [1; 50_000]).await.unwrap();
         let snapshot = db.snapshot();

@@ -1,12 +1,13 @@
 //! A new file: no file, or a valid empty one; never half of one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ringdb_uring::{BackendChoice, Claim, Coalesce, Io, OpenError, Settings};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::blob::BlobRef;
+use crate::format::checksum::FileId;
 use crate::format::superblock::{self, Closed, FIRST_GENERATION, Superblock};
 use crate::format::{catalog, free_map};
 use crate::ids::{Extent, FamilyId, Incarnation, PAGE_BYTES, PageId, Seq};
@@ -18,9 +19,9 @@ const CATALOG_PAGE: PageId = PageId(1);
 const FREE_MAP_PAGE: PageId = PageId(2);
 
 /// How the I/O crate is to open the file.
-pub(super) fn settings(place: &Place, options: &Options) -> Settings {
+pub(crate) fn settings(place: &Place, options: &Options) -> Settings {
     let backend = match (place, options.backend) {
-        (Place::Disk(disk), _) => BackendChoice::Sim(disk.clone()),
+        (Place::Disk(disk, _), _) => BackendChoice::Sim(disk.clone()),
         (Place::Path(_), Backend::Auto) => BackendChoice::Auto,
         (Place::Path(_), Backend::Uring) => BackendChoice::Uring,
         (Place::Path(_), Backend::Pwrite) => BackendChoice::Pwrite,
@@ -42,15 +43,8 @@ pub(super) fn settings(place: &Place, options: &Options) -> Settings {
     }
 }
 
-pub(super) fn path(place: &Place) -> PathBuf {
-    match place {
-        Place::Path(path) => path.clone(),
-        Place::Disk(_) => PathBuf::from("ringdb"),
-    }
-}
-
 pub(super) fn create_if_wanted(path: &Path, settings: &Settings, create: Create) -> Result<()> {
-    if create == Create::Never || (create == Create::IfMissing && exists(path, settings)) {
+    if create == Create::Never || (create == Create::IfMissing && Io::exists(path, settings)) {
         return Ok(());
     }
     let (superblock, catalog, free_map) = empty_database();
@@ -72,15 +66,6 @@ pub(super) fn create_if_wanted(path: &Path, settings: &Settings, create: Create)
             Ok(())
         }
         Err(error) => Err(open_error(path, error)),
-    }
-}
-
-fn exists(path: &Path, settings: &Settings) -> bool {
-    match &settings.backend {
-        BackendChoice::Sim(disk) => disk.paths().iter().any(|known| known == path),
-        BackendChoice::Auto | BackendChoice::Uring | BackendChoice::Pwrite => {
-            path.symlink_metadata().is_ok()
-        }
     }
 }
 
@@ -120,7 +105,7 @@ fn padded(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// Salts every checksum of the file, so that a block of another file is never taken for one of
 /// this. Unique, not secret.
-fn new_file_id() -> [u8; 16] {
+pub(crate) fn new_file_id() -> FileId {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let half = || RandomState::new().build_hasher().finish().to_le_bytes();
     let mut id = [0; 16];
@@ -129,7 +114,7 @@ fn new_file_id() -> [u8; 16] {
     id
 }
 
-pub(super) fn open_error(path: &Path, cause: OpenError) -> Error {
+pub(crate) fn open_error(path: &Path, cause: OpenError) -> Error {
     use std::io::ErrorKind as Os;
     let (kind, message) = match cause.kind() {
         _ if cause.is_locked() => (ErrorKind::Locked, "the database is open elsewhere"),

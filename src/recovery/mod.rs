@@ -8,7 +8,7 @@
 //!
 //! Nothing is believed before it is checked, and nothing is accepted before step 4 is durable.
 
-mod create;
+pub(crate) mod create;
 mod fresh;
 mod replay;
 
@@ -42,9 +42,9 @@ struct Found {
 pub(crate) async fn open(place: Place, options: Options) -> Result<(Arc<Engine>, Keeper)> {
     let started = Instant::now();
     let settings = create::settings(&place, &options);
-    let path = create::path(&place);
-    create::create_if_wanted(&path, &settings, options.create)?;
-    let io = Io::open(&path, &settings).map_err(|cause| create::open_error(&path, cause))?;
+    let path = place.name();
+    create::create_if_wanted(path, &settings, options.create)?;
+    let io = Io::open(path, &settings).map_err(|cause| create::open_error(path, cause))?;
     let opened = open_file(io.clone(), &settings, options, started).await;
     if opened.is_err() {
         io.close().await;

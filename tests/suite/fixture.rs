@@ -9,8 +9,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures::Stream;
 use parking_lot::Mutex;
-use ringdb::{Backend, ColumnFamily, Db, ErrorKind, Options, Result, Seq, sim};
+use ringdb::{
+    Backend, Bytes, ColumnFamily, Db, ErrorKind, Options, RestoreReport, Result, Seq, Task, sim,
+};
 use tempfile::TempDir;
 
 /// What `RINGDB_TEST_BACKEND` names.
@@ -109,6 +112,32 @@ impl Place {
             Kind::Sim => options.open_sim(&self.disk),
             Kind::Auto | Kind::Uring | Kind::Pwrite => options.open(self.path()),
         }
+    }
+
+    /// The future that restores a backup to where the database is to be.
+    pub fn restoring<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        options: Options,
+        backup: impl Stream<Item = std::result::Result<Bytes, E>> + Send + 'static,
+    ) -> Task<RestoreReport> {
+        match self.kind {
+            Kind::Sim => options.restore_sim(&self.disk, backup),
+            Kind::Auto | Kind::Uring | Kind::Pwrite => options.restore(self.path(), backup),
+        }
+    }
+
+    /// The name of the database's file, wherever it lies.
+    pub fn name(&self) -> PathBuf {
+        if self.kind == Kind::Sim { PathBuf::from("ringdb") } else { self.path() }
+    }
+
+    /// The names of all files in it.
+    pub fn files(&self) -> Vec<PathBuf> {
+        if self.kind == Kind::Sim {
+            return self.disk.paths();
+        }
+        let entries = std::fs::read_dir(self.directory.path()).expect("the directory is there");
+        entries.map(|entry| entry.expect("an entry is read").path()).collect()
     }
 
     /// Opens with other options.

@@ -26,7 +26,7 @@ const TORN_SAMPLES: usize = 8;
 pub type Image = (usize, Choice);
 
 /// Every outcome that the device model allows at a point, or a sample of them.
-fn choices(unsynced: &[Unsynced], rng: &mut Rng) -> Vec<Choice> {
+pub fn choices(unsynced: &[Unsynced], rng: &mut Rng) -> Vec<Choice> {
     let len = unsynced.len();
     let mut choices = vec![Choice::None];
     if len <= EXHAUSTIVE_WRITES_MAX {

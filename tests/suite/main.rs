@@ -40,6 +40,7 @@ mod planted;
 mod process;
 #[cfg(target_os = "linux")]
 mod realfs;
+mod restores;
 mod soak;
 mod style;
 mod transactions;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     CHUNK_HEADER_BYTES, CRC_BYTES, END_BYTES, HEAD_BYTES, HEAD_CRC_AT, Kind, MAGIC,
-    PAYLOAD_BYTES_MAX, PIECE_BYTES, ROW_HEADER_BYTES, Totals, VERSION,
+    PAYLOAD_BYTES_MAX, PIECE_BYTES, Totals, VERSION,
 };
 use crate::format::Defect;
 use crate::format::catalog::{FamilyOptions, NAME_BYTES_MAX};
@@ -36,12 +36,23 @@ impl From<Defect> for Refusal {
 /// What comes next in a backup.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    Head { seq: Seq },
-    Family { name: String, options: FamilyOptions },
+    Head {
+        seq: Seq,
+    },
+    Family {
+        name: String,
+        options: FamilyOptions,
+    },
     Rows(Rows),
     /// A row whose value follows in pieces.
-    Value { key: Bytes, len_bytes: u64 },
-    Piece { bytes: Bytes, is_last: bool },
+    Value {
+        key: Bytes,
+        len_bytes: u64,
+    },
+    Piece {
+        bytes: Bytes,
+        is_last: bool,
+    },
     /// Everything came, and nothing else may.
     End(Totals),
 }
@@ -67,9 +78,14 @@ enum Place {
     /// Before the first family.
     Front,
     /// In a family; the key before, empty if there is none.
-    Family { key: Bytes },
+    Family {
+        key: Bytes,
+    },
     /// In a value of the family, with so many bytes to come.
-    Value { key: Bytes, left: u64 },
+    Value {
+        key: Bytes,
+        left: u64,
+    },
     Ended,
 }
 
@@ -188,7 +204,10 @@ impl Decoder {
             (Kind::End, Place::Front | Place::Family { .. }) => self.end(&bytes)?,
             (
                 Kind::Family | Kind::Rows | Kind::Value | Kind::Piece | Kind::End,
-                Place::Head | Place::Front | Place::Family { .. } | Place::Value { .. }
+                Place::Head
+                | Place::Front
+                | Place::Family { .. }
+                | Place::Value { .. }
                 | Place::Ended,
             ) => return Err(wrong("chunk has no place here")),
         };
@@ -237,8 +256,7 @@ impl Decoder {
 
     fn end(&self, bytes: &[u8]) -> Result<(Item, Place), Defect> {
         let mut reader = Reader::new(bytes, "end is cut short");
-        let totals =
-            Totals { families: reader.u64()?, rows: reader.u64()?, bytes: reader.u64()? };
+        let totals = Totals { families: reader.u64()?, rows: reader.u64()?, bytes: reader.u64()? };
         let sum = reader.u32()?;
         reader.zeros_to(END_BYTES)?;
         reader.finish()?;
@@ -269,8 +287,6 @@ fn row<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), Defect> {
     let (key, value) = (reader.u32()? as usize, reader.u32()? as usize);
     Ok((reader.take(key)?, reader.take(value)?))
 }
-
-const _: () = assert!(ROW_HEADER_BYTES == 2 * 4);
 
 fn check_key(key: &[u8], before: &[u8]) -> Result<(), Defect> {
     if !(1..=KEY_BYTES_MAX).contains(&key.len()) {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     CHUNK_HEADER_BYTES, CRC_BYTES, END_BYTES, HEAD_BYTES, HEAD_CRC_AT, Kind, MAGIC,
-    PAYLOAD_BYTES_MAX, ROW_HEADER_BYTES, Totals, VERSION,
+    PAYLOAD_BYTES_MAX, Totals, VERSION,
 };
 use crate::format::catalog::{FamilyOptions, NAME_BYTES_MAX};
 use crate::format::checksum::{Checksum, FileId};
@@ -23,7 +23,7 @@ pub(crate) struct Encoder {
 /// The payload of a chunk of rows in the making.
 pub(crate) struct RowsPayload {
     chunk: Vec<u8>,
-    rows: u64,
+    rows: usize,
     bytes: u64,
 }
 
@@ -33,8 +33,9 @@ impl RowsPayload {
         RowsPayload { chunk: vec![0; CHUNK_HEADER_BYTES], rows: 0, bytes: 0 }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows == 0
+    /// Rows so far.
+    pub(crate) fn len(&self) -> usize {
+        self.rows
     }
 
     /// Bytes of the payload so far.
@@ -42,14 +43,8 @@ impl RowsPayload {
         self.chunk.len() - CHUNK_HEADER_BYTES
     }
 
-    /// Whether a row of such a size still fits.
-    pub(crate) fn has_room_for(&self, key: &[u8], value: &[u8]) -> bool {
-        self.len_bytes() + ROW_HEADER_BYTES + key.len() + value.len() <= PAYLOAD_BYTES_MAX
-    }
-
-    /// Adds a row that fits.
+    /// Adds a row. The payload stays within its bound, which sealing asserts.
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
-        assert!(self.has_room_for(key, value), "the row does not fit");
         self.chunk.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.chunk.extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.chunk.extend_from_slice(key);
@@ -84,8 +79,8 @@ impl Encoder {
 
     /// Rows of the family.
     pub(crate) fn rows(&mut self, rows: RowsPayload) -> Bytes {
-        assert!(!rows.is_empty(), "a chunk has rows");
-        self.totals.rows += rows.rows;
+        assert!(rows.len() > 0, "a chunk has rows");
+        self.totals.rows += rows.rows as u64;
         self.totals.bytes += rows.bytes;
         self.seal(Kind::Rows, rows.chunk)
     }

@@ -41,7 +41,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{Decoder, Item, Refusal, Rows};
+pub(crate) use decode::{Decoder, Item, Refusal};
 pub(crate) use encode::{Encoder, RowsPayload};
 
 /// What a backup begins with.
@@ -58,8 +58,6 @@ const CRC_BYTES: usize = 4;
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Bytes of each piece of a large value but the last.
 pub(crate) const PIECE_BYTES: usize = PAYLOAD_BYTES_MAX;
-/// Bytes before a row's key.
-const ROW_HEADER_BYTES: usize = 8;
 const END_BYTES: usize = 32;
 
 /// What a chunk holds.

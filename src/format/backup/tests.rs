@@ -162,9 +162,7 @@ fn impossible_chunks_with_good_checksums_are_refused() {
         rows.iter().for_each(|(key, value)| payload.push(key.as_bytes(), value.as_bytes()));
         payload
     };
-    refused("keys do not ascend", &|e| {
-        vec![family(e), e.rows(rows(&[("b", ""), ("a", "")]))]
-    });
+    refused("keys do not ascend", &|e| vec![family(e), e.rows(rows(&[("b", ""), ("a", "")]))]);
     refused("keys do not ascend", &|e| {
         vec![family(e), e.rows(rows(&[("b", "")])), e.value(b"b", 1)]
     });

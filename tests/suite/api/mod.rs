@@ -1,5 +1,6 @@
 //! The public API, one promise a test.
 
+mod backups;
 mod checks;
 mod durability;
 mod families;

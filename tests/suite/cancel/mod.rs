@@ -33,7 +33,7 @@ impl Wake for Bell {
 }
 
 /// Polls so many times, each time after a wake-up, then drops the future.
-fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+pub fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let bell = Arc::new(Bell { thread: thread::current(), rung: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&bell));
