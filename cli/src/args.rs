@@ -33,6 +33,12 @@ pub enum Command {
     /// Read everything, verify every checksum and the page accounting; exit code 1 if there are
     /// defects
     Check(CheckArgs),
+    /// Write everything that is committed, of one moment, as a portable backup with a checksum at
+    /// its end
+    Backup(BackupArgs),
+    /// Make a new database out of a backup, whole or not at all; exit code 1 if the backup is
+    /// damaged
+    Restore(RestoreArgs),
     /// Write the value of a key to stdout; exit code 1 if there is none
     Get(KeyArgs),
     /// Put a row, durably; creates the database and the family if need be
@@ -187,6 +193,30 @@ pub struct CheckArgs {
     pub place: Place,
 }
 
+/// Arguments of `backup`.
+#[derive(Args)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Where to write; stdout if left out or -. A file gets its name once it is whole
+    pub file: Option<PathBuf>,
+    /// Show progress on stderr even if that is not a terminal
+    #[arg(long)]
+    pub progress: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Args)]
+pub struct RestoreArgs {
+    /// The backup; - for stdin
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
+    /// Show progress on stderr even if that is not a terminal
+    #[arg(long)]
+    pub progress: bool,
+}
+
 /// Arguments of `get` and `delete`.
 #[derive(Args)]
 pub struct KeyArgs {
@@ -284,6 +314,9 @@ mod tests {
             "ringdb dump app.ring - --format print --map-bytes 0",
             "ringdb stat app.ring --json --backend pwrite",
             "ringdb check app.ring",
+            "ringdb backup app.ring",
+            "ringdb backup app.ring app.backup --progress",
+            "ringdb restore - copy.ring --backend pwrite",
             "ringdb bench",
             "ringdb bench --workload cold-reads --writers 1,8 --backend uring --seconds 0.5",
         ] {

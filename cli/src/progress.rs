@@ -15,8 +15,16 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// Progress over rows and bytes.
 pub struct Progress {
     show: Show,
-    rows: u64,
+    counted: Counts,
     started: Instant,
+}
+
+/// What is counted.
+#[derive(Clone, Copy)]
+enum Counts {
+    Rows(u64),
+    /// Where the rows are not seen one by one.
+    Bytes(u64),
 }
 
 enum Show {
@@ -46,15 +54,30 @@ impl Progress {
                 When::Terminal => Show::Nothing,
             }
         };
-        Progress { show, rows: 0, started }
+        Progress { show, counted: Counts::Rows(0), started }
     }
 
     /// Counts a row; `bytes` is where the text stands now.
     pub fn row(&mut self, bytes: u64) {
-        self.rows += 1;
-        if self.rows.is_multiple_of(ROWS_PER_LOOK) {
+        let rows = match self.counted {
+            Counts::Rows(rows) => rows + 1,
+            Counts::Bytes(_) => 1,
+        };
+        self.counted = Counts::Rows(rows);
+        if rows.is_multiple_of(ROWS_PER_LOOK) {
             self.look(bytes);
         }
+    }
+
+    /// So many bytes more went through, in one piece of many rows.
+    pub fn piece(&mut self, len_bytes: usize) {
+        let before = match self.counted {
+            Counts::Rows(_) => 0,
+            Counts::Bytes(bytes) => bytes,
+        };
+        let bytes = before + len_bytes as u64;
+        self.counted = Counts::Bytes(bytes);
+        self.look(bytes);
     }
 
     fn look(&mut self, bytes: u64) {
@@ -80,11 +103,13 @@ impl Progress {
 
     fn text(&self, now: Instant) -> String {
         let seconds = now.duration_since(self.started).as_secs_f64().max(1e-6);
-        format!(
-            "{} rows, {} rows/s",
-            HumanCount(self.rows),
-            HumanCount((self.rows as f64 / seconds) as u64)
-        )
+        let per_second = |count: u64| (count as f64 / seconds) as u64;
+        match self.counted {
+            Counts::Rows(rows) => {
+                format!("{} rows, {} rows/s", HumanCount(rows), HumanCount(per_second(rows)))
+            }
+            Counts::Bytes(bytes) => format!("{}/s", HumanBytes(per_second(bytes))),
+        }
     }
 
     /// Takes the line away and says what was done, where progress was shown.

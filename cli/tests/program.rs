@@ -1,7 +1,7 @@
 //! The program as a script sees it: arguments, pipes, exit codes, and what is left after kill -9.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, DirEntry};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -19,6 +19,15 @@ impl Place {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The names of all files, hidden ones too.
+    fn left(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        let name = |entry: io::Result<DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let mut left: Vec<_> = entries.map(name).collect();
+        left.sort();
+        left
     }
 
     /// Runs `ringdb` in the directory, so that arguments are plain names.
@@ -177,6 +186,59 @@ fn second_values_are_refused_or_replace_the_first() {
     assert_eq!(place.ok(&["scan", "app.ring"], b""), "a\t2\nb\t3\n");
 }
 
+#[test]
+fn a_backup_is_restored_from_a_file_and_from_a_pipe() {
+    let place = Place::new();
+    place.ok(&["load", "app.ring"], sample("lmdb-families.txt").as_bytes());
+    let all = |database: &str| place.ok(&["dump", database, "--format", "json"], b"");
+    place.ok(&["backup", "app.ring", "app.backup"], b"");
+    place.ok(&["restore", "app.backup", "file.ring"], b"");
+    let piped = place.ringdb(&["backup", "app.ring", "-"], b"");
+    assert_eq!((piped.status.code(), &piped.stderr[..]), (Some(0), &b""[..]));
+    let restored = place.ringdb(&["restore", "-", "pipe.ring", "--progress"], &piped.stdout);
+    let told = String::from_utf8_lossy(&restored.stderr).into_owned();
+    assert_eq!(restored.status.code(), Some(0), "{told}");
+    assert!(told.starts_with("restored 3 column families, "), "{told}");
+    for database in ["file.ring", "pipe.ring"] {
+        assert_eq!(all(database), all("app.ring"));
+        assert!(place.ok(&["check", database], b"").ends_with(" 0 defects\n"));
+    }
+    assert_eq!(place.left(), ["app.backup", "app.ring", "file.ring", "pipe.ring"]);
+}
+
+#[test]
+fn a_damaged_backup_is_a_defect_and_leaves_no_database() {
+    let place = Place::new();
+    place.ok(&["put", "app.ring", "ada", "1815"], b"");
+    place.ok(&["backup", "app.ring", "app.backup"], b"");
+    let whole = fs::read(place.path("app.backup")).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for damaged in [&flipped[..], &whole[..whole.len() - 1], b"VERSION=3\n", b""] {
+        let told = place.fails(1, &["restore", "-", "copy.ring"], damaged);
+        assert!(told.starts_with("ringdb: -: Corrupt: the b"), "{told}");
+    }
+    let told = place.fails(3, &["restore", "app.backup", "app.ring"], b"");
+    assert!(told.starts_with("ringdb: app.ring: AlreadyExists: "), "{told}");
+    let told = place.fails(3, &["restore", "missing", "copy.ring"], b"");
+    assert!(told.starts_with("ringdb: missing: "), "{told}");
+    assert_eq!(place.left(), ["app.backup", "app.ring"]);
+}
+
+#[test]
+fn a_backup_that_fails_leaves_the_one_before() {
+    let place = Place::new();
+    place.ok(&["put", "app.ring", "ada", "1815"], b"");
+    place.ok(&["backup", "app.ring", "app.backup"], b"");
+    let before = fs::read(place.path("app.backup")).unwrap();
+    place.fails(3, &["backup", "missing.ring", "app.backup"], b"");
+    place.fails(3, &["backup", "app.ring", "no/such/directory"], b"");
+    assert!(fs::read(place.path("app.backup")).unwrap() == before);
+    place.ok(&["backup", "app.ring", "app.backup"], b"");
+    place.ok(&["restore", "app.backup", "copy.ring"], b"");
+    assert_eq!(place.left(), ["app.backup", "app.ring", "copy.ring"]);
+}
+
 /// A text of many rows, some megabytes, so that a load is killed in the middle.
 fn large_text() -> String {
     let mut text = "VERSION=3\nformat=print\ntype=btree\nHEADER=END\n".to_owned();
@@ -258,10 +320,5 @@ fn bench_verifies_what_was_acknowledged_before_the_kill() {
     }
     assert!(fs::read_to_string(place.path("chart.svg")).unwrap().ends_with("</svg>\n"));
     // Nothing but what was asked for is left.
-    let mut left: Vec<_> = fs::read_dir(place.directory.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    left.sort();
-    assert_eq!(left, ["chart.svg", "rows.json"]);
+    assert_eq!(place.left(), ["chart.svg", "rows.json"]);
 }

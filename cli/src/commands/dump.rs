@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::time::Duration;
 
-use ringdb::{ColumnFamily, Create, Db, Range, block_on};
+use ringdb::{ColumnFamily, Db, Range, block_on};
 
 use crate::args::{DumpArgs, DumpFormat};
 use crate::exit::Failure;
@@ -18,16 +17,10 @@ const WRITE_BYTES: usize = 1 << 18;
 /// A map costs address space, not disk: ample, because LMDB's pages are half empty after a load.
 const MAP_BYTES_PER_BYTE: u64 = 8;
 const MAP_BYTES_MIN: u64 = 64 << 20;
-/// This process alone has the file, so its snapshot holds up no writer however slowly the text is
-/// read.
-const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Dumps a database.
 pub fn run(args: DumpArgs) -> Result<(), Failure> {
-    let options = super::options(&args.place, Create::Never)
-        .snapshot_age_max(SNAPSHOT_AGE_MAX)
-        .snapshot_pinned_bytes_max(u64::MAX);
-    super::with_database(&args.place, options, |db| {
+    super::with_database(&args.place, super::options_of_a_reader(&args.place), |db| {
         let families = families(db, &args)?;
         let passed = Passed::default();
         let to = Counted::new(target(args.file.as_deref())?, &passed);

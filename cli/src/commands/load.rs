@@ -5,8 +5,7 @@
 //! the middle gives the same rows.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use ringdb::{Batch, ColumnFamily, Commit, Create, Db, block_on};
@@ -30,7 +29,7 @@ const READ_BYTES: usize = 1 << 18;
 
 /// Loads a text into a database, which is created if need be.
 pub fn run(args: LoadArgs) -> Result<(), Failure> {
-    let (from, total_bytes) = source(args.file.as_deref())?;
+    let (from, total_bytes) = super::source(args.file.as_deref())?;
     let passed = Passed::default();
     let from = BufReader::with_capacity(READ_BYTES, Counted::new(from, &passed));
     let mut text = Text::new(from)?;
@@ -45,16 +44,6 @@ pub fn run(args: LoadArgs) -> Result<(), Failure> {
     })?;
     progress.finish("loaded");
     Ok(())
-}
-
-fn source(file: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
-    let Some(path) = file.filter(|path| *path != Path::new("-")) else {
-        return Ok((Box::new(io::stdin()), None));
-    };
-    let named = |error: io::Error| Failure::from(error).of(path.display());
-    let file = File::open(path).map_err(named)?;
-    let meta = file.metadata().map_err(named)?;
-    Ok((Box::new(file), meta.is_file().then_some(meta.len())))
 }
 
 /// A text of either kind.
