@@ -166,6 +166,15 @@ impl ColumnFamily {
         self.write(|operations, family| add_range(operations, family, &range))
     }
 
+    /// Deletes every key, as one range.
+    ///
+    /// # Errors
+    ///
+    /// As [`Write`].
+    pub fn clear(&self) -> Write {
+        self.delete_range::<&[u8]>(..)
+    }
+
     fn write(&self, add: impl FnOnce(&mut Operations, &Arc<Family>)) -> Write {
         let mut operations = Operations::default();
         add(&mut operations, &self.handle.family);

@@ -40,6 +40,20 @@ fn a_resolved_commit_is_in_every_later_snapshot() {
 }
 
 #[test]
+fn visible_resolves_when_readers_see_the_commit() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    for durability in [Durability::Immediate, Durability::Buffered] {
+        let mut batch = db.batch();
+        batch.put(&rows, "a", format!("{durability:?}")).durability(durability);
+        let commit = block_on(batch.submit()).unwrap();
+        block_on(commit.visible()).unwrap();
+        assert_eq!(get(&rows, "a"), Some(format!("{durability:?}").into_bytes()));
+        assert!(db.snapshot().seq() >= commit.seq());
+        block_on(commit).unwrap();
+    }
+}
+
+#[test]
 fn wait_resolves_a_commit_without_an_executor() {
     let Fixture { place: _place, db, rows } = Fixture::new();
     let mut batch = db.batch();

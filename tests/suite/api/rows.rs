@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringdb::{ErrorKind, Value};
 
-use crate::fixture::{Fixture, assert_sound, block_on, fails, family, get, keys, put};
+use crate::fixture::{Fixture, assert_sound, block_on, fails, family, get, keys, put, rows_of};
 use crate::rng::Rng;
 
 #[test]
@@ -106,6 +106,26 @@ fn the_last_write_of_a_key_in_a_batch_wins() {
     block_on(batch.commit()).unwrap();
     assert_eq!(get(&rows, "a").as_deref(), Some(&b"2"[..]));
     assert_eq!(get(&rows, "b"), None);
+}
+
+#[test]
+fn a_cleared_family_is_empty_and_takes_rows_again() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let other = family(&db, "other");
+    for n in 0..300u32 {
+        put(&rows, n.to_be_bytes(), vec![1; 100]);
+        put(&other, n.to_be_bytes(), "kept");
+    }
+    block_on(db.checkpoint()).unwrap();
+    put(&rows, [0xFF; 40], "in memory");
+    let before = db.snapshot();
+    block_on(rows.clear()).unwrap();
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+    assert_eq!(block_on(other.len()).unwrap(), 300);
+    assert_eq!(block_on(rows_of(before.iter(&rows))).unwrap().len(), 301);
+    put(&rows, "again", "1");
+    block_on(db.checkpoint()).unwrap();
+    assert_eq!(keys(rows.iter()), ["again"]);
 }
 
 #[test]
