@@ -1,12 +1,15 @@
+use bytes::Bytes;
 use ringdb_uring::Refused;
 use ringdb_uring::sim::{Choice, Disk};
 
-use super::open;
+use super::{open, restore};
 use crate::blocking::block_on;
 use crate::db::{ColumnFamily, Db};
 use crate::error::ErrorKind;
+use crate::format::backup::Encoder;
+use crate::format::catalog::FamilyOptions;
 use crate::format::node_ref::NodeRef;
-use crate::ids::{FamilyId, PageId};
+use crate::ids::{FamilyId, PageId, Seq};
 use crate::options::{Options, Place};
 use crate::tree::Wanted;
 
@@ -153,4 +156,23 @@ fn memory_that_only_a_snapshot_holds_counts_against_its_bound() {
         assert_eq!(error.kind(), ErrorKind::SnapshotExpired);
         assert_eq!(second.get(&family, "a").await.unwrap_err().kind(), ErrorKind::SnapshotExpired);
     });
+}
+
+#[test]
+fn a_backup_with_good_checksums_and_impossible_families_is_refused() {
+    let restored = |chunks: &dyn Fn(&mut Encoder) -> Vec<Bytes>| {
+        let mut encoder = Encoder::new([7; 16]);
+        let mut all = vec![encoder.head(Seq(1))];
+        all.extend(chunks(&mut encoder));
+        all.push(encoder.end());
+        let backup = futures::stream::iter(all.into_iter().map(Ok::<_, std::io::Error>));
+        let disk = Disk::new();
+        let restored = block_on(restore::restore(Place::disk(&disk), Options::new(), backup));
+        assert_eq!(disk.paths().is_empty(), restored.is_err());
+        restored.map(|report| report.families).map_err(|error| error.kind())
+    };
+    let family = |encoder: &mut Encoder, name| encoder.family(name, FamilyOptions::default());
+    assert_eq!(restored(&|e| vec![family(e, "a"), family(e, "b")]), Ok(2));
+    let twice = restored(&|e| vec![family(e, "a"), family(e, "b"), family(e, "a")]);
+    assert_eq!(twice, Err(ErrorKind::Corrupt));
 }

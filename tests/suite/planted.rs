@@ -18,6 +18,7 @@ use crate::flips::{self, Small};
 use crate::histories;
 use crate::kill::kill_life;
 use crate::lies;
+use crate::restores;
 use crate::rng::Rng;
 use crate::scripts::{self, Script};
 use crate::workload::options;
@@ -30,6 +31,8 @@ const CAUGHT: &str = "caught by: ";
 const MISSED: &str = "caught by nothing";
 /// Images of each script.
 const IMAGES: usize = 260;
+/// Images of a restore.
+const RESTORES: usize = 60;
 /// Flipped bytes.
 const FLIPS: usize = 1500;
 /// Calls that fail, from the first on.
@@ -39,9 +42,10 @@ const FAULTS: u64 = 36;
 type Check = (&'static str, fn(&Watchdog));
 
 /// What a child runs, in this order, until something fails.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("a conflict between transactions", |_| conflicts()),
     ("a snapshot held over checkpoints", |_| held_snapshot()),
+    ("power loss while restoring", |watchdog| drop(restores::crash(RESTORES, 3, watchdog))),
     ("crash images", crash_images),
     ("writers on many threads", many_writers),
     ("power loss after a kill", kills),

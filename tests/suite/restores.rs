@@ -93,26 +93,37 @@ fn is_there(image: &Disk, expected: &Content) -> std::result::Result<bool, Strin
     Ok(true)
 }
 
-#[test]
-fn power_loss_while_restoring_leaves_no_database_or_the_whole_one() {
-    let seed = seed("crash restore", 0xBAC);
+/// What was looked at, to be printed.
+#[derive(Default)]
+pub struct Tally {
+    possible: usize,
+    different: usize,
+    whole: usize,
+    again: usize,
+}
+
+/// Restores a backup, and looks at so many of the disks that power loss may leave on the way, and
+/// at the one that it leaves at the end.
+///
+/// # Panics
+/// If there is a database under the name that is not whole, or none although it was promised.
+pub fn crash(images_max: usize, seed: u64, watchdog: &Watchdog) -> Tally {
     let mut rng = Rng::new(seed);
-    let watchdog = Watchdog::new("crash restore");
     let db = filled();
     let (expected, chunks) = (content(&db).unwrap(), chunks(&db));
     let disk = Disk::traced();
     restore(&disk, &chunks).unwrap();
     disk.mark(RESTORED);
-    let mut images = Vec::new();
     let points = disk.crash_points();
+    let mut images = Vec::new();
     for point in (0..points).filter(|point| !disk.is_same_at_next(*point)) {
         let outcomes = choices(&disk.unsynced(point), &mut rng);
         images.extend(outcomes.into_iter().map(|choice| (point, choice)));
     }
-    let possible = images.len();
-    sample(&mut images, IMAGES_MAX.saturating_mul(scale()), &mut rng);
+    let mut tally = Tally { possible: images.len(), ..Tally::default() };
+    sample(&mut images, images_max, &mut rng);
     images.push((points - 1, Choice::None));
-    let (mut known, mut there, mut again) = (HashSet::new(), 0, 0);
+    let mut known = HashSet::new();
     for (point, choice) in images {
         let told = format!("point {point} (after {}), {choice:?}", disk.describe(point));
         watchdog.step(told.clone());
@@ -124,18 +135,27 @@ fn power_loss_while_restoring_leaves_no_database_or_the_whole_one() {
         }
         let found = is_there(&image, &expected).unwrap_or_else(|wrong| panic!("{told}: {wrong}"));
         assert!(found || !promised, "{told}: a restored database is lost");
-        there += usize::from(found);
+        tally.different += 1;
+        tally.whole += usize::from(found);
         if !found && rng.one_in(AGAIN_ONE_IN) {
             restore(&image, &chunks).unwrap_or_else(|error| panic!("{told}: {error:?}"));
             assert_eq!(is_there(&image, &expected), Ok(true), "{told}");
-            again += 1;
+            tally.again += 1;
         }
     }
-    assert!(there > 0 && there < known.len() && again > 0);
+    tally
+}
+
+#[test]
+fn power_loss_while_restoring_leaves_no_database_or_the_whole_one() {
+    let seed = seed("crash restore", 0xBAC);
+    let watchdog = Watchdog::new("crash restore");
+    let tally = crash(IMAGES_MAX.saturating_mul(scale()), seed, &watchdog);
+    let Tally { possible, different, whole, again } = tally;
+    assert!(whole > 0 && whole < different && again > 0);
     say(format!(
-        "crash restore: {} different images of {possible} possible ones, {there} with a whole \
-         database, {again} restored again",
-        known.len()
+        "crash restore: {different} different images of {possible} possible ones, {whole} with a \
+         whole database, {again} restored again"
     ));
 }
 

@@ -46,11 +46,13 @@ pub enum Bug {
     TailBelieved,
     /// A transaction is not validated.
     ConflictMissed,
+    /// A restored database has its name before it is durable.
+    NamedBeforeWhole,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 20] = [
         Bug::LogNotDurable,
         Bug::PagesNotSynced,
         Bug::DirectoryNotSynced,
@@ -70,6 +72,7 @@ impl Bug {
         Bug::HalfBatch,
         Bug::TailBelieved,
         Bug::ConflictMissed,
+        Bug::NamedBeforeWhole,
     ];
 }
 
