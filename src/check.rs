@@ -23,7 +23,6 @@ use crate::engine::{Command, Engine};
 use crate::error::{Error, Result};
 use crate::format::blob::BlobRef;
 use crate::format::copies::{self, CopyState};
-use crate::format::node_ref::TreeRoot;
 use crate::format::superblock::{COPY_OFFSETS, Refused, SUPERBLOCK_BYTES, Superblock};
 use crate::format::value::ExtentValue;
 use crate::format::{catalog, free_map};
@@ -31,8 +30,8 @@ use crate::ids::{Extent, PAGE_BYTES, PageId};
 use crate::large;
 use crate::report::{CheckProgress, CheckReport, Defect};
 use crate::snapshot::Pinned;
-use crate::state::FamilyView;
-use crate::tree::{Corrupt, Leaves, Walk, WalkStep};
+use crate::state::{FamilyView, Tree};
+use crate::tree::{Corrupt, Filter, KeyHash, Leaf, Leaves, Walk, WalkStep, Wanted};
 
 use ahead::Ahead;
 use log::Log;
@@ -88,6 +87,7 @@ pub(crate) async fn check(
     check.log(&found.log).await?;
     for view in &state.families {
         for tree in &view.trees {
+            check.filter(&found.pinned, view, tree).await?;
             check.tree(&found.pinned, view, tree).await?;
         }
     }
@@ -97,7 +97,7 @@ pub(crate) async fn check(
 
 fn total_bytes(found: &Found, families: &[Arc<FamilyView>]) -> u64 {
     let trees = families.iter().flat_map(|view| view.trees.iter());
-    let pages = trees.map(|tree| tree.pages + tree.extent_pages).sum::<u64>();
+    let pages = trees.map(Tree::pages).sum::<u64>();
     let Superblock { catalog, free_map, .. } = &found.superblock;
     let blobs = u64::from(catalog.extent.pages) + u64::from(free_map.extent.pages);
     (pages + blobs) * PAGE_BYTES as u64 + found.log.bytes()
@@ -115,12 +115,23 @@ impl Check {
     async fn catalog(&mut self, found: &Found) -> Result<()> {
         let Superblock { catalog, free_map, file_pages, .. } = found.superblock;
         let file_id = self.engine.file_id;
-        self.blob(&found.pinned, &catalog, "the catalog", |bytes| {
+        self.blob(&found.pinned, None, &catalog, "the catalog", |bytes| {
             catalog::decode(bytes, &catalog, &file_id).map(drop)
         })
         .await?;
-        self.blob(&found.pinned, &free_map, "the free map", |bytes| {
+        self.blob(&found.pinned, None, &free_map, "the free map", |bytes| {
             free_map::decode(bytes, &free_map, &file_id, file_pages).map(drop)
+        })
+        .await
+    }
+
+    async fn filter(&mut self, pinned: &Pinned, view: &FamilyView, tree: &Tree) -> Result<()> {
+        let (blob, file_id) = (tree.kept.blob, self.engine.file_id);
+        if blob.extent.is_empty() {
+            return Ok(());
+        }
+        self.blob(pinned, Some(view), &blob, "a filter", |bytes| {
+            Filter::decode(blob.open(bytes, &file_id)?).map(drop)
         })
         .await
     }
@@ -128,6 +139,7 @@ impl Check {
     async fn blob(
         &mut self,
         pinned: &Pinned,
+        view: Option<&FamilyView>,
         blob: &BlobRef,
         name: &'static str,
         decode: impl Fn(&[u8]) -> std::result::Result<(), crate::format::Defect>,
@@ -141,14 +153,15 @@ impl Check {
         };
         if let Some(what) = what {
             self.still(pinned)?;
-            self.defect_at(None, offset, what);
+            self.defect_at(view, offset, what);
         }
         self.advance(len);
         Ok(())
     }
 
-    async fn tree(&mut self, pinned: &Pinned, view: &FamilyView, tree: &TreeRoot) -> Result<()> {
-        let mut walk = Walk::new(tree, Leaves::All);
+    async fn tree(&mut self, pinned: &Pinned, view: &FamilyView, tree: &Tree) -> Result<()> {
+        let root = &tree.root;
+        let mut walk = Walk::new(root, Leaves::All);
         let mut ahead = Ahead::new(&self.engine, view.family.id, self.pages_ahead);
         let (defects_before, mut node) = (self.report.defect_count, None);
         loop {
@@ -162,6 +175,7 @@ impl Check {
                     match ahead.fetch(wanted, walk.upcoming(UPCOMING_MAX)).await {
                         Ok(bytes) => {
                             self.report.pages += u64::from(wanted.node.pages);
+                            self.filtered(view, tree, wanted, &bytes);
                             node = Some(bytes);
                         }
                         Err(error) => {
@@ -177,11 +191,24 @@ impl Check {
         }
         let counts = walk.counts();
         self.report.rows += counts.rows;
-        if counts != *tree && self.report.defect_count == defects_before {
-            let what = format!("the tree has {counts:?}, its root says {tree:?}");
-            self.defect_at(Some(view), tree.root.page.byte_offset(), what);
+        if counts != *root && self.report.defect_count == defects_before {
+            let what = format!("the tree has {counts:?}, its root says {root:?}");
+            self.defect_at(Some(view), root.root.page.byte_offset(), what);
         }
         Ok(())
+    }
+
+    /// The filter that lookups ask must know every key of a leaf.
+    fn filtered(&mut self, view: &FamilyView, tree: &Tree, wanted: Wanted, node: &[u8]) {
+        if wanted.level > 0 || tree.kept.filter().is_none() {
+            return;
+        }
+        let leaf = Leaf::new(node);
+        let known = |row| tree.may_hold(KeyHash::of(&leaf.key(row).to_vec()));
+        if !(0..leaf.len()).all(known) {
+            let what = "a key is not in the tree's filter".to_owned();
+            self.defect_at(Some(view), wanted.node.page.byte_offset(), what);
+        }
     }
 
     async fn value(

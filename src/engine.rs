@@ -20,15 +20,23 @@ use crate::page::cache::PageCache;
 use crate::page::space::Space;
 use crate::report::RecoveryReport;
 use crate::snapshot::Snapshots;
-use crate::state::{Family, FamilyView, State};
+use crate::state::{Family, FamilyView, Filters, State};
 
 /// Released segments that are kept to be used again.
 const RECYCLED_MAX: usize = 4;
+
+/// Filters take at most this part of the memory for cached pages.
+const FILTERS_SHARE: usize = 8;
+
+/// The families that the newest catalog names, with their names in it, ascending by id.
+pub(crate) type Published = Arc<[(Arc<str>, Arc<Family>)]>;
 
 /// What the checkpointer is asked to do.
 pub(crate) enum Command {
     /// A checkpoint that covers all commits ordered so far.
     Checkpoint(oneshot::Sender<Result<()>>),
+    /// A checkpoint, and then one tree for every family.
+    Compact(oneshot::Sender<Result<()>>),
     /// Something to be done while nobody writes a superblock.
     Between(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Drain, checkpoint, record a clean end, stop.
@@ -49,6 +57,13 @@ pub(crate) struct Engine {
     pub(crate) recovery: RecoveryReport,
     /// The newest superblock; only the checkpointer changes it.
     pub(crate) superblock: Mutex<Superblock>,
+    /// As the superblock, and its catalog.
+    pub(crate) published: Mutex<Published>,
+    pub(crate) filters: Arc<Filters>,
+    /// Bytes of pages that checkpoints wrote to bring memtables into trees.
+    pub(crate) flush_bytes: AtomicU64,
+    /// Bytes of pages written to make one tree of several.
+    pub(crate) merge_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) conflicts: AtomicU64,
     /// `None` once the checkpointer has stopped.
@@ -72,6 +87,7 @@ pub(crate) struct Parts {
     pub(crate) superblock: Superblock,
     pub(crate) recovery: RecoveryReport,
     pub(crate) state: State,
+    pub(crate) published: Published,
     pub(crate) named_segment: Segment,
 }
 
@@ -85,17 +101,22 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Arc<Engine> {
         let pipeline = Arc::new(parts.pipeline);
         parts.io.set_feed(pipeline.clone() as Arc<dyn Feed>);
+        let shares = parts.options.shares();
         Arc::new(Engine {
             io: parts.io,
             pipeline,
             pages: Arc::new(parts.pages),
             space: Arc::new(Mutex::new(parts.space)),
             snapshots: Snapshots::default(),
-            shares: parts.options.shares(),
+            shares,
             options: parts.options,
             file_id: parts.superblock.file_id,
             recovery: parts.recovery,
             superblock: Mutex::new(parts.superblock),
+            published: Mutex::new(parts.published),
+            filters: Filters::new(shares.cache_bytes_max / FILTERS_SHARE),
+            flush_bytes: AtomicU64::new(0),
+            merge_bytes: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             commands: Mutex::new(Some(Vec::new())),

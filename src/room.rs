@@ -101,6 +101,20 @@ impl Engine {
         }
     }
 
+    /// Pages that the merging of trees may take now, of so many wanted: those that the file has beyond the reserve and what was
+    /// promised, and what it can grow by. Where the disk is full, a part of the reserve: it comes back with the next superblock.
+    pub(crate) async fn pages_to_merge(&self, wanted: u64) -> u64 {
+        loop {
+            let lacks = self.space.lock().lacks(wanted, Need::Growth);
+            if lacks == 0 {
+                return wanted;
+            }
+            if self.lengthen(lacks).await.is_err() {
+                return self.space.lock().spare_pages().min(wanted);
+            }
+        }
+    }
+
     /// Grows the file to what a checkpoint has planned.
     ///
     /// # Errors
@@ -198,7 +212,7 @@ impl Engine {
 
     /// A checkpoint begins to take what was promised to it.
     pub(crate) fn begin_drawing(&self) {
-        if self.pipeline.order().cover.is_short() {
+        if self.is_full() {
             self.drain_recycled();
         }
         let bytes = self.pipeline.order().memory.frozen;
@@ -254,6 +268,11 @@ impl Engine {
         }
     }
 
+    /// Whether the disk gave less than was asked of it the last time.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pipeline.order().cover.is_short()
+    }
+
     /// The disk gave less than was asked of it: what nobody needs at once goes to whoever does.
     /// Says how many segments that were kept for the log were given up.
     fn is_short(&self) -> usize {
@@ -266,7 +285,8 @@ impl Engine {
     /// Pages of a node, where rows are largest.
     fn node_pages(&self) -> u64 {
         let state = self.state();
-        let mut trees = state.families.iter().flat_map(|view| view.trees.iter());
+        let mut trees =
+            state.families.iter().flat_map(|view| view.trees.iter().map(|tree| tree.root));
         match trees.any(|tree| tree.bytes > tree.rows * SMALL_ROW_BYTES) {
             true => NODE_PAGES_LARGE,
             false => 1,

@@ -11,6 +11,8 @@
 //! above F sees the successor and its `after`; one with a seq up to F belongs to the predecessor,
 //! whether it sees the successor or not.
 
+mod tree;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,9 +20,10 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::format::catalog::Logging;
-use crate::format::node_ref::TreeRoot;
 use crate::ids::{FamilyId, Generation, Seq};
 use crate::memtable::Memtable;
+
+pub(crate) use tree::{Filters, Kept, Tree};
 
 /// A seq that no commit reaches: "never", "not yet".
 const NEVER: u64 = u64::MAX;
@@ -143,7 +146,7 @@ impl Family {
 pub(crate) struct FamilyView {
     pub(crate) family: Arc<Family>,
     pub(crate) memtables: Vec<Arc<Generational>>,
-    pub(crate) trees: Vec<TreeRoot>,
+    pub(crate) trees: Vec<Tree>,
 }
 
 /// Kept by everybody who may read pages of a checkpoint. All states from one publication to the
@@ -191,7 +194,7 @@ impl State {
 impl FamilyView {
     /// Rows in the trees and versions in the memtables.
     pub(crate) fn approximate_rows(&self) -> u64 {
-        let in_trees = self.trees.iter().map(|tree| tree.rows).sum::<u64>();
+        let in_trees = self.trees.iter().map(|tree| tree.root.rows).sum::<u64>();
         let in_memory =
             self.memtables.iter().map(|memtable| memtable.table.entries()).sum::<usize>();
         in_trees + in_memory as u64

@@ -70,7 +70,7 @@ impl Target {
         match self {
             Target::Superblock => &[Kind::Superblock],
             Target::Catalog => &[Kind::Catalog, Kind::FreeMap],
-            Target::Nodes => &[Kind::Node, Kind::Root],
+            Target::Nodes => &[Kind::Node, Kind::Root, Kind::Filter],
             Target::Log => &[Kind::SegmentHead, Kind::Group, Kind::Chapter],
             Target::OpenRead | Target::OpenWrite => &Kind::ALL,
         }

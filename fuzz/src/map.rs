@@ -8,6 +8,10 @@ use std::ops::Range;
 pub const PAGE: usize = 8192;
 /// Bytes of a block: of a superblock, of a segment's head.
 pub const BLOCK: usize = 4096;
+/// Bytes of a tree in the catalog: its root, and its filter's blob.
+pub const TREE_ENTRY: usize = 72;
+/// Where the blob stands in them.
+pub const FILTER_AT: usize = 48;
 /// From a copy of the superblock to its second place.
 pub const COPIES_APART: usize = 512 << 10;
 
@@ -27,6 +31,8 @@ pub enum Kind {
     Root,
     /// The free map's blob.
     FreeMap,
+    /// A filter's blob.
+    Filter,
     /// A node of a tree.
     Node,
     /// The head of a segment.
@@ -37,12 +43,13 @@ pub enum Kind {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Superblock,
         Kind::Chapter,
         Kind::Catalog,
         Kind::Root,
         Kind::FreeMap,
+        Kind::Filter,
         Kind::Node,
         Kind::SegmentHead,
         Kind::Group,
@@ -122,14 +129,21 @@ pub fn roots(bytes: &[u8], slot_at: usize) -> Vec<usize> {
         };
         at += 8 + name as usize;
         for _ in 0..trees {
-            if at + 48 > place.end {
+            if at + TREE_ENTRY > place.end {
                 return roots;
             }
             roots.push(at);
-            at += 48;
+            at += TREE_ENTRY;
         }
     }
     roots
+}
+
+/// The filters of the catalog's trees: where the reference stands, its first page, its bytes.
+pub fn filters(bytes: &[u8], slot_at: usize) -> Vec<(usize, u64, Range<usize>)> {
+    let references = roots(bytes, slot_at).into_iter().map(|at| at + FILTER_AT);
+    let filter = |at| blob(bytes, at).map(|(page, place)| (at, page, place));
+    references.filter_map(filter).filter(|(_, _, place)| !place.is_empty()).collect()
 }
 
 /// Every node below the roots, parents before their children.
@@ -225,7 +239,10 @@ pub fn regions(bytes: &[u8], slot_at: usize) -> Vec<Region> {
             add(kind, place);
         }
     }
-    roots(bytes, slot_at).into_iter().for_each(|at| add(Kind::Root, at..at + 48));
+    roots(bytes, slot_at).into_iter().for_each(|at| add(Kind::Root, at..at + TREE_ENTRY));
+    for (_, _, place) in filters(bytes, slot_at) {
+        add(Kind::Filter, place);
+    }
     for node in nodes(bytes, slot_at) {
         add(Kind::Node, node.start..node.start + node.len);
     }

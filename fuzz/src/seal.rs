@@ -15,6 +15,10 @@ pub fn seal(bytes: &mut [u8], slot_at: usize) {
         let crc = at_page(&id, node.page, &bytes[node.start..node.start + node.len]);
         put(bytes, node.crc_at, crc);
     }
+    for (at, page, place) in map::filters(bytes, slot_at) {
+        let crc = at_page(&id, page, &bytes[place]);
+        put(bytes, at + 12, crc);
+    }
     for at in [slot_at + 96, slot_at + 120] {
         if let Some((page, place)) = map::blob(bytes, at) {
             let crc = at_page(&id, page, &bytes[place]);

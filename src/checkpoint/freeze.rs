@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Published};
 use crate::ids::{FamilyId, Seq};
 use crate::log::Segment;
 use crate::state::{Family, Generational, State};
@@ -12,7 +12,7 @@ pub(crate) struct Frozen {
     pub(crate) seq: Seq,
     pub(crate) families: Vec<FrozenFamily>,
     /// Every family that exists at the seq, with its name then, ascending by id.
-    pub(crate) catalog: Vec<(Arc<str>, Arc<Family>)>,
+    pub(crate) catalog: Published,
     pub(crate) next_family: FamilyId,
     /// Where the log begins that the checkpoint leaves to be replayed.
     pub(crate) log_from: Segment,
@@ -55,7 +55,7 @@ pub(crate) fn freeze(engine: &Engine) -> Frozen {
                 return Frozen {
                     seq: cut.seq,
                     families,
-                    catalog: cut.catalog,
+                    catalog: cut.catalog.into(),
                     next_family: cut.next_family,
                     log_from: cut.log_from,
                 };

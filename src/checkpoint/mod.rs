@@ -3,35 +3,49 @@
 //! 1. *Freeze.* Successors in front of every memtable that has commits; then the seq F is chosen
 //!    under the commit lock. Commits go on into the successors.
 //! 2. *Wait* until all up to F are visible; then no insert into a frozen memtable is under way.
-//! 3. *Merge* each frozen memtable with its tree. New nodes go to free pages only (I2), in key
-//!    order, with a bounded amount of them unsynced, because each commit's flush carries them.
+//! 3. *Flush* each frozen memtable: into the newest tree of its family, or as a new one. New nodes
+//!    go to free pages only (I2), in key order, with a bounded amount of them unsynced, because
+//!    each commit's flush carries them.
 //! 4. *Write* catalog and free map, sync, then the superblock's two copies. (I6)
 //! 5. *Publish* the new roots; retire what the old ones alone named; release log segments.
+//!
+//! Between checkpoints, trees are merged by size, a slice at a time, each published like a
+//! checkpoint that has nothing frozen.
 //!
 //! A checkpoint that finds the disk full gives its pages back and leaves the frozen memtables
 //! where readers see them; the next attempt merges the same ones. A failed write poisons. (I8)
 //!
-//! It runs on a thread of its own together with the keeper of the log, as two futures: the merge
-//! gives way at every page it waits for and after every bounded piece of work.
+//! It runs on a thread of its own together with the keeper of the log, as futures: a merge gives way at every page it waits for and after every bounded piece of work.
 
+mod compaction;
+mod compactions;
+mod estimate;
+mod filters;
+mod flush;
 mod freeze;
 pub(crate) mod keeper;
-
 mod merge;
+mod policy;
 pub(crate) mod publish;
 mod reader;
+mod rows;
+mod sources;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::channel::oneshot;
+
 use crate::blocking::wait_for;
 use crate::commit::Gate;
 use crate::engine::{Command, Engine};
 use crate::error::Result;
 use crate::format::superblock::CHAPTERS_MAX;
+use crate::state::Tree;
 
+use compactions::{Compactions, Sliced};
 use freeze::Frozen;
 use keeper::Keeper;
 
@@ -58,11 +72,11 @@ fn serve(engine: &Arc<Engine>, keeper: Keeper) {
     wait_for(async {
         let keeping = keeper.run(engine, &stop);
         let checkpointing = async {
-            Checkpointer { engine, frozen: None }.run().await;
+            Checkpointer::new(engine).run().await;
             stop.raise();
             engine.pipeline.keeper.raise();
         };
-        futures::join!(keeping, checkpointing);
+        futures::join!(keeping, checkpointing, filters::load(engine));
     });
 }
 
@@ -72,16 +86,24 @@ pub(crate) fn join_chapters(engine: &Arc<Engine>) -> Result<()> {
     if engine.superblock.lock().chapters.len() <= CHAPTERS_MAX / 2 {
         return Ok(());
     }
-    wait_for(Checkpointer { engine, frozen: None }.checkpoint())
+    wait_for(Checkpointer::new(engine).checkpoint())
 }
 
 struct Checkpointer<'a> {
     engine: &'a Arc<Engine>,
     /// Memtables that a failed attempt left behind.
     frozen: Option<Frozen>,
+    compactions: Compactions,
+    /// Those who wait for every family to have one tree.
+    compacting: Vec<oneshot::Sender<Result<()>>>,
 }
 
-impl Checkpointer<'_> {
+impl<'a> Checkpointer<'a> {
+    fn new(engine: &'a Arc<Engine>) -> Checkpointer<'a> {
+        let compactions = Compactions::new(engine);
+        Checkpointer { engine, frozen: None, compactions, compacting: Vec::new() }
+    }
+
     async fn run(mut self) {
         loop {
             self.engine.pipeline.checkpointer.raised().await;
@@ -90,6 +112,7 @@ impl Checkpointer<'_> {
                     Command::Checkpoint(reply) => {
                         drop(reply.send(self.checkpoint_all().await));
                     }
+                    Command::Compact(reply) => self.begin_compacting(reply).await,
                     Command::Between(work) => work.await,
                     Command::Close(reply) => {
                         let closed = self.close().await;
@@ -104,6 +127,9 @@ impl Checkpointer<'_> {
             if self.engine.pipeline.failure().is_none() && self.is_due() {
                 self.checkpoint_or_stall().await;
             }
+            if self.compact_some().await {
+                self.engine.pipeline.checkpointer.raise();
+            }
             self.bound_snapshots();
         }
     }
@@ -117,6 +143,39 @@ impl Checkpointer<'_> {
             || order.ranges_full
             || self.engine.superblock.lock().chapters.len() > CHAPTERS_DUE
             || order.memory_wanted && order.memory.active > 0
+    }
+
+    /// Merges a slice of some trees, if there are any to be merged and there is room.
+    async fn compact_some(&mut self) -> bool {
+        let engine = self.engine;
+        let sliced = self.compactions.slice(engine).await;
+        let done = match sliced {
+            Sliced::Postponed(ref error) => Some(Err(error.clone())),
+            Sliced::Some | Sliced::Nothing if self.compactions.are_merged() => Some(Ok(())),
+            Sliced::Nothing => engine.pipeline.failure().map(Err),
+            Sliced::Some => None,
+        };
+        if let Some(done) = done {
+            self.compacting.drain(..).for_each(|reply| drop(reply.send(done.clone())));
+        }
+        matches!(sliced, Sliced::Some)
+    }
+
+    /// On a full disk, rows that newer trees replaced or deleted are room that is needed now.
+    async fn compact_for_space(&mut self) {
+        self.compactions.merge_all(self.engine);
+        while self.compact_some().await {}
+    }
+
+    /// All that was committed so far goes into one tree a family, slice by slice.
+    async fn begin_compacting(&mut self, reply: oneshot::Sender<Result<()>>) {
+        match self.checkpoint_all().await {
+            Ok(()) => {
+                self.compactions.merge_all(self.engine);
+                self.compacting.push(reply);
+            }
+            Err(cause) => drop(reply.send(Err(cause))),
+        }
     }
 
     async fn checkpoint_or_stall(&mut self) {
@@ -138,6 +197,9 @@ impl Checkpointer<'_> {
 
     async fn checkpoint(&mut self) -> Result<()> {
         let engine = self.engine;
+        // Flushes that are faster than the merging of what they leave wait for it here.
+        while self.compactions.is_behind(engine) && self.compact_some().await {}
+        self.compactions.give_way(engine);
         let frozen = match self.frozen.take() {
             Some(frozen) => frozen,
             None => freeze::freeze(engine),
@@ -145,10 +207,14 @@ impl Checkpointer<'_> {
         let attempt = self.attempt(&frozen).await;
         match attempt {
             Ok(()) => {
+                self.compactions.flushed(frozen.families.iter().map(|part| part.family.id));
                 engine.checkpoints.fetch_add(1, Ordering::Relaxed);
                 engine.pipeline.thaw();
                 engine.settle_promise();
                 engine.pipeline.keeper.raise();
+                if engine.is_full() {
+                    self.compact_for_space().await;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -166,8 +232,10 @@ impl Checkpointer<'_> {
         engine.settle_orphans().await?;
         engine.begin_drawing();
         let mut writer = writer::Writer::new(engine);
-        let merged = merge::merge(engine, frozen, &mut writer).await;
-        let published = match merged {
+        let busy = |tree: &Tree| self.compactions.has(tree);
+        let flushed = flush::flush(engine, frozen, busy, &mut writer).await;
+        engine.flush_bytes.fetch_add(writer.written_bytes(), Ordering::Relaxed);
+        let published = match flushed {
             Ok(trees) => publish::publish(engine, frozen, trees, &mut writer).await,
             Err(error) => Err(error),
         };

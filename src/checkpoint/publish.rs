@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
 
+use crate::checkpoint::flush::Trees;
 use crate::checkpoint::freeze::Frozen;
-use crate::checkpoint::merge::Trees;
 use crate::checkpoint::writer::{Changes, Writer};
-use crate::engine::Engine;
+use crate::engine::{Engine, Published};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::blob::BlobRef;
 use crate::format::catalog::{self, CatalogEntry, FamilyOptions};
@@ -17,26 +17,17 @@ use crate::format::free_map;
 use crate::format::segment::SegmentRef;
 use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
 use crate::ids::{Extent, Generation, PageId, Seq};
-use crate::state::{Hold, State};
+use crate::state::{FamilyView, Hold, State, Tree};
 
+/// All that was frozen is in these trees now.
 pub(crate) async fn publish(
     engine: &Arc<Engine>,
     frozen: &Frozen,
     trees: Trees,
     writer: &mut Writer<'_>,
 ) -> Result<()> {
+    let blobs = write_blobs(engine, &frozen.catalog, &trees, writer).await?;
     let before = engine.superblock.lock().clone();
-    writer.retire_pages(before.catalog.extent);
-    writer.retire_pages(before.free_map.extent);
-    let entries = catalog_entries(engine, frozen, &trees);
-    let catalog = write_catalog(&entries, writer).await?;
-    let free_map = write_free_map(engine, writer).await?;
-    // Only now: an attempt that ends before the sync leaves them to the next.
-    let orphans = engine.space.lock().take_orphans();
-    // The length of the file too.
-    if !planted::is(Bug::SuperblockBeforeData) {
-        writer.sync().await?;
-    }
     let next = Superblock {
         generation: Generation(before.generation.0 + 1),
         checkpoint_seq: match planted::is(Bug::CheckpointMarkEarly) {
@@ -46,9 +37,9 @@ pub(crate) async fn publish(
         seq_next_min: Seq(frozen.seq.0 + 1),
         next_family: frozen.next_family,
         next_segment: engine.next_segment(),
-        file_pages: free_map.file_pages,
-        catalog,
-        free_map: free_map.blob,
+        file_pages: blobs.free_map.file_pages,
+        catalog: blobs.catalog,
+        free_map: blobs.free_map.blob,
         chapters: vec![Chapter {
             incarnation: before.incarnation,
             segment: SegmentRef {
@@ -64,15 +55,73 @@ pub(crate) async fn publish(
     if planted::is(Bug::SuperblockBeforeData) {
         writer.sync().await?;
     }
-    let changes = writer.changes();
-    let old = swap_state(engine, frozen, trees, next.generation);
-    settle_space(engine, &old, changes, orphans);
+    let old = swap_state(engine, trees, next.generation, |state| settle_frozen(state, frozen));
+    settle_space(engine, &old, writer.changes(), blobs.orphans);
     engine.pipeline.set_generation(next.generation);
     *engine.superblock.lock() = next;
+    *engine.published.lock() = frozen.catalog.clone();
     engine.release_log(frozen.log_from);
     // Also those that have no record in the log.
     engine.pipeline.places.mark_durable(frozen.seq);
     Ok(())
+}
+
+/// What was in other trees is in these now; the log goes on to say what comes after it.
+pub(crate) async fn publish_trees(
+    engine: &Arc<Engine>,
+    trees: Trees,
+    writer: &mut Writer<'_>,
+) -> Result<()> {
+    let published = engine.published.lock().clone();
+    let blobs = write_blobs(engine, &published, &trees, writer).await?;
+    let before = engine.superblock.lock().clone();
+    let next = Superblock {
+        generation: Generation(before.generation.0 + 1),
+        next_segment: engine.next_segment(),
+        file_pages: blobs.free_map.file_pages,
+        catalog: blobs.catalog,
+        free_map: blobs.free_map.blob,
+        closed: Closed::No,
+        ..before
+    };
+    write_superblock(engine, &next).await?;
+    let old = swap_state(engine, trees, next.generation, |_| {});
+    settle_space(engine, &old, writer.changes(), blobs.orphans);
+    engine.pipeline.set_generation(next.generation);
+    *engine.superblock.lock() = next;
+    Ok(())
+}
+
+/// What a superblock is going to name, durable.
+struct Blobs {
+    catalog: BlobRef,
+    free_map: FreeMap,
+    orphans: Vec<Extent>,
+}
+
+/// Catalog and free map in place of those before; then all that was written is synced. (I6)
+async fn write_blobs(
+    engine: &Arc<Engine>,
+    families: &Published,
+    trees: &Trees,
+    writer: &mut Writer<'_>,
+) -> Result<Blobs> {
+    let (catalog, free_map) = {
+        let before = engine.superblock.lock();
+        (before.catalog, before.free_map)
+    };
+    writer.retire_pages(catalog.extent);
+    writer.retire_pages(free_map.extent);
+    let bytes = catalog::encode(&catalog_entries(engine, families, trees));
+    let catalog = writer.write_blob(&bytes).await?;
+    let free_map = write_free_map(engine, writer).await?;
+    // Only now: an attempt that ends before the sync leaves them to the next.
+    let orphans = engine.space.lock().take_orphans();
+    // The length of the file too.
+    if !planted::is(Bug::SuperblockBeforeData) {
+        writer.sync().await?;
+    }
+    Ok(Blobs { catalog, free_map, orphans })
 }
 
 /// Says that a new incarnation has begun: its log follows the chapters of the old ones.
@@ -145,11 +194,11 @@ pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -
     Ok(())
 }
 
-fn catalog_entries(engine: &Engine, frozen: &Frozen, trees: &Trees) -> Vec<CatalogEntry> {
+fn catalog_entries(engine: &Engine, families: &Published, trees: &Trees) -> Vec<CatalogEntry> {
     let state = engine.state();
-    let trees_of = |id| match trees.get(&id) {
-        Some(merged) => merged.clone(),
-        None => state.view(id).map(|view| view.trees.clone()).unwrap_or_default(),
+    let trees_of = |id| {
+        let kept = || state.view(id).map(|view| &view.trees);
+        trees.get(&id).or_else(kept).into_iter().flatten().map(Tree::entry).collect()
     };
     let entry = |(name, family): &(Arc<str>, Arc<crate::state::Family>)| CatalogEntry {
         id: family.id,
@@ -157,13 +206,7 @@ fn catalog_entries(engine: &Engine, frozen: &Frozen, trees: &Trees) -> Vec<Catal
         options: FamilyOptions { logging: family.logging },
         trees: trees_of(family.id),
     };
-    frozen.catalog.iter().map(entry).collect()
-}
-
-async fn write_catalog(entries: &[CatalogEntry], writer: &mut Writer<'_>) -> Result<BlobRef> {
-    let bytes = catalog::encode(entries);
-    let extent = writer.place_pages(BlobRef::pages(bytes.len()) as u32);
-    writer.write_blob(&bytes, extent).await
+    families.iter().map(entry).collect()
 }
 
 /// The free map, and the pages of the file as it knows them.
@@ -184,7 +227,7 @@ async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result
     let extent = writer.place_pages(BlobRef::pages(bound) as u32);
     writer.grow().await?;
     let (map, file_pages) = encode_free_map(engine, writer)?;
-    let blob = writer.write_blob(&map, extent).await?;
+    let blob = writer.write_placed_blob(&map, extent).await?;
     Ok(FreeMap { blob, file_pages })
 }
 
@@ -210,16 +253,29 @@ fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Result<(Vec<u8>, u64
     Ok((free_map::encode(unnamed.extents()), file_pages))
 }
 
+/// Readers see the new trees from now on; gives the state that they saw before.
 fn swap_state(
     engine: &Engine,
-    frozen: &Frozen,
     trees: Trees,
     generation: Generation,
+    change: impl FnOnce(&mut State),
 ) -> Arc<State> {
     let edit = engine.edit_state();
     let mut state = State::clone(&edit.current());
     state.hold = Arc::new(Hold);
     state.generation = generation;
+    for (id, trees) in trees {
+        if let Some(view) = state.view(id) {
+            let view = FamilyView { trees, ..(**view).clone() };
+            state.set(view);
+        }
+    }
+    change(&mut state);
+    edit.publish(state)
+}
+
+/// The frozen memtables are in trees, and families that were dropped by then are gone.
+fn settle_frozen(state: &mut State, frozen: &Frozen) {
     state.checkpoint_seq = frozen.seq;
     for part in &frozen.families {
         let id = part.family.id;
@@ -230,12 +286,8 @@ fn swap_state(
         let Some(view) = state.view(id) else { continue };
         let mut view = (**view).clone();
         view.memtables.retain(|memtable| !Arc::ptr_eq(memtable, &part.memtable));
-        if let Some(merged) = trees.get(&id) {
-            view.trees.clone_from(merged);
-        }
         state.set(view);
     }
-    edit.publish(state)
 }
 
 fn settle_space(engine: &Engine, old: &Arc<State>, changes: Changes, orphans: Vec<Extent>) {

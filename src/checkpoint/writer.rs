@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::blob::BlobRef;
 use crate::format::node_ref::NodeRef;
 use crate::format::value::ExtentValue;
-use crate::ids::{Extent, PageId};
+use crate::ids::{Extent, PAGE_BYTES, PageId};
 use crate::tree::Sink;
 
 /// Pages taken at a time, so that nodes written one after another lie one after another.
@@ -26,6 +26,10 @@ const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes written but not synced at most: the flush of each commit carries them.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+
+/// A blob is written in pieces of so many bytes.
+const BLOB_PIECE_BYTES: usize = 1 << 20;
+const _: () = assert!(BLOB_PIECE_BYTES.is_multiple_of(PAGE_BYTES));
 
 type Written = Pin<Box<dyn Future<Output = (usize, std::io::Result<()>)> + Send>>;
 
@@ -46,6 +50,17 @@ pub(crate) struct Writer<'a> {
     superseded: Vec<Extent>,
     /// Whether the base of the node being replaced was in the cache.
     warm: bool,
+    extents: Extents,
+    written_bytes: u64,
+}
+
+/// What becomes of the extents of rows that a merge takes out of its base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extents {
+    /// Nothing names them any more.
+    Retire,
+    /// Another tree names them from now on.
+    Move,
 }
 
 /// What changes hands when a checkpoint is published.
@@ -76,7 +91,10 @@ impl Sink for Writer<'_> {
     }
 
     fn retire_extent(&mut self, value: ExtentValue) {
-        self.retired.push(value.extent);
+        match self.extents {
+            Extents::Retire => self.retired.push(value.extent),
+            Extents::Move => {}
+        }
     }
 }
 
@@ -94,7 +112,19 @@ impl<'a> Writer<'a> {
             retired: Vec::new(),
             superseded: Vec::new(),
             warm: false,
+            extents: Extents::Retire,
+            written_bytes: 0,
         }
+    }
+
+    /// What becomes of the extents that are taken out from now on.
+    pub(crate) fn set_extents(&mut self, extents: Extents) {
+        self.extents = extents;
+    }
+
+    /// Bytes of pages written so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// Nodes written from now on replace ones that readers had in the cache, or not.
@@ -156,17 +186,31 @@ impl<'a> Writer<'a> {
         while let Some((node, bytes)) = self.queue.pop_front() {
             let room = if self.warm { Room::Evict } else { Room::IfFree };
             self.engine.pages.keep(node, &bytes, room);
-            self.issue(node.page, &bytes).await?;
+            self.issue(node.page, &bytes, bytes.len()).await?;
         }
         Ok(())
     }
 
     /// Writes a blob into pages of its own.
-    pub(crate) async fn write_blob(&mut self, bytes: &[u8], extent: Extent) -> Result<BlobRef> {
+    pub(crate) async fn write_blob(&mut self, bytes: &[u8]) -> Result<BlobRef> {
+        let extent = self.place_pages(BlobRef::pages(bytes.len()) as u32);
+        self.write_placed_blob(bytes, extent).await
+    }
+
+    /// Writes a blob into pages that were placed for it.
+    pub(crate) async fn write_placed_blob(
+        &mut self,
+        bytes: &[u8],
+        extent: Extent,
+    ) -> Result<BlobRef> {
         self.grow().await?;
-        let mut padded = vec![0; extent.len_bytes() as usize];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        self.issue(extent.start, &padded).await?;
+        let (mut at, end) = (0, extent.len_bytes() as usize);
+        while at < end {
+            let len = (end - at).min(BLOB_PIECE_BYTES);
+            let piece = &bytes[at.min(bytes.len())..(at + len).min(bytes.len())];
+            self.issue(PageId(extent.start.0 + (at / PAGE_BYTES) as u64), piece, len).await?;
+            at += len;
+        }
         Ok(BlobRef::of(bytes, extent, &self.engine.file_id))
     }
 
@@ -181,20 +225,21 @@ impl<'a> Writer<'a> {
         }
     }
 
-    async fn issue(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
-        while self.in_flight_bytes + bytes.len() > IN_FLIGHT_BYTES_MAX && self.in_flight_bytes > 0 {
+    /// Writes `len` bytes to a page and those behind it: these, and zeros.
+    async fn issue(&mut self, page: PageId, bytes: &[u8], len: usize) -> Result<()> {
+        while self.in_flight_bytes + len > IN_FLIGHT_BYTES_MAX && self.in_flight_bytes > 0 {
             self.settle_one().await?;
         }
-        if self.unsynced_bytes + bytes.len() > UNSYNCED_BYTES_MAX {
+        if self.unsynced_bytes + len > UNSYNCED_BYTES_MAX {
             self.sync().await?;
         }
-        let len = bytes.len();
         let mut buf = Buf::zeroed(len);
-        buf.copy_from_slice(bytes);
+        buf[..bytes.len()].copy_from_slice(bytes);
         let write = self.engine.io.write(page.byte_offset(), buf, len);
         self.in_flight.push(Box::pin(async move { (len, write.await.0) }));
         self.in_flight_bytes += len;
         self.unsynced_bytes += len;
+        self.written_bytes += len as u64;
         Ok(())
     }
 

@@ -96,6 +96,12 @@ pub struct Metrics {
     pub memtable_bytes: u64,
     /// Transactions that met a conflict.
     pub conflicts: u64,
+    /// Bytes of pages written to bring memtables into trees.
+    pub flush_bytes: u64,
+    /// Bytes of pages written to make one tree of several.
+    pub merge_bytes: u64,
+    /// Memory of the filters in front of trees.
+    pub filter_bytes: u64,
 }
 
 impl Db {
@@ -161,6 +167,9 @@ impl Db {
             cache_bytes: cache.bytes as u64,
             memtable_bytes: memory as u64,
             conflicts: engine.conflicts.load(Ordering::Relaxed),
+            flush_bytes: engine.flush_bytes.load(Ordering::Relaxed),
+            merge_bytes: engine.merge_bytes.load(Ordering::Relaxed),
+            filter_bytes: engine.filters.bytes() as u64,
         }
     }
 
@@ -171,9 +180,9 @@ impl Db {
 }
 
 fn family_stat(view: &FamilyView) -> FamilyStat {
-    let pages = view.trees.iter().map(|tree| tree.pages + tree.extent_pages).sum::<u64>();
+    let pages = view.trees.iter().map(|tree| tree.pages()).sum::<u64>();
     let memtable = view.memtables.iter().map(|memtable| memtable.table.bytes()).sum::<usize>();
-    let height = view.trees.iter().map(|tree| u32::from(tree.height) + 1).max();
+    let height = view.trees.iter().map(|tree| u32::from(tree.root.height) + 1).max();
     FamilyStat {
         name: view.family.name().to_string(),
         logged: view.family.logging == Logging::Logged,

@@ -272,6 +272,36 @@ impl Db {
         self.ask(Command::Checkpoint)
     }
 
+    /// Writes everything committed so far into the trees, and makes one tree of several in every
+    /// family: reads look in one place, and what was overwritten or deleted gives its pages back.
+    /// Commits, reads and checkpoints go on meanwhile; what they add may be in trees of its own.
+    ///
+    /// It happens by itself as trees become many, and when the database is idle.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace`, `Poisoned`, `Corrupt`, `Io`, `Closed`; what was merged by then stays merged.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the merging goes on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # ringdb::block_on(async {
+    /// let db = ringdb::Db::in_memory().await?;
+    /// let users = db.column_family("users").await?;
+    /// users.put("ada", "1815").await?;
+    /// db.compact().await?;
+    /// assert!(db.stat().families.iter().all(|family| family.trees <= 1));
+    /// # Ok::<(), ringdb::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn compact(&self) -> Task<()> {
+        self.ask(Command::Compact)
+    }
+
     /// Refuses new work, waits until everything in flight is done, checkpoints, and lets the file
     /// go. The next open has nothing to recover.
     ///

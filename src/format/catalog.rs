@@ -12,16 +12,19 @@
 //!   5   1 name length, at least 1
 //!   6   2 trees     newest first
 //!   8     name      UTF-8
-//!         roots     48 bytes each, see `node_ref`
+//!         trees     72 bytes each
+//!
+//! tree
+//!   0  48 root      see `node_ref`
+//!  48  24 filter    a blob, see `tree/filter`; none if the tree has no filter
 //! ```
 //!
-//! The blob's checksum is in the reference that the superblock holds. The list of trees is there from the first version on, although
-//! a family usually has one.
+//! The blob's checksum is in the reference that the superblock holds.
 
 use super::Defect;
-use super::blob::BlobRef;
+use super::blob::{BLOB_REF_BYTES, BlobRef};
 use super::checksum::FileId;
-use super::codec::Reader;
+use super::codec::{Reader, Writer};
 use super::node_ref::{TREE_ROOT_BYTES, TreeRoot};
 use crate::ids::FamilyId;
 
@@ -31,6 +34,9 @@ pub(crate) const FAMILIES_MAX: usize = 100_000;
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// Trees of one column family, at most; a reader may have to look in each.
 pub(crate) const TREES_MAX: usize = 64;
+
+/// Bytes of an encoded [`TreeEntry`].
+pub(crate) const TREE_ENTRY_BYTES: usize = TREE_ROOT_BYTES + BLOB_REF_BYTES;
 
 const MAGIC: [u8; 4] = *b"rcat";
 const ENTRY_BYTES_MIN: usize = 8;
@@ -72,6 +78,29 @@ impl FamilyOptions {
     }
 }
 
+/// One tree of a column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TreeEntry {
+    /// Where it is.
+    pub root: TreeRoot,
+    /// The filter over its keys, if it has one.
+    pub filter: BlobRef,
+}
+
+impl TreeEntry {
+    fn encode(&self) -> [u8; TREE_ENTRY_BYTES] {
+        let mut bytes = [0; TREE_ENTRY_BYTES];
+        let (root, filter) = bytes.split_at_mut(TREE_ROOT_BYTES);
+        root.copy_from_slice(&self.root.encode());
+        self.filter.encode(&mut Writer::new(filter));
+        bytes
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<TreeEntry, Defect> {
+        Ok(TreeEntry { root: TreeRoot::decode(reader)?, filter: BlobRef::decode(reader)? })
+    }
+}
+
 /// One column family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CatalogEntry {
@@ -82,7 +111,7 @@ pub(crate) struct CatalogEntry {
     /// What was decided when it was created.
     pub options: FamilyOptions,
     /// Newest first; none if nothing was ever checkpointed.
-    pub trees: Vec<TreeRoot>,
+    pub trees: Vec<TreeEntry>,
 }
 
 /// Whether this may be the name of a column family, as far as length goes.
@@ -110,7 +139,7 @@ pub(crate) fn encode(entries: &[CatalogEntry]) -> Vec<u8> {
 }
 
 fn encoded_bytes(entry: &CatalogEntry) -> usize {
-    ENTRY_BYTES_MIN + entry.name.len() + entry.trees.len() * TREE_ROOT_BYTES
+    ENTRY_BYTES_MIN + entry.name.len() + entry.trees.len() * TREE_ENTRY_BYTES
 }
 
 /// Reads the blob that `blob` refers to, out of the bytes of its pages.
@@ -157,7 +186,7 @@ fn decode_entry(reader: &mut Reader<'_>) -> Result<CatalogEntry, Defect> {
     let before = reader.clone();
     let name = std::str::from_utf8(reader.take(name_len)?).ok().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| before.defect("name is not 1 to 255 bytes of UTF-8"))?;
-    let trees = (0..tree_count).map(|_| TreeRoot::decode(reader)).collect::<Result<_, _>>()?;
+    let trees = (0..tree_count).map(|_| TreeEntry::decode(reader)).collect::<Result<_, _>>()?;
     Ok(CatalogEntry { id, name: name.to_owned(), options, trees })
 }
 
@@ -177,7 +206,10 @@ mod tests {
 
     fn entries() -> Vec<CatalogEntry> {
         let root = NodeRef { page: PageId(5), pages: 1, crc: 0xC0DE };
-        let tree = TreeRoot { root, height: 0, rows: 9, bytes: 80, pages: 1, extent_pages: 0 };
+        let root = TreeRoot { root, height: 0, rows: 9, bytes: 80, pages: 1, extent_pages: 0 };
+        let extent = Extent { start: PageId(6), pages: 1 };
+        let filter = BlobRef { extent, len_bytes: 40, crc: 0xF117 };
+        let tree = TreeEntry { root, filter };
         let options = FamilyOptions { logging: Logging::Unlogged };
         vec![
             CatalogEntry { id: FamilyId(1), name: "ü".into(), options, trees: vec![tree] },
@@ -199,6 +231,7 @@ mod tests {
             1, 0, 0, 0, 1, 2, 1, 0, 0xC3, 0xBC,
             5, 0, 0, 0, 0, 0, 0, 0, 0xDE, 0xC0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
             80, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0x17, 0xF1, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0,
             7, 0, 0, 0, 0, 1, 0, 0, b'b',
         ]);
         assert_eq!(decode_entries(&bytes), Ok(entries()));
@@ -248,7 +281,7 @@ mod tests {
         assert_eq!(what(12, 2), "family options are unknown");
         assert_eq!(what(15, 9), "family has too many trees");
         assert_eq!(what(16, 0xFF), "name is not 1 to 255 bytes of UTF-8");
-        assert_eq!(what(66, 1), "families do not ascend by id");
+        assert_eq!(what(90, 1), "families do not ascend by id");
         let mut twins = entries();
         twins[1].name = twins[0].name.clone();
         assert_eq!(decode_entries(&encode(&twins)).unwrap_err().what, "two families have one name");

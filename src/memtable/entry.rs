@@ -33,6 +33,16 @@ pub(crate) struct Found {
 }
 
 impl Entry {
+    /// The key's bytes.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.row[..self.key_len as usize]
+    }
+
+    /// Bytes of key and value.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.row.len()
+    }
+
     /// The key, sharing the row.
     pub(crate) fn key_bytes(&self) -> Bytes {
         self.row.slice(..self.key_len as usize)

@@ -135,6 +135,14 @@ impl Memtable {
         self.entries.load(Ordering::Relaxed)
     }
 
+    /// How many keys it holds, while nobody adds any.
+    pub(crate) fn keys(&self) -> usize {
+        let Some(core) = self.core.get() else { return 0 };
+        let index = core.index.load();
+        let leaves = (0..index.len()).map(|place| core.leaves.leaf(index.at(place).id));
+        leaves.map(|leaf| leaf.body.read().len()).sum()
+    }
+
     #[cfg(test)]
     /// Whether neither a key nor a range delete was ever added.
     pub(crate) fn is_empty(&self) -> bool {

@@ -107,6 +107,20 @@ impl Memtable {
         scanned
     }
 
+    /// Runs of neighbouring keys, in key order and spread evenly: at most so many, of at most so many keys each.
+    pub(crate) fn sample(&self, runs: usize, keys: usize, at: Seq) -> Vec<Vec<Entry>> {
+        let Some(core) = self.core.get() else { return Vec::new() };
+        let index = core.index.load();
+        let places = (0..index.len()).step_by(index.len().div_ceil(runs));
+        let run = |place| {
+            let low = Bound::Included(&core.leaves.leaf(index.at(place).id).low[..]);
+            let mut run = Vec::new();
+            self.scan(low, Bound::Unbounded, at, Direction::Forward, keys, &mut run);
+            run
+        };
+        places.map(run).collect()
+    }
+
     fn walk(
         &self,
         from: Bound<&[u8]>,

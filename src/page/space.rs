@@ -126,7 +126,7 @@ impl Space {
     }
 
     /// How many pages the file lacks for so many to be had.
-    fn lacks(&self, pages: u64, need: Need) -> u64 {
+    pub(crate) fn lacks(&self, pages: u64, need: Need) -> u64 {
         match need {
             Need::Growth => {
                 let reserved = pages + reserve_pages(self.pages);
@@ -136,6 +136,12 @@ impl Space {
             }
             Need::Relief => pages.saturating_sub(self.free.pages()),
         }
+    }
+
+    /// Free pages beyond what was promised and half of the reserve.
+    pub(crate) fn spare_pages(&self) -> u64 {
+        let kept = reserve_pages(self.pages) / 2 + self.outstanding_pages();
+        self.free.pages().saturating_sub(kept)
     }
 
     /// What is promised and was not taken yet.

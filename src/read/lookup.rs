@@ -12,8 +12,8 @@ use crate::ids::Seq;
 use crate::large;
 use crate::memtable::{Found, Kind};
 use crate::page::cache::{Held, View};
-use crate::state::FamilyView;
-use crate::tree::{self, RowValue, Step, Wanted};
+use crate::state::{FamilyView, Tree};
+use crate::tree::{self, KeyHash, RowValue, Step, Wanted};
 
 /// A value, or where it is.
 #[derive(Clone, Debug)]
@@ -35,8 +35,9 @@ pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &View<'_>) -> 
     if let Some(found) = in_memtables(view, at, key) {
         return found;
     }
-    for tree in &view.trees {
-        match tree::find(pages, tree, key) {
+    let filtered = Filtered::of(view, key);
+    for tree in view.trees.iter().filter(|tree| filtered.may_be_in(tree)) {
+        match tree::find(pages, &tree.root, key) {
             Step::Missing(wanted) => return Lookup::Missing(wanted),
             Step::Ready(None) => {}
             Step::Ready(Some(row)) => return in_tree(row.value()),
@@ -54,11 +55,12 @@ pub(crate) fn step_many(
 ) -> Vec<Lookup> {
     let mut answers: Vec<Option<Lookup>> =
         keys.iter().map(|key| in_memtables(view, at, key)).collect();
+    let filtered: Vec<Filtered> = keys.iter().map(|key| Filtered::of(view, key)).collect();
     for tree in &view.trees {
-        let open = |index: &usize| answers[*index].is_none();
+        let open = |index: &usize| answers[*index].is_none() && filtered[*index].may_be_in(tree);
         let open: Vec<usize> = (0..keys.len()).filter(open).collect();
         let wanted: Vec<&[u8]> = open.iter().map(|index| keys[*index]).collect();
-        let found = tree::find_many(pages, tree, &wanted);
+        let found = tree::find_many(pages, &tree.root, &wanted);
         for (index, step) in open.into_iter().zip(found) {
             answers[index] = match step {
                 Step::Missing(wanted) => Some(Lookup::Missing(wanted)),
@@ -67,6 +69,22 @@ pub(crate) fn step_many(
         }
     }
     answers.into_iter().map(|answer| answer.unwrap_or(Lookup::Absent)).collect()
+}
+
+/// A key as filters know it. One tree needs none, and no hash.
+#[derive(Clone, Copy)]
+struct Filtered(Option<KeyHash>);
+
+impl Filtered {
+    #[inline]
+    fn of(view: &FamilyView, key: &[u8]) -> Filtered {
+        Filtered((view.trees.len() > 1).then(|| KeyHash::of(key)))
+    }
+
+    #[inline]
+    fn may_be_in(self, tree: &Tree) -> bool {
+        self.0.is_none_or(|hash| tree.may_hold(hash))
+    }
 }
 
 #[inline]

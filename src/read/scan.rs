@@ -128,7 +128,7 @@ impl Scan {
                     source.fill_from_memtable(table, self.at, &self.span, max);
                     continue;
                 };
-                let root = &self.view.trees[tree];
+                let root = &self.view.trees[tree].root;
                 if let Some(wanted) = source.fill_from_tree(&pages, root, &self.span, max) {
                     return Ok(Some(Want { wanted, tree }));
                 }
@@ -191,7 +191,7 @@ impl Scan {
         let Some(bound) = source.next_bound() else { return Vec::new() };
         let guard = ringdb_frames::pin();
         let pages: View<'_> = engine.pages.view(&guard, &self.held);
-        let root = &self.view.trees[want.tree];
+        let root = &self.view.trees[want.tree].root;
         let direction = self.span.direction;
         let upcoming =
             tree::upcoming_leaves(&pages, root, bound, direction, self.read_ahead_leaves);

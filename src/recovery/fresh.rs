@@ -11,7 +11,7 @@ use ringdb_uring::{Buf, Io};
 use crate::checkpoint::keeper::{Keeper, fill_with_zeros, first_pages, write_header};
 use crate::checkpoint::publish;
 use crate::commit::{Pipeline, Start};
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, Parts, Published};
 use crate::error::Result;
 use crate::format::chapter::Chapter;
 use crate::format::segment::{SegmentHeader, SegmentRef};
@@ -24,7 +24,7 @@ use crate::page::space::Space;
 use crate::recovery::replay::Replayed;
 use crate::recovery::{Found, corrupt, io_error, read};
 use crate::report::RecoveryReport;
-use crate::state::{FamilyView, Hold, State};
+use crate::state::{Family, FamilyView, Hold, State, Tree};
 
 /// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any
 /// incarnation can have given out beyond what its log shows.
@@ -47,6 +47,7 @@ pub(super) async fn begin(
     let mut segment = |ordinal| Segment { extent: space.allocate(pages), ordinal };
     let (first, named) = (segment(ordinal), segment(ordinal + 1));
     let state = state(&found, &replayed);
+    let published = published(&found, &replayed);
     let mut superblock = found.superblock;
     superblock.incarnation = incarnation;
     superblock.next_family = replayed.next_family;
@@ -80,6 +81,7 @@ pub(super) async fn begin(
             tail: replayed.tail,
         },
         state,
+        published,
         named_segment: named,
     });
     engine.grow().await?;
@@ -180,10 +182,24 @@ fn state(found: &Found, replayed: &Replayed) -> State {
     for family in replayed.families.values().chain(&replayed.dropped) {
         let mut view = FamilyView::empty(family);
         let known = found.catalog.iter().find(|entry| entry.id == family.id);
-        view.trees = known.map(|entry| entry.trees.clone()).unwrap_or_default();
+        view.trees =
+            known.map(|entry| entry.trees.iter().map(Tree::named).collect()).unwrap_or_default();
         state.set(view);
     }
     state
+}
+
+/// The families that the catalog names, as it names them.
+fn published(found: &Found, replayed: &Replayed) -> Published {
+    let family = |id| {
+        let dropped = || replayed.dropped.iter().find(|family| family.id == id);
+        replayed.families.get(&id).or_else(dropped).cloned()
+    };
+    let named = found.catalog.iter().filter_map(|entry| {
+        let name: Arc<str> = entry.name.as_str().into();
+        family(entry.id).map(|family| (name, family))
+    });
+    named.collect::<Vec<(Arc<str>, Arc<Family>)>>().into()
 }
 
 fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {

@@ -19,12 +19,14 @@
 //! | `leaf`, `inner` | views of a checked node |
 //! | `check` | the one look at a node that has just been read |
 //! | `encode`, `pack` | rows to bytes; which rows share a node |
+//! | `filter` | which keys are certainly not in a tree |
 //! | `search` | descents |
 //! | `merge` | sorted changes into a tree |
 //! | `walk` | every node of a tree |
 
 mod check;
 mod encode;
+mod filter;
 mod inner;
 mod leaf;
 mod merge;
@@ -41,6 +43,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use crate::format::value::ExtentValue;
 pub(crate) use check::{Expected, check};
+pub(crate) use filter::{Filter, KeyHash};
 pub(crate) use inner::Inner;
 #[cfg(test)]
 pub(crate) use inner::{Child, Holds};

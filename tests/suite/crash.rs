@@ -238,4 +238,5 @@ crashes! {
     power_loss_among_range_deletes_leaves_a_prefix: 8;
     power_loss_leaves_unlogged_families_as_of_a_checkpoint: 9;
     power_loss_among_everything_leaves_a_prefix: 10;
+    power_loss_while_trees_are_merged_leaves_a_prefix: 11;
 }

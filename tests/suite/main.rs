@@ -44,3 +44,4 @@ mod restores;
 mod soak;
 mod style;
 mod transactions;
+mod trees;

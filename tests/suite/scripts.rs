@@ -6,7 +6,7 @@ use crate::workload::Recorder;
 pub type Script = fn(&mut Recorder);
 
 /// Every script by name.
-pub const SCRIPTS: [(&str, Script); 11] = [
+pub const SCRIPTS: [(&str, Script); 12] = [
     ("create", create),
     ("puts", puts),
     ("batches_over_families", batches_over_families),
@@ -18,6 +18,7 @@ pub const SCRIPTS: [(&str, Script); 11] = [
     ("range_deletes", range_deletes),
     ("unlogged", unlogged),
     ("mixed", mixed),
+    ("compaction", compaction),
 ];
 
 /// Nothing but opening and closing.
@@ -209,4 +210,35 @@ pub fn mixed(recorder: &mut Recorder) {
             }
         }
     }
+}
+
+/// Rows that lie apart, in trees of their own, which become one in several slices; with deletes, a
+/// range delete and large values among them.
+pub fn compaction(recorder: &mut Recorder) {
+    const ROWS: usize = 260;
+    recorder.create("rows");
+    for first in (0..ROWS).step_by(52) {
+        let mut changes = recorder.changes();
+        for n in first..first + 52 {
+            changes = changes.put("rows", format!("{n:03}"), 2500);
+        }
+        changes.submit();
+    }
+    recorder.checkpoint();
+    for round in 0..5 {
+        let mut changes = recorder.changes();
+        for n in 0..22 {
+            let key = format!("{:03}", (n * 12 + round * 3) % ROWS);
+            changes = match (n + round) % 5 {
+                0 => changes.delete("rows", key),
+                1 if n % 10 == round => changes.put("rows", key, 70_000),
+                _ => changes.put("rows", key, 2000),
+            };
+        }
+        changes.submit();
+        recorder.checkpoint();
+    }
+    recorder.changes().delete_range("rows", "100", "110").put("rows", "105", 300).commit();
+    recorder.compact();
+    recorder.changes().put("rows", "after", 100).commit();
 }

@@ -182,6 +182,13 @@ impl Recorder {
         self.promised(outcome, None, before);
     }
 
+    /// Makes one tree of several, and promises what a checkpoint does.
+    pub fn compact(&mut self) {
+        let before = self.unlogged.len();
+        let outcome = block_on(self.db.compact());
+        self.promised(outcome, None, before);
+    }
+
     /// Writes a checkpoint, and does something meanwhile.
     pub fn checkpoint_during(&mut self, meanwhile: impl FnOnce(&mut Recorder)) {
         let before = self.unlogged.len();

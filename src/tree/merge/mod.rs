@@ -18,7 +18,10 @@
 //!   changes. A leaf that they cover is dropped unread unless extents are in it; changes in its range go on as if into an
 //!   empty leaf.
 //!
-//! Memory is the opened nodes of one path, two nodes a level of output, and the bounded look ahead of the changes. A node that
+//! Changes are fed by the caller, some hundred at a time: where they come from may have to be waited for, and a merge never
+//! waits. It asks for more while it still has enough to see which leaves will be wanted.
+//!
+//! Memory is the opened nodes of one path, two nodes a level of output, and the changes that were fed. A node that
 //! contradicts its parent ends the merge with [`Corrupt`]: what was written by then is to be freed by the caller.
 //!
 //! Rejected: to share a small node with the neighbour on its left as well. That one was kept, or written, long ago; one small
@@ -45,6 +48,8 @@ use crate::ids::{FamilyId, PageId};
 
 /// Nodes that a step writes at most before it yields, give or take what one change completes.
 const NODES_PER_STEP: usize = 16;
+/// Changes that are looked at in one round of a step, at most.
+const CHANGES_PER_ROUND: usize = 64;
 /// Rounds of a step at most: a round looks at one child, or at a few dozen changes.
 const ROUNDS_PER_STEP: usize = 1024;
 
@@ -52,7 +57,6 @@ const ROUNDS_PER_STEP: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tombstones {
     /// Older trees are below this one: a delete leaves a row that hides theirs.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a checkpoint merges into the oldest tree"))]
     Keep,
     /// This is the oldest tree: a delete leaves nothing.
     Drop,
@@ -83,6 +87,8 @@ pub(crate) trait Sink {
 pub(crate) enum MergeStep {
     /// Fetch this node, check it, and give it to the next step.
     Need(Wanted),
+    /// Feed it more changes, or say that none follow, and go on.
+    Feed,
     /// A bounded piece of work is done; go on when it suits.
     Yield,
     /// The new tree; `None` if no row is left.
@@ -90,10 +96,10 @@ pub(crate) enum MergeStep {
 }
 
 /// A merge under way.
-pub(crate) struct Merge<I> {
+pub(crate) struct Merge {
     base: Option<TreeRoot>,
     settings: Settings,
-    changes: Changes<I>,
+    changes: Changes,
     ranges: Ranges,
     output: Output,
     path: Vec<Frame>,
@@ -102,21 +108,20 @@ pub(crate) struct Merge<I> {
     changed: bool,
 }
 
-impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
-    /// Prepares to apply `changes`, in key order, each key once, and older than them `range_deletes`, in any order.
+impl Merge {
+    /// Prepares to apply the changes that will be fed, and older than them `range_deletes`, in any order.
     ///
     /// With [`Tombstones::Keep`] the range deletes take rows of this tree only; what they mean for older trees is the
     /// caller's to remember.
     pub(crate) fn new(
         base: Option<TreeRoot>,
-        changes: I,
         range_deletes: Vec<RangeDelete>,
         settings: Settings,
-    ) -> Merge<I> {
+    ) -> Merge {
         Merge {
             base,
             settings,
-            changes: Changes::new(changes),
+            changes: Changes::default(),
             ranges: Ranges::new(range_deletes),
             output: Output::new(settings, base.as_ref()),
             path: Vec::new(),
@@ -125,7 +130,17 @@ impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
         }
     }
 
-    /// Goes on until a node is needed, enough is done for once, or all is. `node` is the one that was needed, checked.
+    /// Appends changes, which follow those before in key order, each key once.
+    pub(crate) fn feed(&mut self, changes: impl IntoIterator<Item = (Bytes, Change)>) {
+        self.changes.feed(changes);
+    }
+
+    /// No more changes follow.
+    pub(crate) fn end(&mut self) {
+        self.changes.end();
+    }
+
+    /// Goes on until a node or changes are needed, enough is done for once, or all is. `node` is the one that was needed, checked.
     pub(crate) fn step<S: Sink>(
         &mut self,
         sink: &mut S,
@@ -136,6 +151,9 @@ impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
         }
         let enough = self.output.written + NODES_PER_STEP;
         for _ in 0..ROUNDS_PER_STEP {
+            if self.changes.is_low(CHANGES_PER_ROUND) {
+                return Ok(MergeStep::Feed);
+            }
             match std::mem::replace(&mut self.state, State::Between) {
                 State::Start => self.start(),
                 State::Between => self.choose(sink)?,
@@ -159,7 +177,7 @@ impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
     }
 
     /// Nodes that will be needed soon, most urgent first, as far as the changes are known: for reading ahead.
-    pub(crate) fn upcoming(&mut self, max: usize) -> Vec<Wanted> {
+    pub(crate) fn upcoming(&self, max: usize) -> Vec<Wanted> {
         let mut upcoming = Vec::new();
         for frame in self.path.iter().rev() {
             if upcoming.len() >= max {

@@ -1,18 +1,13 @@
 //! The steps of a merge inside one node: what changes in it, and what goes into the output.
 
-use bytes::Bytes;
-
 use super::super::inner::Holds;
 use super::super::leaf::{Leaf, RowValue};
 use super::super::refs::Corrupt;
 use super::path::{Fate, Frame, OpenLeaf, Purpose, State, Target};
-use super::{Change, Merge, Sink, Tombstones};
+use super::{CHANGES_PER_ROUND, Change, Merge, Sink, Tombstones};
 use crate::tree::refs::Wanted;
 
-/// Changes that are looked at in one round of a step.
-const CHANGES_PER_ROUND: usize = 64;
-
-impl<I: Iterator<Item = (Bytes, Change)>> Merge<I> {
+impl Merge {
     /// Decides what becomes of the next child, or leaves the node that has no more.
     pub(super) fn choose<S: Sink>(&mut self, sink: &mut S) -> Result<(), Corrupt> {
         let Some(frame) = self.path.last() else { return self.finish(sink) };

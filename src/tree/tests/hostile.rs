@@ -61,7 +61,9 @@ fn merge(store: &Store, root: TreeRoot, key: &[u8], rng: &mut Rng) -> Result<(),
     let changes = vec![(Bytes::copy_from_slice(key), put(b"x"))];
     let high = (!rng.bool()).then(|| [key, b"9"].concat());
     let ranges = vec![range(key, high.as_deref())];
-    let mut merge = Merge::new(Some(root), changes.into_iter(), ranges, SETTINGS);
+    let mut merge = Merge::new(Some(root), ranges, SETTINGS);
+    merge.feed(changes);
+    merge.end();
     let mut node = None;
     for _ in 0..10_000 {
         match merge.step(&mut sink, node.take())? {
@@ -69,7 +71,7 @@ fn merge(store: &Store, root: TreeRoot, key: &[u8], rng: &mut Rng) -> Result<(),
                 Some(bytes) => node = Some(bytes),
                 None => return Ok(()),
             },
-            MergeStep::Yield => {}
+            MergeStep::Yield | MergeStep::Feed => {}
             MergeStep::Done(_) => return Ok(()),
         }
         merge.upcoming(3);

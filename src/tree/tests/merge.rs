@@ -286,12 +286,14 @@ fn longest_keys_make_a_low_tree() {
 /// Merges over a base of which one node was replaced.
 fn merge_over(store: &mut Store, base: TreeRoot, key: &[u8]) -> Result<MergeStep, Corrupt> {
     let changes = vec![(Bytes::copy_from_slice(key), put(b"x"))];
-    let mut merge = Merge::new(Some(base), changes.into_iter(), Vec::new(), SETTINGS);
+    let mut merge = Merge::new(Some(base), Vec::new(), SETTINGS);
+    merge.feed(changes);
+    merge.end();
     let mut node: Option<Vec<u8>> = None;
     loop {
         match merge.step(store, node.take().as_deref())? {
             MergeStep::Need(wanted) => node = Some(store.bytes(wanted.node).to_vec()),
-            MergeStep::Yield => {}
+            MergeStep::Yield | MergeStep::Feed => {}
             MergeStep::Done(root) => return Ok(MergeStep::Done(root)),
         }
     }

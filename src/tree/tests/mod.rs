@@ -23,6 +23,9 @@ const FILE_ID: [u8; 16] = [0xA5; 16];
 const SETTINGS: Settings =
     Settings { family: FAMILY, file_id: FILE_ID, tombstones: Tombstones::Drop };
 
+/// Changes that a merge is fed at a time.
+const FED: usize = 100;
+
 /// Where no node can lie, as in front of page 1.
 const SUPERBLOCK_PAGE: u64 = 64;
 
@@ -56,8 +59,8 @@ impl Store {
         ranges: Vec<RangeDelete>,
         settings: Settings,
     ) -> Option<TreeRoot> {
-        let changes = changes.into_iter().map(|(key, change)| (Bytes::from(key), change));
-        let mut merge = Merge::new(base, changes, ranges, settings);
+        let mut changes = changes.into_iter().map(|(key, change)| (Bytes::from(key), change));
+        let mut merge = Merge::new(base, ranges, settings);
         let mut node: Option<Vec<u8>> = None;
         (self.needs, self.hints, self.written) = (Vec::new(), Vec::new(), 0);
         loop {
@@ -75,6 +78,7 @@ impl Store {
                     self.needs.push(wanted);
                     node = Some(bytes);
                 }
+                MergeStep::Feed => feed(&mut merge, &mut changes),
                 MergeStep::Yield => {}
                 MergeStep::Done(root) => return root,
             }
@@ -117,6 +121,14 @@ impl Store {
         assert_eq!(walk.counts(), *root);
         assert_eq!(seen, self.live);
         rows
+    }
+}
+
+/// Some of the changes, and the end behind the last.
+fn feed(merge: &mut Merge, changes: &mut impl ExactSizeIterator<Item = (Bytes, Change)>) {
+    merge.feed(changes.by_ref().take(FED));
+    if changes.len() == 0 {
+        merge.end();
     }
 }
 

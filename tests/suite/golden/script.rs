@@ -155,6 +155,18 @@ fn merged(life: &mut Life) {
     life.rename("before", "after");
     life.remove("gone");
     life.checkpoint();
+    // Rows that lie apart, some of them deletes: a tree of their own, with a filter.
+    for n in 0..20 {
+        let changes = [
+            put("rows", format!("{:02}0", 3 * n), long("apart", 40 + n)),
+            delete("rows", format!("{:02}3", 3 * n)),
+        ];
+        life.commit(&changes, Kept::Whole);
+    }
+    life.checkpoint();
+    let stat = life.db.stat();
+    let rows = stat.families.iter().find(|family| family.name == "rows").expect("it is there");
+    assert_eq!(rows.trees, 2);
 }
 
 /// What only the log has.

@@ -1,0 +1,51 @@
+//! Filters of new trees, and those of the file when it has been opened.
+
+use ringdb_uring::Buf;
+
+use crate::checkpoint::writer::Writer;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::lies_inside;
+use crate::format::node_ref::TreeRoot;
+use crate::ids::PAGE_BYTES;
+use crate::state::Tree;
+use crate::tree::Filter;
+
+/// A filter for so many keys, if memory has room for it when those in so many bytes are gone.
+pub(super) fn begin(engine: &Engine, keys: u64, replaced_bytes: usize) -> Option<Filter> {
+    let fits = engine.filters.has_room(Filter::bytes_for(keys), replaced_bytes);
+    fits.then(|| Filter::for_keys(keys))
+}
+
+/// The tree with its filter, written.
+pub(super) async fn attach(
+    engine: &Engine,
+    root: Option<TreeRoot>,
+    filter: Option<Filter>,
+    writer: &mut Writer<'_>,
+) -> Result<Option<Tree>> {
+    let (Some(root), Some(filter)) = (root, filter) else { return Ok(root.map(Tree::plain)) };
+    let blob = writer.write_blob(&filter.encode()).await?;
+    Ok(Some(Tree::filtered(root, blob, filter, &engine.filters)))
+}
+
+/// Reads the filters that the file has. One that cannot be read, or is not what was written, is left out: lookups are right
+/// without, and a check tells.
+pub(super) async fn load(engine: &Engine) {
+    let state = engine.state().clone();
+    for tree in state.families.iter().flat_map(|view| view.trees.iter()) {
+        let blob = tree.kept.blob;
+        let inside = lies_inside(blob.extent, engine.io.len_bytes() / PAGE_BYTES as u64);
+        if blob.extent.is_empty() || !inside || !engine.filters.has_room(blob.len_bytes, 0) {
+            continue;
+        }
+        let buf = Buf::zeroed(blob.extent.len_bytes() as usize);
+        let (Ok(()), bytes) = engine.io.read(blob.extent.start.byte_offset(), buf).await else {
+            continue;
+        };
+        let filter = blob.open(&bytes, &engine.file_id).and_then(Filter::decode);
+        if let Ok(filter) = filter {
+            tree.kept.put(filter, &engine.filters);
+        }
+    }
+}

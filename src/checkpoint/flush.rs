@@ -1,0 +1,237 @@
+//! Bringing frozen memtables into trees.
+//!
+//! Where the rows lie close together in the newest tree, they are merged into it. Where they do not, nearly every leaf of a
+//! large tree would be written again for a few rows each, so they become a new tree in front of the others, for the
+//! [`compaction`](super::compaction) to make one of several later.
+//!
+//! Range deletes are carried out in every older tree at once: leaves that they cover are dropped unread. So no tree has to
+//! remember any.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::checkpoint::estimate::{self, Cost, Sample};
+use crate::checkpoint::filters;
+use crate::checkpoint::freeze::{Frozen, FrozenFamily};
+use crate::checkpoint::merge::{Nothing, Task};
+use crate::checkpoint::policy::{self, Age, TREES_AT_MOST};
+use crate::checkpoint::reader::Reader;
+use crate::checkpoint::rows::Rows;
+use crate::checkpoint::writer::Writer;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::ids::{FamilyId, PAGE_BYTES, Seq};
+use crate::memtable::Memtable;
+use crate::state::{FamilyView, Kept, Tree};
+use crate::tree::{Leaves, RangeDelete, Tombstones, Walk, WalkStep};
+
+/// Nodes that a walk names ahead of need.
+const READ_AHEAD_NODES: usize = 32;
+
+/// The trees of every family that changed, newest first.
+pub(crate) type Trees = HashMap<FamilyId, Vec<Tree>>;
+
+/// Brings the frozen memtables of all families into trees. `busy` trees are being made one of others, and take no rows.
+pub(super) async fn flush(
+    engine: &Arc<Engine>,
+    frozen: &Frozen,
+    busy: impl Fn(&Tree) -> bool,
+    writer: &mut Writer<'_>,
+) -> Result<Trees> {
+    let mut trees = Trees::new();
+    for part in &frozen.families {
+        let id = part.family.id;
+        let view = engine.state().view(id).cloned();
+        let Some(view) = view else { continue };
+        let dropped = part.family.dropped().is_some_and(|seq| seq <= frozen.seq);
+        let flushed = match dropped {
+            true => {
+                Rows::new(&part.memtable.table, frozen.seq).drop_values(writer);
+                drop_trees(engine, &view, writer).await?;
+                Vec::new()
+            }
+            false => {
+                let takes_rows = view.trees.first().is_some_and(|tree| !busy(tree));
+                let flush = Flush { engine, id, part, seq: frozen.seq };
+                flush.run(view.trees.clone(), takes_rows, writer).await?
+            }
+        };
+        trees.insert(id, flushed);
+    }
+    Ok(trees)
+}
+
+/// One family's part.
+struct Flush<'a> {
+    engine: &'a Arc<Engine>,
+    id: FamilyId,
+    part: &'a FrozenFamily,
+    seq: Seq,
+}
+
+/// Where rows go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Newest,
+    New,
+}
+
+impl Flush<'_> {
+    fn table(&self) -> &Memtable {
+        &self.part.memtable.table
+    }
+
+    /// The trees of the family with the rows in them.
+    async fn run(
+        self,
+        mut trees: Vec<Tree>,
+        takes_rows: bool,
+        writer: &mut Writer<'_>,
+    ) -> Result<Vec<Tree>> {
+        let ranges = self.table().range_deletes(self.seq).into_iter();
+        let ranges = ranges.map(|range| RangeDelete { low: range.low, high: Some(range.high) });
+        let ranges: Vec<_> = ranges.collect();
+        let target = self.target(&trees, takes_rows).await?;
+        let newest = (target == Target::Newest).then(|| trees.remove(0));
+        let mut older = Vec::new();
+        if !ranges.is_empty() {
+            // From the oldest on: whether one is the oldest depends on what is left of those.
+            while let Some(tree) = trees.pop() {
+                let tombstones = tombstones_over(&older);
+                older.extend(self.without_ranges(&tree, &ranges, tombstones, writer).await?);
+            }
+            older.reverse();
+        } else {
+            older = trees;
+        }
+        let merged = match newest {
+            Some(tree) => self.merge_into(&tree, ranges, &older, writer).await?,
+            None => self.build(&older, writer).await?,
+        };
+        older.splice(..0, merged);
+        Ok(older)
+    }
+
+    async fn target(&self, trees: &[Tree], takes_rows: bool) -> Result<Target> {
+        let Some(newest) = trees.first() else { return Ok(Target::New) };
+        if !takes_rows {
+            return Ok(Target::New);
+        }
+        if trees.len() >= TREES_AT_MOST {
+            return Ok(Target::Newest);
+        }
+        let sample = Sample::of(self.table(), self.seq);
+        let age = if trees.len() == 1 { Age::Oldest } else { Age::Younger };
+        if age == Age::Younger && !has_room(&newest.kept, &sample) {
+            return Ok(Target::New);
+        }
+        let mut reader = Reader::new(self.engine, self.id);
+        let cost = estimate::cost(&mut reader, newest, &sample).await?;
+        let merges = policy::is_worth_merging(cost, age) || self.gives_room(cost);
+        Ok(if merges { Target::Newest } else { Target::New })
+    }
+
+    /// On a full disk what is replaced or deleted is to give its pages back at once, if there are pages to do so.
+    fn gives_room(&self, cost: Cost) -> bool {
+        let pages = 2 * (cost.leaves_bytes + cost.rows_bytes) / PAGE_BYTES as u64;
+        self.engine.is_full() && pages <= self.engine.space.lock().spare_pages()
+    }
+
+    fn task(&self, tree: Option<&Tree>, tombstones: Tombstones) -> Task<'_> {
+        Task {
+            engine: self.engine,
+            family: self.id,
+            base: tree.map(|tree| tree.root),
+            ranges: Vec::new(),
+            tombstones,
+        }
+    }
+
+    /// What is left of an older tree.
+    async fn without_ranges(
+        &self,
+        tree: &Tree,
+        ranges: &[RangeDelete],
+        tombstones: Tombstones,
+        writer: &mut Writer<'_>,
+    ) -> Result<Option<Tree>> {
+        let task = Task { ranges: ranges.to_vec(), ..self.task(Some(tree), tombstones) };
+        let root = task.run(&mut Nothing, None, writer).await?;
+        if root.is_none() {
+            writer.retire_pages(tree.kept.blob.extent);
+        }
+        Ok(root.map(|root| tree.with_root(root)))
+    }
+
+    /// The newest tree with the rows in it.
+    async fn merge_into(
+        &self,
+        tree: &Tree,
+        ranges: Vec<RangeDelete>,
+        older: &[Tree],
+        writer: &mut Writer<'_>,
+    ) -> Result<Option<Tree>> {
+        let mut rows = Rows::new(self.table(), self.seq);
+        let mut filter = tree.kept.filter().filter(|_| !older.is_empty()).cloned();
+        let task = Task { ranges, ..self.task(Some(tree), tombstones_over(older)) };
+        let root = task.run(&mut rows, filter.as_mut(), writer).await?;
+        rows.hand_over(writer);
+        writer.retire_pages(tree.kept.blob.extent);
+        filters::attach(self.engine, root, filter, writer).await
+    }
+
+    /// A tree of the rows alone.
+    async fn build(&self, older: &[Tree], writer: &mut Writer<'_>) -> Result<Option<Tree>> {
+        let mut rows = Rows::new(self.table(), self.seq);
+        let keys = self.table().keys() as u64;
+        let mut filter =
+            (!older.is_empty()).then(|| filters::begin(self.engine, keys, 0)).flatten();
+        let task = self.task(None, tombstones_over(older));
+        let root = task.run(&mut rows, filter.as_mut(), writer).await?;
+        rows.hand_over(writer);
+        filters::attach(self.engine, root, filter, writer).await
+    }
+}
+
+/// Deletes leave rows where older trees may have rows that they hide.
+fn tombstones_over(older: &[Tree]) -> Tombstones {
+    if older.is_empty() { Tombstones::Drop } else { Tombstones::Keep }
+}
+
+/// Whether the tree's filter, if it has one, can learn the keys.
+fn has_room(kept: &Kept, sample: &Sample) -> bool {
+    match kept.filter() {
+        Some(filter) => filter.has_room_for(sample.new_keys(filter)),
+        None => kept.blob.extent.is_empty(),
+    }
+}
+
+/// Retires every page of a dropped family's trees.
+async fn drop_trees(
+    engine: &Arc<Engine>,
+    view: &FamilyView,
+    writer: &mut Writer<'_>,
+) -> Result<()> {
+    let mut reader = Reader::new(engine, view.family.id);
+    for tree in &view.trees {
+        writer.retire_pages(tree.kept.blob.extent);
+        let mut walk = Walk::new(&tree.root, Leaves::WithExtents);
+        let mut step = walk.step(None);
+        loop {
+            match step.map_err(|corrupt| reader.contradiction(&corrupt))? {
+                WalkStep::Done => break,
+                WalkStep::Unread(node) => writer.retire_pages(node.extent()),
+                WalkStep::Extent(value) => writer.retire_pages(value.extent),
+                WalkStep::Need(wanted) => {
+                    reader.read_ahead(walk.upcoming(READ_AHEAD_NODES));
+                    let node = reader.fetch(wanted).await?;
+                    writer.retire_pages(wanted.node.extent());
+                    step = reader.with_bytes(&node, |bytes| walk.step(Some(bytes)));
+                    continue;
+                }
+            }
+            step = walk.step(None);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! The rows of several trees as the changes of a merge: in key order, of each key the newest.
+//!
+//! Leaves are read ahead of need, some of each tree. Where the bound of a slice is reached, the rows end, and [`Sources::cut`]
+//! is the first key that is left.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::checkpoint::merge::Source;
+use crate::checkpoint::reader::Reader;
+use crate::checkpoint::writer::Writer;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::format::value::ExtentValue;
+use crate::ids::{Extent, FamilyId};
+use crate::state::Tree;
+use crate::tree::{Change, Leaf, Leaves, RowValue, Walk, WalkStep};
+
+/// Nodes of each tree that are read ahead.
+const READ_AHEAD_NODES: usize = 16;
+/// Rows handed out at a time, and bytes of keys and values after which there are no more of them.
+const ROWS: usize = 256;
+const ROWS_BYTES: usize = 1 << 20;
+/// For each byte that a slice may write it reads so many at most: deletes write little.
+const READ_SHARE: u64 = 2;
+
+/// The rows of several trees.
+pub(super) struct Sources<'a> {
+    /// Newest first.
+    trees: Vec<TreeRows<'a>>,
+    /// Bytes that the slice may write, more or less.
+    bound_bytes: u64,
+    written_before: u64,
+    begun: bool,
+    superseded: Vec<Extent>,
+    cut: Option<Bytes>,
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn new(
+        engine: &'a Arc<Engine>,
+        family: FamilyId,
+        trees: &[Tree],
+        bound_bytes: u64,
+        writer: &Writer<'_>,
+    ) -> Sources<'a> {
+        Sources {
+            trees: trees.iter().map(|tree| TreeRows::new(engine, family, tree)).collect(),
+            bound_bytes,
+            written_before: writer.written_bytes(),
+            begun: false,
+            superseded: Vec::new(),
+            cut: None,
+        }
+    }
+
+    /// The first key that was not handed out, none if all were; and extents of rows that newer ones replaced.
+    pub(super) fn finish(self) -> (Option<Bytes>, Vec<Extent>) {
+        (self.cut, self.superseded)
+    }
+
+    fn is_over(&self, writer: &Writer<'_>) -> bool {
+        let written = writer.written_bytes() - self.written_before;
+        let read = self.trees.iter().map(|tree| tree.read_bytes).sum::<u64>();
+        self.begun && written.max(read / READ_SHARE) >= self.bound_bytes
+    }
+
+    /// The tree whose first row is next, once each tree has its first row.
+    async fn first(&mut self) -> Result<Option<usize>> {
+        let mut first: Option<usize> = None;
+        for index in 0..self.trees.len() {
+            if self.trees[index].rows.is_empty() {
+                self.trees[index].fill().await?;
+            }
+            let Some(key) = self.trees[index].head() else { continue };
+            let least = first.and_then(|first| self.trees[first].head());
+            if least.is_none_or(|least| key < least) {
+                first = Some(index);
+            }
+        }
+        Ok(first)
+    }
+
+    /// Takes the first row and drops what older trees say of its key.
+    fn take(&mut self, first: usize) -> (Bytes, Change) {
+        let row = self.trees[first].rows.pop_front().expect("it has the first row");
+        for older in &mut self.trees[first + 1..] {
+            if older.head() == Some(&row.0)
+                && let Some((_, Change::Extent(value))) = older.rows.pop_front()
+            {
+                self.superseded.push(value.extent);
+            }
+        }
+        row
+    }
+}
+
+impl Source for Sources<'_> {
+    async fn more(
+        &mut self,
+        writer: &mut Writer<'_>,
+        out: &mut Vec<(Bytes, Change)>,
+    ) -> Result<()> {
+        if self.is_over(writer) {
+            let first = self.first().await?;
+            self.cut = first.and_then(|first| self.trees[first].head().cloned());
+            return Ok(());
+        }
+        let mut bytes = 0;
+        while out.len() < ROWS && bytes < ROWS_BYTES {
+            let Some(first) = self.first().await? else { break };
+            let row = self.take(first);
+            bytes += row.0.len() + row.1.value_len();
+            out.push(row);
+        }
+        self.begun |= !out.is_empty();
+        writer.set_warm(self.trees.iter().any(|tree| tree.is_warm));
+        Ok(())
+    }
+}
+
+/// The rows of one tree.
+struct TreeRows<'a> {
+    reader: Reader<'a>,
+    walk: Walk,
+    /// Of the present leaf.
+    rows: VecDeque<(Bytes, Change)>,
+    read_bytes: u64,
+    /// Whether the present leaf was in the cache.
+    is_warm: bool,
+}
+
+impl<'a> TreeRows<'a> {
+    fn new(engine: &'a Arc<Engine>, family: FamilyId, tree: &Tree) -> TreeRows<'a> {
+        TreeRows {
+            reader: Reader::new(engine, family),
+            walk: Walk::new(&tree.root, Leaves::All),
+            rows: VecDeque::new(),
+            read_bytes: 0,
+            is_warm: false,
+        }
+    }
+
+    fn head(&self) -> Option<&Bytes> {
+        self.rows.front().map(|(key, _)| key)
+    }
+
+    /// Reads the next leaf, if there is one.
+    async fn fill(&mut self) -> Result<()> {
+        let mut step = self.walk.step(None);
+        while self.rows.is_empty() {
+            step = match step.map_err(|corrupt| self.reader.contradiction(&corrupt))? {
+                WalkStep::Done => return Ok(()),
+                WalkStep::Extent(_) | WalkStep::Unread(_) => self.walk.step(None),
+                WalkStep::Need(wanted) => {
+                    self.reader.read_ahead(self.walk.upcoming(READ_AHEAD_NODES));
+                    let node = self.reader.fetch(wanted).await?;
+                    self.read_bytes += wanted.node.len_bytes() as u64;
+                    self.is_warm = node.is_cached();
+                    let (rows, walk) = (&mut self.rows, &mut self.walk);
+                    self.reader.with_bytes(&node, |bytes| {
+                        if wanted.level == 0 {
+                            *rows = rows_of(&Leaf::new(bytes));
+                        }
+                        walk.step(Some(bytes))
+                    })
+                }
+            };
+        }
+        // A row outside of its parent's borders would come out of order.
+        step.map(drop).map_err(|corrupt| self.reader.contradiction(&corrupt))
+    }
+}
+
+/// The rows of a leaf, in a buffer that they share.
+fn rows_of(leaf: &Leaf<'_>) -> VecDeque<(Bytes, Change)> {
+    let mut buffer = Vec::new();
+    for index in 0..leaf.len() {
+        let (key, value) = leaf.row(index);
+        key.write_to(&mut buffer);
+        if let RowValue::Inline(bytes) = value {
+            buffer.extend_from_slice(bytes);
+        }
+    }
+    let mut rest = Bytes::from(buffer);
+    let row = |index| {
+        let (key, value) = leaf.row(index);
+        let key = rest.split_to(key.len());
+        let change = match value {
+            RowValue::Inline(bytes) => Change::Put(rest.split_to(bytes.len())),
+            RowValue::Extent(bytes) => {
+                Change::Extent(ExtentValue::decode(bytes).expect("the node was checked"))
+            }
+            RowValue::Tombstone => Change::Delete,
+        };
+        (key, change)
+    };
+    (0..leaf.len()).map(row).collect()
+}
