@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use ringdb_uring::threads::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,11 +28,18 @@ impl Pinned {
 
     /// The state, unless the snapshot has expired.
     pub(crate) fn state(&self) -> Result<Arc<State>> {
-        let expired = || {
-            let error = Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired");
-            error.with_detail(format!("seq {}", self.seq.0))
-        };
-        self.state.read().clone().ok_or_else(expired)
+        self.state.read().clone().ok_or_else(|| self.expired())
+    }
+
+    /// As `state`, for a step that waits for nothing: it counts no reference, and expiry waits for it.
+    pub(crate) fn held_still(&self) -> Result<MappedRwLockReadGuard<'_, State>> {
+        let state = RwLockReadGuard::try_map(self.state.read(), |state| state.as_deref());
+        state.map_err(|_| self.expired())
+    }
+
+    fn expired(&self) -> Error {
+        let error = Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired");
+        error.with_detail(format!("seq {}", self.seq.0))
     }
 
     fn expire(&self) {

@@ -15,7 +15,7 @@ use crate::db::write::{Submit, Write};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Durability;
-use crate::read::source::Span;
+use crate::read::span::Span;
 use crate::snapshot::Pinned;
 use crate::state::Family;
 use crate::tree::Direction;

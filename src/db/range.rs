@@ -10,11 +10,13 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::blocking;
+use crate::commit::signal::yield_now;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::read::lookup;
 use crate::read::scan::{Next as Step, Scan};
-use crate::read::source::{Row, Span};
+use crate::read::source::Row;
+use crate::read::span::Span;
 use crate::snapshot::Pinned;
 use crate::state::Family;
 use crate::tree::Direction;
@@ -131,9 +133,10 @@ impl Range {
                 (family, pinned)
             }
         };
-        let state = pinned.state()?;
+        let state = pinned.held_still()?;
         let Some(view) = state.view(family.id) else { return Ok(None) };
-        let scan = Scan::new(view.clone(), pinned.seq, span, own);
+        let scan = Scan::new(view, pinned.seq, span, own);
+        drop(state);
         Ok(Some(Box::new(Running { scan, pinned })))
     }
 
@@ -151,6 +154,11 @@ impl Range {
             Step::End => {
                 self.state = State::Ended;
                 Some(Poll::Ready(None))
+            }
+            Step::Turn => {
+                self.turn = 0;
+                context.waker().wake_by_ref();
+                Some(Poll::Pending)
             }
             step => {
                 let State::Scanning(running) = std::mem::replace(&mut self.state, State::Ended)
@@ -193,10 +201,11 @@ async fn advance(
                 return (running, value.map(|value| Some(entry(key, value))));
             }
             Step::Missing(want) => {
-                if let Err(error) = running.scan.fetch(&engine, want).await {
+                if let Err(error) = running.scan.fetch(&engine, &running.pinned, want).await {
                     return (running, Err(error));
                 }
             }
+            Step::Turn => yield_now().await,
             Step::End => return (running, Ok(None)),
             Step::Expired(error) => return (running, Err(error)),
         }

@@ -11,7 +11,7 @@ use crate::db::get::{Contains, Get, MultiGet, Target};
 use crate::db::key::{Key, together};
 use crate::db::range::{self, Range};
 use crate::ids::Seq;
-use crate::read::source::Span;
+use crate::read::span::Span;
 use crate::snapshot::Pinned;
 
 /// Everything that was visible at one seq, over all column families.

@@ -1,8 +1,17 @@
 //! A scan: own rows, memtables and trees merged in key order, newest source first.
 //!
-//! The step is synchronous and answers what memory holds. What is missing is fetched together
-//! with the leaves that come next, so that a long scan keeps the device's queue full.
+//! The step is synchronous and answers what memory holds. It reads a window at a time: the part of
+//! the span up to which one leaf of every tree tells all. The leaf whose rows end first ends the
+//! window, so memtables are walked no further than the trees' rows go, and all rows of the window are merged
+//! at once into a buffer. Between windows a scan is a bound and that buffer. What is missing is
+//! fetched together with the leaves that come next, so that a long scan keeps the device's queue
+//! full.
+//!
+//! Rejected: a queue of rows for every source. What a source had beyond the others was copied and not
+//! asked for, and each row had memory of its own.
 
+use std::cmp::Ordering;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,32 +22,42 @@ use crate::error::{Error, Result};
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::RangeDelete;
 use crate::page::cache::{Held, View};
-use crate::read::lookup::{self, Stored};
-use crate::read::source::{Content, Row, Source, Span};
+use crate::read::chunk::{Chunk, KeyAt, Rows};
+use crate::read::lookup::Stored;
+use crate::read::source::{Row, Source, Window};
+use crate::read::span::{Span, along};
 use crate::snapshot::Pinned;
-use crate::state::FamilyView;
-use crate::tree::{self, Direction, Wanted};
+use crate::state::{FamilyView, Generational};
+use crate::tree::{self, Direction, Step, Wanted};
 
-/// Rows that the first chunk of a source holds; later ones double up to the maximum.
-const CHUNK_ROWS_MIN: usize = 16;
-const CHUNK_ROWS_MAX: usize = 512;
+/// Rows that the first window takes of a source; later ones double up to the maximum.
+const WINDOW_ROWS_MIN: usize = 12;
+const WINDOW_ROWS_MAX: usize = 512;
+
+/// Windows without a row that one step looks at: where much was deleted, others get their turn.
+const EMPTY_WINDOWS_MAX: usize = 64;
 
 /// Leaves that are fetched together at most.
 const READ_AHEAD_LEAVES_MAX: usize = 32;
 
-/// The source of the first memtable: a transaction's own rows, the newest of all, come before.
-const MEMTABLES_AT: usize = 1;
+/// Age of a transaction's own rows, the newest of all.
+const OWN_AGE: usize = 0;
+/// Age of the first memtable; the other memtables follow, then the trees.
+const MEMTABLES_AGE: usize = 1;
 
 /// A scan of one family at one seq.
 pub(crate) struct Scan {
-    view: Arc<FamilyView>,
+    family: FamilyId,
     at: Seq,
-    span: Span,
-    /// Own rows, then memtables, then trees.
-    sources: Vec<Source>,
-    /// Range deletes by the index of the source that holds them; they hide all older sources.
+    /// What is yet to be read; `None` when all was.
+    span: Option<Span>,
+    chunk: Chunk,
+    /// A transaction's own rows in the order of the scan, and how many lie in front of the span.
+    own: Vec<Row>,
+    own_taken: usize,
+    /// Range deletes by the age of the memtable that holds them; they hide all that is older.
     range_deletes: Vec<(usize, RangeDelete)>,
-    chunk_rows: usize,
+    window_rows: usize,
     read_ahead_leaves: usize,
     held: Held,
 }
@@ -48,6 +67,8 @@ pub(crate) enum Next {
     Row(Bytes, Stored),
     End,
     Missing(Want),
+    /// It looked at much and found nothing: others get their turn.
+    Turn,
     /// The snapshot expired; its pages may be of another life by now.
     Expired(Error),
 }
@@ -58,122 +79,155 @@ pub(crate) struct Want {
     tree: usize,
 }
 
+/// What a window came to.
+struct Read {
+    chunk: Chunk,
+    /// Where it ended, if not with the span.
+    far: Option<Bound<Bytes>>,
+    own_taken: usize,
+}
+
+type Windowed = std::result::Result<Read, Want>;
+
 impl Scan {
-    pub(crate) fn new(view: Arc<FamilyView>, at: Seq, span: Span, mut own: Vec<Row>) -> Scan {
+    pub(crate) fn new(view: &FamilyView, at: Seq, span: Span, mut own: Vec<Row>) -> Scan {
         if span.direction == Direction::Backward {
             own.reverse();
         }
-        let count = view.memtables.len() + view.trees.len();
-        let deletes = |(index, memtable): (usize, &Arc<crate::state::Generational>)| {
+        let deletes = |(index, memtable): (usize, &Arc<Generational>)| {
             let ranges = memtable.table.range_deletes(at).into_iter();
-            ranges.map(move |range| (MEMTABLES_AT + index, range))
+            ranges.map(move |range| (MEMTABLES_AGE + index, range))
         };
-        let range_deletes = view.memtables.iter().enumerate().flat_map(deletes).collect();
         Scan {
-            sources: [Source::of_rows(own)]
-                .into_iter()
-                .chain((0..count).map(|_| Source::new(&span)))
-                .collect(),
-            range_deletes,
-            view,
+            family: view.family.id,
             at,
-            span,
-            chunk_rows: CHUNK_ROWS_MIN,
+            span: Some(span),
+            chunk: Chunk::default(),
+            own,
+            own_taken: 0,
+            range_deletes: view.memtables.iter().enumerate().flat_map(deletes).collect(),
+            window_rows: WINDOW_ROWS_MIN,
             read_ahead_leaves: 1,
             held: Held::default(),
         }
     }
 
-    pub(crate) fn family(&self) -> FamilyId {
-        self.view.family.id
-    }
-
     /// The next row, as far as memory goes.
+    #[inline]
     pub(crate) fn step(&mut self, engine: &Engine, pinned: &Pinned) -> Next {
-        loop {
-            match self.fill(engine, pinned) {
-                Ok(None) => {}
-                Ok(Some(want)) => return Next::Missing(want),
-                Err(expired) => return Next::Expired(expired),
-            }
-            let Some((newest, row)) = self.pop_next() else { return Next::End };
-            if self.hidden(newest, &row.key) {
-                continue;
-            }
-            match row.content {
-                Content::Deleted => {}
-                Content::Inline(bytes) => return Next::Row(row.key, Stored::Inline(bytes)),
-                Content::Extent(bytes) => {
-                    return Next::Row(row.key, Stored::Extent(lookup::decoded(&bytes)));
-                }
-            }
+        match self.chunk.pop() {
+            Some((key, stored)) => Next::Row(key, stored),
+            None => self.next_window(engine, pinned),
         }
     }
-
-    /// Sees to it that every source that goes on has a row.
-    fn fill(&mut self, engine: &Engine, pinned: &Pinned) -> Result<Option<Want>> {
-        if !self.sources.iter().any(Source::needs_rows) {
-            return Ok(None);
+    /// Reads windows until one has a row.
+    fn next_window(&mut self, engine: &Engine, pinned: &Pinned) -> Next {
+        for _ in 0..EMPTY_WINDOWS_MAX {
+            let Some(span) = &self.span else { return Next::End };
+            // Kept while frames are read: they are found by page alone.
+            let state = match pinned.held_still() {
+                Ok(state) => state,
+                Err(expired) => return Next::Expired(expired),
+            };
+            let Some(view) = state.view(self.family) else { return Next::End };
+            let read = match self.read_window(engine, view, span) {
+                Ok(read) => read,
+                Err(want) => return Next::Missing(want),
+            };
+            drop(state);
+            self.go_on_behind(read);
+            if let Some((key, stored)) = self.chunk.pop() {
+                return Next::Row(key, stored);
+            }
         }
-        // Kept while frames are read: they are found by page alone.
-        let _state = pinned.state()?;
+        Next::Turn
+    }
+
+    fn go_on_behind(&mut self, read: Read) {
+        self.chunk = read.chunk;
+        self.own_taken += read.own_taken;
+        match (&mut self.span, read.far) {
+            (Some(span), Some(far)) => span.go_on_behind(far),
+            (span, _) => *span = None,
+        }
+        self.window_rows = (self.window_rows * 2).min(WINDOW_ROWS_MAX);
+        self.held.clear();
+    }
+
+    fn read_window(&self, engine: &Engine, view: &FamilyView, span: &Span) -> Windowed {
         let guard = ringdb_frames::pin();
         let pages = engine.pages.view(&guard, &self.held);
-        let trees_at = MEMTABLES_AT + self.view.memtables.len();
-        let max = self.chunk_rows;
-        for (index, source) in self.sources.iter_mut().enumerate() {
-            while source.needs_rows() {
-                let Some(tree) = index.checked_sub(trees_at) else {
-                    let table = &self.view.memtables[index - MEMTABLES_AT].table;
-                    source.fill_from_memtable(table, self.at, &self.span, max);
-                    continue;
-                };
-                let root = &self.view.trees[tree].root;
-                if let Some(wanted) = source.fill_from_tree(&pages, root, &self.span, max) {
-                    return Ok(Some(Want { wanted, tree }));
+        let (max, memtables) = (self.window_rows, view.memtables.iter().enumerate());
+        let trees_age = MEMTABLES_AGE + view.memtables.len();
+        let mut window = Window::new(span);
+        let mut sources = Vec::with_capacity(trees_age + view.trees.len());
+        for (index, tree) in view.trees.iter().enumerate().rev() {
+            match tree::seek_leaf(&pages, &tree.root, span.near(), span.direction) {
+                Step::Missing(wanted) => return Err(Want { wanted, tree: index }),
+                Step::Ready(at) => {
+                    let age = trees_age + index;
+                    sources.push(Source::of_leaf(&pages, at, max, age, &mut window));
                 }
             }
         }
-        self.chunk_rows = (self.chunk_rows * 2).min(CHUNK_ROWS_MAX);
-        self.held.clear();
-        Ok(None)
+        for (index, memtable) in memtables.rev() {
+            let age = MEMTABLES_AGE + index;
+            let table = &memtable.table;
+            sources.push(Source::of_memtable(table, self.at, max, age, &mut window));
+        }
+        let mut own = Source::of_own(&self.own[self.own_taken..], OWN_AGE);
+        window.cut(&mut own);
+        let own_taken = own.len();
+        sources.iter_mut().for_each(|source| window.cut(source));
+        sources.push(own);
+        Ok(Read { chunk: self.merged(sources, span.direction), far: window.into_far(), own_taken })
     }
 
-    /// Takes the next key's row from its newest source and drops what older ones say.
-    fn pop_next(&mut self) -> Option<(usize, Row)> {
-        let mut best: Option<usize> = None;
-        for (index, source) in self.sources.iter().enumerate() {
-            let Some(key) = source.head() else { continue };
-            let before = best.and_then(|best| self.sources[best].head()).is_none_or(|best| {
-                match self.span.direction {
-                    Direction::Forward => key < best,
-                    Direction::Backward => key > best,
+    /// The rows of sources that come from old to new.
+    fn merged(&self, mut sources: Vec<Source<'_>>, direction: Direction) -> Chunk {
+        sources.retain(|source| source.len() > 0);
+        let bytes = sources.iter().map(Source::chunk_bytes).sum();
+        let mut rows = Rows::with_capacity(bytes);
+        while sources.len() > 1 {
+            let first = first_of(&sources, direction);
+            let (older, newer) = sources.split_at_mut(first);
+            let first = &mut newer[0];
+            let (key, content) = first.head();
+            if !self.hides(first.age, &key) {
+                rows.add(key, content);
+            }
+            for older in older {
+                if older.head().0.order_key(&key) == Ordering::Equal {
+                    older.advance();
                 }
-            });
-            if before {
-                best = Some(index);
             }
+            first.advance();
+            sources.retain(|source| source.len() > 0);
         }
-        let newest = best?;
-        let row = self.sources[newest].pop()?;
-        for older in &mut self.sources[newest + 1..] {
-            if older.head() == Some(&row.key) {
-                older.pop();
-            }
+        if let Some(mut last) = sources.pop() {
+            let age = last.age;
+            last.drain(&mut rows, |key| self.hides(age, key));
         }
-        Some((newest, row))
+        rows.into()
     }
 
-    fn hidden(&self, source: usize, key: &[u8]) -> bool {
+    /// Whether a newer range delete hides the key.
+    #[inline]
+    fn hides(&self, age: usize, key: &KeyAt<'_>) -> bool {
         self.range_deletes.iter().any(|(holder, range)| {
-            *holder < source && &range.low[..] <= key && key < &range.high[..]
+            *holder < age && key.order(&range.low).is_ge() && key.order(&range.high).is_lt()
         })
     }
 
     /// Fetches what is missing, and with it the leaves that come next.
-    pub(crate) async fn fetch(&mut self, engine: &Engine, want: Want) -> Result<()> {
-        let family = self.family();
-        let ahead = self.upcoming(engine, &want);
+    pub(crate) async fn fetch(
+        &mut self,
+        engine: &Engine,
+        pinned: &Pinned,
+        want: Want,
+    ) -> Result<()> {
+        let family = self.family;
+        let ahead = self.upcoming(engine, pinned, &want)?;
         let first = engine.pages.load(want.wanted, family);
         let rest = join_all(ahead.into_iter().map(|wanted| engine.pages.load(wanted, family)));
         self.read_ahead_leaves = (self.read_ahead_leaves * 2).min(READ_AHEAD_LEAVES_MAX);
@@ -183,21 +237,33 @@ impl Scan {
         Ok(())
     }
 
-    fn upcoming(&self, engine: &Engine, want: &Want) -> Vec<Wanted> {
+    fn upcoming(&self, engine: &Engine, pinned: &Pinned, want: &Want) -> Result<Vec<Wanted>> {
+        let state = pinned.held_still()?;
+        let (Some(span), Some(view)) = (&self.span, state.view(self.family)) else {
+            return Ok(Vec::new());
+        };
         if self.read_ahead_leaves == 1 || want.wanted.level > 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let source = &self.sources[MEMTABLES_AT + self.view.memtables.len() + want.tree];
-        let Some(bound) = source.next_bound() else { return Vec::new() };
         let guard = ringdb_frames::pin();
         let pages: View<'_> = engine.pages.view(&guard, &self.held);
-        let root = &self.view.trees[want.tree].root;
-        let direction = self.span.direction;
-        let upcoming =
-            tree::upcoming_leaves(&pages, root, bound, direction, self.read_ahead_leaves);
+        let (root, max) = (&view.trees[want.tree].root, self.read_ahead_leaves);
+        let upcoming = tree::upcoming_leaves(&pages, root, span.near(), span.direction, max);
         let level = upcoming.level;
         let others = upcoming.nodes.into_iter().filter(|node| *node != want.wanted.node);
         let missing = others.filter(|node| !engine.pages.has(*node));
-        missing.map(|node| Wanted { node, level }).collect()
+        Ok(missing.map(|node| Wanted { node, level }).collect())
     }
+}
+
+/// The source whose next row comes first, the newest if several have its key.
+fn first_of(sources: &[Source<'_>], direction: Direction) -> usize {
+    let mut first = sources.len() - 1;
+    for index in (0..first).rev() {
+        let order = sources[index].head().0.order_key(&sources[first].head().0);
+        if along(direction, order) == Ordering::Less {
+            first = index;
+        }
+    }
+    first
 }

@@ -1,213 +1,282 @@
-//! One sorted source of a scan: a memtable or a tree, read a chunk at a time.
+//! What one sorted source of a scan has in a window: own rows, a memtable, or a leaf of a tree.
 //!
-//! A source remembers only the bound from which its next chunk starts, so nothing is locked or
-//! pinned between chunks, and a scan that is dropped leaves nothing behind. (I11)
+//! A source lives for one step of the scan, under its guard: nothing is locked or pinned between
+//! steps, and a scan that is dropped leaves nothing behind. (I11)
 
-use std::collections::VecDeque;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
-use crate::format::node_ref::TreeRoot;
 use crate::ids::Seq;
 use crate::memtable::{self, Entry, Kind, Memtable, Scanned};
-use crate::page::cache::View;
-use crate::tree::{self, Direction, Leaf, LeafAt, RowValue, Step, Wanted};
+use crate::page::cache::{Page, View};
+use crate::read::chunk::{Content, HEADER_BYTES, KeyAt, Rows};
+use crate::read::span::{Span, as_slice, is_nearer, is_within};
+use crate::tree::{Direction, Leaf, LeafAt, Pages, VALUE_BYTES_MAX};
 
-/// What a source says about a key.
-#[derive(Clone, Debug)]
-pub(crate) enum Content {
-    Inline(Bytes),
-    /// An encoded reference.
-    Extent(Bytes),
-    Deleted,
-}
+/// Bytes of rows that a memtable adds to a chunk, unless the first row alone has more.
+const MEMTABLE_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a leaf's rows that are asked for at once: as many lines as a processor waits for.
+const NEAR_BYTES_MAX: usize = 4096;
 
+/// A row of a transaction's own.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) key: Bytes,
-    pub(crate) content: Content,
+    /// `None`: it was deleted.
+    pub(crate) value: Option<Bytes>,
 }
 
-/// The part of the key space that a scan covers.
-#[derive(Clone, Debug)]
-pub(crate) struct Span {
-    pub(crate) low: Bound<Bytes>,
-    pub(crate) high: Bound<Bytes>,
-    pub(crate) direction: Direction,
+/// The rows of one source, in the order of the scan.
+pub(crate) struct Source<'a> {
+    /// Newer sources have smaller ages.
+    pub(crate) age: usize,
+    kind: Of<'a>,
 }
 
-/// Rows that wait to be merged, and where the next ones come from.
-#[derive(Debug)]
-pub(crate) struct Source {
-    rows: VecDeque<Row>,
-    next: Option<Bound<Bytes>>,
+enum Of<'a> {
+    Own(&'a [Row]),
+    Memtable { entries: Vec<Entry>, next: usize },
+    Tree { page: Page<'a>, rows: Range<usize>, direction: Direction },
 }
 
-impl Source {
-    pub(crate) fn new(span: &Span) -> Source {
-        let start = match span.direction {
-            Direction::Forward => &span.low,
-            Direction::Backward => &span.high,
+/// Where a window ends, and which source says so: that one needs no cutting.
+pub(crate) struct Window<'s> {
+    span: &'s Span,
+    /// Nearer than the span's end, if one is.
+    far: Option<(Bound<Bytes>, usize)>,
+}
+
+impl<'s> Window<'s> {
+    pub(crate) fn new(span: &'s Span) -> Window<'s> {
+        Window { span, far: None }
+    }
+
+    #[inline]
+    fn far(&self) -> Bound<&[u8]> {
+        self.far.as_ref().map_or_else(|| self.span.far(), |(far, _)| as_slice(far))
+    }
+
+    /// Ends the window at this key, unless it ends before.
+    fn end_at(&mut self, key: KeyAt<'_>, includes: bool, age: usize) {
+        if is_nearer(self.span.direction, |far| key.order(far), includes, self.far()) {
+            let key = key.to_bytes();
+            let far = if includes { Bound::Included(key) } else { Bound::Excluded(key) };
+            self.far = Some((far, age));
+        }
+    }
+
+    /// Takes away what lies behind the end.
+    pub(crate) fn cut(&self, source: &mut Source<'_>) {
+        if self.far.as_ref().is_none_or(|(_, age)| *age != source.age) {
+            source.cut(self.span.direction, self.far());
+        }
+    }
+
+    /// The end, if it is not the span's.
+    pub(crate) fn into_far(self) -> Option<Bound<Bytes>> {
+        self.far.map(|(far, _)| far)
+    }
+}
+
+impl<'a> Source<'a> {
+    /// Rows that are all there.
+    pub(crate) fn of_own(rows: &'a [Row], age: usize) -> Source<'a> {
+        Source { age, kind: Of::Own(rows) }
+    }
+
+    /// Up to `max` rows of the leaf that a scan came to. What the leaf does not tell ends the window.
+    #[inline]
+    pub(crate) fn of_leaf(
+        pages: &View<'a>,
+        at: LeafAt<Page<'a>>,
+        max: usize,
+        age: usize,
+        window: &mut Window<'_>,
+    ) -> Source<'a> {
+        let direction = window.span.direction;
+        let leaf = Leaf::new(&at.page);
+        let all = match direction {
+            Direction::Forward => at.row..leaf.len(),
+            Direction::Backward => 0..at.row,
         };
-        Source { rows: VecDeque::new(), next: Some(start.clone()) }
+        let len = all.len().min(max);
+        let rows = match direction {
+            Direction::Forward => all.start..all.start + len,
+            Direction::Backward => all.end - len..all.end,
+        };
+        let bytes = leaf.rows_range(&rows);
+        pages.bring_near(at.page, bytes.start..bytes.end.min(bytes.start + NEAR_BYTES_MAX));
+        if len < all.len() {
+            let last = match direction {
+                Direction::Forward => rows.end - 1,
+                Direction::Backward => rows.start,
+            };
+            window.end_at(KeyAt::Parts(leaf.key(last)), true, age);
+        } else if let Some(fence) = at.fence() {
+            window.end_at(KeyAt::Parts(fence), direction == Direction::Backward, age);
+        }
+        Source { age, kind: Of::Tree { page: at.page, rows, direction } }
     }
 
-    /// Rows that are all there, in the order of the scan.
-    pub(crate) fn of_rows(rows: Vec<Row>) -> Source {
-        Source { rows: rows.into(), next: None }
-    }
-
-    /// Whether a chunk must be read before the next row is known.
-    pub(crate) fn needs_rows(&self) -> bool {
-        self.rows.is_empty() && self.next.is_some()
-    }
-
-    /// Where the next chunk starts.
-    pub(crate) fn next_bound(&self) -> Option<Bound<&[u8]>> {
-        self.next.as_ref().map(|bound| as_slice(bound))
-    }
-
-    pub(crate) fn head(&self) -> Option<&Bytes> {
-        self.rows.front().map(|row| &row.key)
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Row> {
-        self.rows.pop_front()
-    }
-
-    /// Reads up to `max` rows out of a memtable.
-    pub(crate) fn fill_from_memtable(
-        &mut self,
+    /// Up to `max` rows of a memtable. If it has more, the last one ends the window.
+    pub(crate) fn of_memtable(
         table: &Memtable,
         at: Seq,
-        span: &Span,
         max: usize,
-    ) {
-        let Some(next) = self.next.take() else { return };
-        let (low, high, direction) = match span.direction {
-            Direction::Forward => {
-                (as_slice(&next), as_slice(&span.high), memtable::Direction::Forward)
-            }
-            Direction::Backward => {
-                (as_slice(&span.low), as_slice(&next), memtable::Direction::Backward)
-            }
+        age: usize,
+        window: &mut Window<'_>,
+    ) -> Source<'a> {
+        let (near, far) = (window.span.near(), window.far());
+        let (low, high, direction) = match window.span.direction {
+            Direction::Forward => (near, far, memtable::Direction::Forward),
+            Direction::Backward => (far, near, memtable::Direction::Backward),
         };
         let mut entries = Vec::new();
-        let scanned = table.scan(low, high, at, direction, max, &mut entries);
-        if scanned == Scanned::More {
-            self.next = entries.last().map(|entry| Bound::Excluded(entry.key_bytes()));
+        let mut scanned = table.scan(low, high, at, direction, max, &mut entries);
+        if let Some(len) = within_bytes(&entries) {
+            entries.truncate(len);
+            scanned = Scanned::More;
         }
-        self.rows.extend(entries.iter().map(row_of_entry));
+        if scanned == Scanned::More
+            && let Some(last) = entries.last()
+        {
+            window.end_at(KeyAt::Whole(last.key()), true, age);
+        }
+        Source { age, kind: Of::Memtable { entries, next: 0 } }
     }
 
-    /// Reads up to `max` rows out of one leaf of a tree, or names the page that is missing.
-    pub(crate) fn fill_from_tree(
-        &mut self,
-        pages: &View<'_>,
-        tree: &TreeRoot,
-        span: &Span,
-        max: usize,
-    ) -> Option<Wanted> {
-        let next = self.next.as_ref()?;
-        match tree::seek_leaf(pages, tree, as_slice(next), span.direction) {
-            Step::Missing(wanted) => Some(wanted),
-            Step::Ready(at) => {
-                self.take_leaf(at, span, max);
-                None
+    fn cut(&mut self, direction: Direction, far: Bound<&[u8]>) {
+        match &mut self.kind {
+            Of::Own(rows) => {
+                let within = |row: &Row| is_within(direction, |far| row.key[..].cmp(far), far);
+                *rows = &rows[..rows.partition_point(within)];
+            }
+            Of::Memtable { entries, .. } => {
+                let within = |entry: &Entry| is_within(direction, |far| entry.key().cmp(far), far);
+                entries.truncate(entries.partition_point(within));
+            }
+            Of::Tree { page, rows, .. } => {
+                let leaf = Leaf::new(page);
+                match direction {
+                    Direction::Forward => rows.end = rows.end.min(end_of(&leaf, far)),
+                    Direction::Backward => rows.start = rows.start.max(start_of(&leaf, far)),
+                }
             }
         }
     }
 
-    fn take_leaf<P: std::ops::Deref<Target = [u8]>>(
-        &mut self,
-        at: LeafAt<P>,
-        span: &Span,
-        max: usize,
-    ) {
-        let leaf = Leaf::new(&at.page);
-        let (from, to, order) = match span.direction {
-            Direction::Forward => {
-                let end = end_of(&leaf, &span.high);
-                (at.row, end, Order::Ascending { ends: end < leaf.len() })
+    /// How many rows are left.
+    pub(crate) fn len(&self) -> usize {
+        match &self.kind {
+            Of::Own(rows) => rows.len(),
+            Of::Memtable { entries, next } => entries.len() - next,
+            Of::Tree { rows, .. } => rows.len(),
+        }
+    }
+
+    /// Bytes that the rows take in a chunk.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        let bytes = match &self.kind {
+            Of::Own(rows) => rows.iter().map(own_bytes).sum(),
+            Of::Memtable { entries, .. } => entries.iter().map(Entry::row_bytes).sum(),
+            Of::Tree { page, rows, .. } => Leaf::new(page).bytes_of(rows),
+        };
+        bytes + self.len() * HEADER_BYTES
+    }
+
+    /// The next row; there must be one.
+    #[inline]
+    pub(crate) fn head(&self) -> (KeyAt<'_>, Content<'_>) {
+        match &self.kind {
+            Of::Own(rows) => own_row(&rows[0]),
+            Of::Memtable { entries, next } => entry_row(&entries[*next]),
+            Of::Tree { page, rows, direction } => {
+                let index = match direction {
+                    Direction::Forward => rows.start,
+                    Direction::Backward => rows.end - 1,
+                };
+                let (key, value) = Leaf::new(page).row(index);
+                (KeyAt::Parts(key), value.into())
             }
-            Direction::Backward => {
-                let start = start_of(&leaf, &span.low);
-                (start, at.row, Order::Descending { ends: start > 0 })
+        }
+    }
+
+    /// Goes on behind the next row; there must be one.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        match &mut self.kind {
+            Of::Own(rows) => *rows = &rows[1..],
+            Of::Memtable { next, .. } => *next += 1,
+            Of::Tree { rows, direction: Direction::Forward, .. } => rows.start += 1,
+            Of::Tree { rows, direction: Direction::Backward, .. } => rows.end -= 1,
+        }
+    }
+
+    /// Adds all rows that are left and not hidden.
+    pub(crate) fn drain(&mut self, out: &mut Rows, hidden: impl Fn(&KeyAt<'_>) -> bool) {
+        let mut add = |(key, value): (KeyAt<'_>, Content<'_>)| {
+            if !hidden(&key) {
+                out.add(key, value);
             }
         };
-        let (rows, cut) = copy_rows(&leaf, from..to.max(from), &order, max);
-        self.next = match (cut, order) {
-            (true, _) => rows.last().map(|row| Bound::Excluded(row.key.clone())),
-            (false, Order::Ascending { ends: true } | Order::Descending { ends: true }) => None,
-            (false, Order::Ascending { ends: false }) => {
-                at.fence.map(|fence| Bound::Included(fence.into()))
+        match &mut self.kind {
+            Of::Own(rows) => std::mem::take(rows).iter().map(own_row).for_each(add),
+            Of::Memtable { entries, next } => {
+                entries[*next..].iter().map(entry_row).for_each(add);
+                *next = entries.len();
             }
-            (false, Order::Descending { ends: false }) => {
-                at.fence.map(|fence| Bound::Excluded(fence.into()))
+            Of::Tree { page, rows, direction } => {
+                let leaf = Leaf::new(page);
+                let row = |index| {
+                    let (key, value) = leaf.row(index);
+                    (KeyAt::Parts(key), value.into())
+                };
+                match direction {
+                    Direction::Forward => rows.for_each(|index| add(row(index))),
+                    Direction::Backward => rows.rev().for_each(|index| add(row(index))),
+                }
             }
-        };
-        debug_assert!(self.rows.is_empty(), "a chunk is read when none is left");
-        self.rows = rows.into();
+        }
     }
 }
 
-/// How the rows of a leaf are taken, and whether the span ends inside it.
-enum Order {
-    Ascending { ends: bool },
-    Descending { ends: bool },
+/// How many entries are within the bytes of a chunk, if not all are.
+fn within_bytes(entries: &[Entry]) -> Option<usize> {
+    let mut bytes = 0;
+    let over = entries.iter().position(|entry| {
+        bytes += entry.row_bytes();
+        bytes > MEMTABLE_BYTES_MAX
+    })?;
+    (over.max(1) < entries.len()).then_some(over.max(1))
 }
 
-/// Copies rows into one buffer that they share; true if there were more than `max`.
-fn copy_rows(
-    leaf: &Leaf<'_>,
-    range: std::ops::Range<usize>,
-    order: &Order,
-    max: usize,
-) -> (Vec<Row>, bool) {
-    let cut = range.len() > max;
-    let len = range.len().min(max);
-    let range = match order {
-        Order::Ascending { .. } => range.start..range.start + len,
-        Order::Descending { .. } => range.end - len..range.end,
+fn own_bytes(row: &Row) -> usize {
+    let value = row.value.as_ref().filter(|value| value.len() <= VALUE_BYTES_MAX);
+    row.key.len() + value.map_or(0, Bytes::len)
+}
+
+#[inline]
+fn own_row(row: &Row) -> (KeyAt<'_>, Content<'_>) {
+    let content = match &row.value {
+        None => Content::Deleted,
+        Some(value) if value.len() > VALUE_BYTES_MAX => Content::Apart(value),
+        Some(value) => Content::Inline(value),
     };
-    let row_bytes = |(key, value): (tree::Key<'_>, RowValue<'_>)| key.len() + value.bytes().len();
-    let bytes = range.clone().map(|index| row_bytes(leaf.row(index))).sum();
-    let mut buffer = Vec::with_capacity(bytes);
-    for index in range.clone() {
-        let (key, value) = leaf.row(index);
-        key.write_to(&mut buffer);
-        buffer.extend_from_slice(value.bytes());
-    }
-    let mut rest = Bytes::from(buffer);
-    let rows = range.map(|index| {
-        let (key, value) = leaf.row(index);
-        let key = rest.split_to(key.len());
-        let bytes = rest.split_to(value.bytes().len());
-        let content = match value {
-            RowValue::Inline(_) => Content::Inline(bytes),
-            RowValue::Extent(_) => Content::Extent(bytes),
-            RowValue::Tombstone => Content::Deleted,
-        };
-        Row { key, content }
-    });
-    let mut rows: Vec<Row> = rows.collect();
-    if let Order::Descending { .. } = order {
-        rows.reverse();
-    }
-    (rows, cut)
+    (KeyAt::Whole(&row.key), content)
 }
 
-fn row_of_entry(entry: &Entry) -> Row {
+#[inline]
+fn entry_row(entry: &Entry) -> (KeyAt<'_>, Content<'_>) {
     let content = match entry.kind {
-        Kind::Put => Content::Inline(entry.value_bytes()),
-        Kind::Extent => Content::Extent(entry.value_bytes()),
+        Kind::Put => Content::Inline(entry.value()),
+        Kind::Extent => Content::Extent(entry.value()),
         Kind::Delete => Content::Deleted,
     };
-    Row { key: entry.key_bytes(), content }
+    (KeyAt::Whole(entry.key()), content)
 }
 
-fn end_of(leaf: &Leaf<'_>, high: &Bound<Bytes>) -> usize {
+fn end_of(leaf: &Leaf<'_>, high: Bound<&[u8]>) -> usize {
     match high {
         Bound::Unbounded => leaf.len(),
         Bound::Included(key) => leaf.upper_bound(key),
@@ -215,14 +284,10 @@ fn end_of(leaf: &Leaf<'_>, high: &Bound<Bytes>) -> usize {
     }
 }
 
-fn start_of(leaf: &Leaf<'_>, low: &Bound<Bytes>) -> usize {
+fn start_of(leaf: &Leaf<'_>, low: Bound<&[u8]>) -> usize {
     match low {
         Bound::Unbounded => 0,
         Bound::Included(key) => leaf.lower_bound(key),
         Bound::Excluded(key) => leaf.upper_bound(key),
     }
-}
-
-pub(crate) fn as_slice(bound: &Bound<Bytes>) -> Bound<&[u8]> {
-    bound.as_ref().map(|key| &key[..])
 }

@@ -111,6 +111,18 @@ impl<'a> Leaf<'a> {
         self.keys.likely_record(key)
     }
 
+    /// Where these rows lie in the node: records lie side by side in the order of their keys.
+    #[inline]
+    pub(crate) fn rows_range(&self, rows: &Range<usize>) -> Range<usize> {
+        self.keys.records_range(rows)
+    }
+
+    /// Bytes of the keys and values of these rows, or a little more.
+    #[inline]
+    pub(crate) fn bytes_of(&self, rows: &Range<usize>) -> usize {
+        self.rows_range(rows).len() + rows.len() * self.keys.front_bytes()
+    }
+
     /// What is stored under `key`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<RowValue<'a>> {
@@ -135,6 +147,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// The key at `index`.
+    #[inline]
     pub(crate) fn key(&self, index: usize) -> Key<'a> {
         self.keys.record(index).0
     }

@@ -20,7 +20,7 @@
 //! | `check` | the one look at a node that has just been read |
 //! | `encode`, `pack` | rows to bytes; which rows share a node |
 //! | `filter` | which keys are certainly not in a tree |
-//! | `search` | descents |
+//! | `search`, `seek` | descents of lookups, of scans |
 //! | `merge` | sorted changes into a tree |
 //! | `walk` | every node of a tree |
 
@@ -34,7 +34,7 @@ mod node;
 mod pack;
 mod refs;
 mod search;
-
+mod seek;
 mod walk;
 
 #[cfg(test)]
@@ -49,15 +49,14 @@ pub(crate) use inner::Inner;
 pub(crate) use inner::{Child, Holds};
 pub(crate) use leaf::{Leaf, RowValue};
 pub(crate) use merge::{Change, Merge, MergeStep, RangeDelete, Settings, Sink, Tombstones};
-pub(crate) use node::Key;
 #[cfg(test)]
 pub(crate) use node::node_crc;
+pub(crate) use node::{Key, VALUE_BYTES_MAX};
 pub(crate) use refs::{Corrupt, Wanted};
 #[cfg(test)]
 pub(crate) use refs::{NodeRef, TreeRoot};
-pub(crate) use search::{
-    Direction, LeafAt, Pages, Step, find, find_many, seek_leaf, upcoming_leaves,
-};
+pub(crate) use search::{Pages, Step, find, find_many};
+pub(crate) use seek::{Direction, LeafAt, seek_leaf, upcoming_leaves};
 pub(crate) use walk::{Leaves, Walk, WalkStep};
 
 /// How many children a checked node has; none if it is a leaf.

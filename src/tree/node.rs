@@ -128,6 +128,12 @@ impl<'a> Keys<'a> {
         self.heads.len()
     }
 
+    /// Bytes of a key, at most, that do not lie in its record.
+    #[inline]
+    pub(super) fn front_bytes(&self) -> usize {
+        self.prefix.len() + HEAD_BYTES
+    }
+
     #[inline]
     fn head(&self, index: usize) -> u64 {
         u64::from_le_bytes(self.heads[index])
@@ -156,8 +162,14 @@ impl<'a> Keys<'a> {
 
     #[inline]
     fn record_range(&self, index: usize) -> Range<usize> {
+        self.records_range(&(index..index + 1))
+    }
+
+    /// Where the records of these keys lie in the node.
+    #[inline]
+    pub(super) fn records_range(&self, keys: &Range<usize>) -> Range<usize> {
         const OFFSET: u32 = (1 << OFFSET_BITS) - 1;
-        (self.slot(index) & OFFSET) as usize..(self.slot(index + 1) & OFFSET) as usize
+        (self.slot(keys.start) & OFFSET) as usize..(self.slot(keys.end) & OFFSET) as usize
     }
 
     /// The place of `key`, or the place where it would be.
@@ -249,6 +261,15 @@ impl Key<'_> {
             return self.prefix.cmp(other);
         };
         self.head.cmp(&head_of(suffix)).then_with(|| self.cmp_suffix(suffix))
+    }
+
+    /// How the key orders against one that lies in any node.
+    pub(crate) fn order_key(&self, other: &Key<'_>) -> Ordering {
+        match self.prefix == other.prefix {
+            true => self.order_in_node(other),
+            // Rare: neighbours of one range have grown apart in two trees.
+            false => self.order(&other.to_vec()),
+        }
     }
 
     /// How the key orders against one of the same prefix and head.

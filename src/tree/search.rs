@@ -3,7 +3,7 @@
 //! A descent that missed is taken again from the root when the node is there: that costs a few hundred nanoseconds after an
 //! I/O, and needs no pin on the nodes above meanwhile.
 
-use std::ops::{Bound, Deref, Range};
+use std::ops::{Deref, Range};
 
 use super::inner::Inner;
 use super::leaf::{Leaf, RowValue};
@@ -65,13 +65,13 @@ impl<Page: Deref<Target = [u8]>> RowAt<Page> {
 /// A cache finds a node by its page, and a hostile file may name one page as two things: what is here counts only for
 /// whom it was checked. Who asks for it otherwise reads it again, and is told.
 #[inline]
-fn root_of<'a, P: Pages>(pages: &'a P, root: &TreeRoot) -> Option<P::Page<'a>> {
+pub(super) fn root_of<'a, P: Pages>(pages: &'a P, root: &TreeRoot) -> Option<P::Page<'a>> {
     pages.root(root.root).filter(|page| root.wanted().may_be(page))
 }
 
 /// As for the root. What its search reads first is on its way when this looks at its head.
 #[inline]
-fn child_of<'a, P: Pages>(
+pub(super) fn child_of<'a, P: Pages>(
     pages: &'a P,
     parent: P::Page<'a>,
     index: usize,
@@ -149,123 +149,4 @@ fn trusted<Page: Copy + Deref<Target = [u8]>>(place: &mut (Wanted, Option<Page>)
 #[inline]
 fn row_in<Page: Copy + Deref<Target = [u8]>>(page: Page, key: &[u8]) -> Option<RowAt<Page>> {
     Leaf::new(&page).search(key).ok().map(|index| RowAt { page, index })
-}
-
-/// Which way a scan goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// Keys ascend; the bound is where the range starts.
-    Forward,
-    /// Keys descend; the bound is where the range ends.
-    Backward,
-}
-
-impl Direction {
-    /// The child of `inner` in which a scan from `bound` begins.
-    fn child_index(self, inner: &Inner<'_>, bound: Bound<&[u8]>) -> usize {
-        match (self, bound) {
-            (_, Bound::Included(key)) | (Direction::Forward, Bound::Excluded(key)) => {
-                inner.child_index(key)
-            }
-            (Direction::Backward, Bound::Excluded(key)) => inner.child_index_below(key),
-            (Direction::Forward, Bound::Unbounded) => 0,
-            (Direction::Backward, Bound::Unbounded) => inner.len() - 1,
-        }
-    }
-
-    /// The first row of the range, or for `Backward` the row behind its last one.
-    fn row(self, leaf: &Leaf<'_>, bound: Bound<&[u8]>) -> usize {
-        match (self, bound) {
-            (Direction::Forward, Bound::Included(key))
-            | (Direction::Backward, Bound::Excluded(key)) => leaf.lower_bound(key),
-            (Direction::Forward, Bound::Excluded(key))
-            | (Direction::Backward, Bound::Included(key)) => leaf.upper_bound(key),
-            (Direction::Forward, Bound::Unbounded) => 0,
-            (Direction::Backward, Bound::Unbounded) => leaf.len(),
-        }
-    }
-
-    /// The separator between the child at `index` and the next one in this direction.
-    fn separator_index(self, inner: &Inner<'_>, index: usize) -> Option<usize> {
-        match self {
-            Direction::Forward => (index < inner.separators()).then_some(index),
-            Direction::Backward => index.checked_sub(1),
-        }
-    }
-}
-
-/// The leaf in which a scan starts or goes on.
-#[derive(Clone, Debug)]
-pub(crate) struct LeafAt<Page> {
-    /// The leaf's bytes.
-    pub page: Page,
-    /// Forward: the first row to read, or the number of rows if the leaf has none of the range. Backward: the row behind the
-    /// first one to read, 0 if the leaf has none.
-    pub row: usize,
-    /// Where the next leaf is sought, `None` at the end of the tree. Forward: from `Included(fence)`. Backward: from
-    /// `Excluded(fence)`.
-    pub fence: Option<Vec<u8>>,
-}
-
-/// Finds the leaf that holds the bound of a scan.
-pub(crate) fn seek_leaf<'a, P: Pages>(
-    pages: &'a P,
-    root: &TreeRoot,
-    bound: Bound<&[u8]>,
-    direction: Direction,
-) -> Step<LeafAt<P::Page<'a>>> {
-    let Some(mut page) = root_of(pages, root) else { return Step::Missing(root.wanted()) };
-    let mut fence: Option<(P::Page<'a>, usize)> = None;
-    for level in (0..root.height).rev() {
-        let inner = Inner::new(&page);
-        let index = direction.child_index(&inner, bound);
-        if let Some(separator) = direction.separator_index(&inner, index) {
-            fence = Some((page, separator));
-        }
-        let wanted = Wanted { node: inner.child(index), level };
-        let Some(child) = child_of(pages, page, index, wanted) else {
-            return Step::Missing(wanted);
-        };
-        page = child;
-    }
-    let row = direction.row(&Leaf::new(&page), bound);
-    let fence = fence.map(|(page, index)| Inner::new(&page).separator(index).to_vec());
-    Step::Ready(LeafAt { page, row, fence })
-}
-
-/// What a scan will want: siblings, nearest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Upcoming {
-    /// The nodes, all of one level.
-    pub nodes: Vec<NodeRef>,
-    /// That level: 0 if the parent of the leaves is here.
-    pub level: u8,
-}
-
-/// The node in which a scan from `bound` begins and its next siblings, `max` at most, as far as their parent is here.
-pub(crate) fn upcoming_leaves<P: Pages>(
-    pages: &P,
-    root: &TreeRoot,
-    bound: Bound<&[u8]>,
-    direction: Direction,
-    max: usize,
-) -> Upcoming {
-    let mut upcoming = Upcoming { nodes: vec![root.root], level: root.height };
-    let Some(mut page) = root_of(pages, root) else { return upcoming };
-    for level in (0..root.height).rev() {
-        let inner = Inner::new(&page);
-        let index = direction.child_index(&inner, bound);
-        let nodes = |indexes: &mut dyn Iterator<Item = usize>| {
-            indexes.take(max).map(|index| inner.child(index)).collect()
-        };
-        let nodes = match direction {
-            Direction::Forward => nodes(&mut (index..inner.len())),
-            Direction::Backward => nodes(&mut (0..=index).rev()),
-        };
-        upcoming = Upcoming { nodes, level };
-        let wanted = Wanted { node: inner.child(index), level };
-        let Some(child) = child_of(pages, page, index, wanted) else { return upcoming };
-        page = child;
-    }
-    upcoming
 }

@@ -27,7 +27,8 @@ use crate::db::{Db, Task};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{FamilyId, Seq};
 use crate::options::Durability;
-use crate::read::source::{Content, Row, Span, as_slice};
+use crate::read::source::Row;
+use crate::read::span::{Span, as_slice};
 use crate::snapshot::Pinned;
 use crate::value::Value;
 
@@ -232,11 +233,7 @@ fn own_rows(
     };
     let rows = writes.range((low, Bound::Unbounded));
     let rows = rows.take_while(|((id, key), _)| *id == family && inside(key));
-    rows.map(|((_, key), value)| Row {
-        key: key.clone(),
-        content: value.clone().map_or(Content::Deleted, Content::Inline),
-    })
-    .collect()
+    rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() }).collect()
 }
 
 impl Db {

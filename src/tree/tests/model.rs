@@ -205,7 +205,7 @@ fn scan(
             Direction::Forward => rows.extend((at.row..leaf.len()).map(|i| owned(leaf.row(i)))),
             Direction::Backward => rows.extend((0..at.row).rev().map(|i| owned(leaf.row(i)))),
         }
-        let Some(fence) = at.fence else { break };
+        let Some(fence) = at.fence().map(super::super::Key::to_vec) else { break };
         if rows.len() >= max {
             break;
         }

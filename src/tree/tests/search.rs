@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Bound;
 
-use super::super::search::{RowAt, Upcoming};
+use super::super::search::RowAt;
+use super::super::seek::Upcoming;
 use super::super::{Direction, Inner, Step, find, find_many, seek_leaf, upcoming_leaves};
 use super::*;
 

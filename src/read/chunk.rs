@@ -1,0 +1,180 @@
+//! Rows that a scan has read and not given yet, in one buffer.
+//!
+//! ```text
+//! of each row   4 len   of the key
+//!               4 len   of the value; the top bit: it is the reference of an extent; the next one: it lies apart
+//!                       key, value
+//! ```
+//!
+//! Memory of its own for each row, key or value cost more than copying it. What a caller keeps keeps
+//! the buffer, which is one leaf's rows at most.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+use crate::read::lookup::{self, Stored};
+use crate::tree::{Key, RowValue};
+
+/// Bytes in front of each row.
+pub(crate) const HEADER_BYTES: usize = 8;
+/// Set in the length of a value that is a reference.
+const EXTENT: u32 = 1 << 31;
+/// Set in the length of a value that lies apart.
+const APART: u32 = 1 << 30;
+
+/// What a source says of a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    Inline(&'a [u8]),
+    /// An encoded reference.
+    Extent(&'a [u8]),
+    /// A value too large to be copied.
+    Apart(&'a Bytes),
+    Deleted,
+}
+
+impl<'a> From<RowValue<'a>> for Content<'a> {
+    #[inline]
+    fn from(value: RowValue<'a>) -> Content<'a> {
+        match value {
+            RowValue::Inline(bytes) => Content::Inline(bytes),
+            RowValue::Extent(bytes) => Content::Extent(bytes),
+            RowValue::Tombstone => Content::Deleted,
+        }
+    }
+}
+
+/// A key as its source has it.
+#[derive(Clone, Copy)]
+pub(crate) enum KeyAt<'a> {
+    Whole(&'a [u8]),
+    /// As a node of a tree stores it.
+    Parts(Key<'a>),
+}
+
+impl KeyAt<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            KeyAt::Whole(key) => key.len(),
+            KeyAt::Parts(key) => key.len(),
+        }
+    }
+
+    #[inline]
+    fn write_to(&self, out: &mut Vec<u8>) {
+        match self {
+            KeyAt::Whole(key) => out.extend_from_slice(key),
+            KeyAt::Parts(key) => key.write_to(out),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn order(&self, other: &[u8]) -> Ordering {
+        match self {
+            KeyAt::Whole(key) => (*key).cmp(other),
+            KeyAt::Parts(key) => key.order(other),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn order_key(&self, other: &KeyAt<'_>) -> Ordering {
+        match (self, other) {
+            (_, KeyAt::Whole(other)) => self.order(other),
+            (KeyAt::Whole(key), KeyAt::Parts(other)) => other.order(key).reverse(),
+            (KeyAt::Parts(key), KeyAt::Parts(other)) => key.order_key(other),
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> Bytes {
+        let mut key = Vec::with_capacity(self.len());
+        self.write_to(&mut key);
+        key.into()
+    }
+}
+
+/// Rows on their way into a chunk.
+pub(crate) struct Rows {
+    bytes: Vec<u8>,
+    apart: VecDeque<Bytes>,
+}
+
+impl Rows {
+    /// Room for that many bytes, headers included.
+    pub(crate) fn with_capacity(bytes: usize) -> Rows {
+        Rows { bytes: Vec::with_capacity(bytes), apart: VecDeque::new() }
+    }
+
+    /// Adds a row behind the others; a deleted one is none.
+    #[inline]
+    pub(crate) fn add(&mut self, key: KeyAt<'_>, content: Content<'_>) {
+        let (value, flag) = match content {
+            Content::Inline(bytes) => (bytes, 0),
+            Content::Extent(bytes) => (bytes, EXTENT),
+            Content::Apart(bytes) => {
+                self.apart.push_back(bytes.clone());
+                (&[][..], APART)
+            }
+            Content::Deleted => return,
+        };
+        let header = u64::from(value.len() as u32 | flag) << 32 | u64::from(key.len() as u32);
+        self.bytes.extend_from_slice(&header.to_le_bytes());
+        key.write_to(&mut self.bytes);
+        self.bytes.extend_from_slice(value);
+    }
+}
+
+/// Rows that wait to be taken.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    bytes: Bytes,
+    apart: VecDeque<Bytes>,
+}
+
+impl From<Rows> for Chunk {
+    fn from(rows: Rows) -> Chunk {
+        Chunk { bytes: rows.bytes.into(), apart: rows.apart }
+    }
+}
+
+impl Chunk {
+    /// Takes the next row.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<(Bytes, Stored)> {
+        let header = u64::from_le_bytes(*self.bytes.first_chunk::<HEADER_BYTES>()?);
+        let (key_len, value_len) = (header as u32, (header >> 32) as u32);
+        self.bytes.advance(HEADER_BYTES);
+        let key = self.bytes.split_to(key_len as usize);
+        let value = self.bytes.split_to((value_len & !(EXTENT | APART)) as usize);
+        let stored = match value_len & (EXTENT | APART) {
+            0 => Stored::Inline(value),
+            APART => Stored::Inline(self.apart.pop_front().expect("one for each mark")),
+            _ => Stored::Extent(lookup::decoded(&value)),
+        };
+        Some((key, stored))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_out_as_they_went_in_and_deleted_ones_do_not() {
+        let mut rows = Rows::with_capacity(0);
+        rows.add(KeyAt::Whole(b"a"), Content::Inline(b"1815"));
+        rows.add(KeyAt::Whole(b"b"), Content::Deleted);
+        rows.add(KeyAt::Whole(b"c"), Content::Apart(&Bytes::from_static(b"1912")));
+        rows.add(KeyAt::Whole(b"cc"), Content::Inline(b""));
+        let mut chunk = Chunk::from(rows);
+        let mut taken = Vec::new();
+        while let Some((key, stored)) = chunk.pop() {
+            let Stored::Inline(value) = stored else { panic!("no reference went in") };
+            taken.push((key, value));
+        }
+        let expected = [("a", "1815"), ("c", "1912"), ("cc", "")];
+        assert_eq!(taken, expected.map(|(key, value)| (key.into(), value.into())));
+    }
+}
