@@ -56,7 +56,7 @@ pub use blocking::block_on;
 pub use bytes::Bytes;
 pub use db::{
     BackendKind, BackendReport, Backup, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
-    ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, Health, HealthChanged,
+    ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, GetWith, Health, HealthChanged,
     Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task, TryNext, TryNextChunk, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};

@@ -50,7 +50,7 @@ fn parents<'g>(cache: &Cache, leaves: u64, guard: &'g Guard) -> Vec<Frame<'g>> {
 
 fn child<'g>(cache: &Cache, parents: &[Frame<'g>], page: u64, guard: &'g Guard) -> Frame<'g> {
     let (parent, index) = (&parents[(page / FANOUT) as usize], (page % FANOUT) as usize);
-    cache.get_child(parent, index, page, guard).expect("inserted, never evicted")
+    cache.get_child(parent, index, page, 64, guard).expect("inserted, never evicted")
 }
 
 fn hits(criterion: &mut Criterion) {
@@ -78,7 +78,9 @@ fn hits(criterion: &mut Criterion) {
     bench("get, hot", &|page| cache.get(page % FANOUT, &guard).map_or(1, |frame| word(&frame)));
     bench("get_child, hot", &|page| {
         let page = page % FANOUT;
-        cache.get_child(&parents[0], page as usize, page, &guard).map_or(1, |frame| word(&frame))
+        cache
+            .get_child(&parents[0], page as usize, page, 64, &guard)
+            .map_or(1, |frame| word(&frame))
     });
     bench("arena, hot", &|page| word(&warm[(page % FANOUT) as usize]));
     bench("arena, bytes", &|page| word(&warm[page as usize]));

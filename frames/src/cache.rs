@@ -1,6 +1,7 @@
 //! The handle: reading with a guard, inserting, removing.
 
 use crate::guard::{Frame, Guard};
+use crate::near;
 use crate::shared::{Claim, Retired, Shared};
 use crate::table::Search;
 use crate::tag::{LENGTH_MAX, PAGE_END, Tag};
@@ -81,12 +82,16 @@ impl Cache {
 
     /// As [`Cache::get`], for child `index` of `parent`: first looks where that child was last seen, and remembers
     /// where it is found. Any index and any parent are safe; wrong ones cost the lookup.
+    ///
+    /// `front` is how many bytes of the child its reader will look at first: where the hint says the child is, they
+    /// are asked for beside its tag, and not only when the tag has come.
     #[inline]
     pub fn get_child<'g>(
         &self,
         parent: &Frame<'g>,
         index: usize,
         page: u64,
+        front: usize,
         guard: &'g Guard,
     ) -> Option<Frame<'g>> {
         // SAFETY: the guard outlives this call, and the hint is used in it only.
@@ -94,10 +99,12 @@ impl Cache {
             return self.get(page, guard);
         };
         let place = hint.load(Ordering::Relaxed);
-        if let Some(frame) = (place as usize).checked_sub(1)
-            && let found @ Some(_) = self.frame(frame, page, guard)
-        {
-            return found;
+        if let Some(frame) = (place as usize).checked_sub(1) {
+            near::ask_at(self.shared.frame_address(frame).as_ptr(), front);
+            let found = self.frame(frame, page, guard);
+            if found.is_some() {
+                return found;
+            }
         }
         let found = self.get(page, guard)?;
         hint.store(found.place() as u32 + 1, Ordering::Relaxed);

@@ -4,19 +4,25 @@
 //! that it will need lie at the front of the node: asked for together they come together.
 
 /// Asks for every line of these bytes.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 pub(crate) fn ask(bytes: &[u8]) {
+    ask_at(bytes.as_ptr(), bytes.len());
+}
+
+/// As [`ask`], of bytes that may be written meanwhile: nothing is borrowed.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+pub(crate) fn ask_at(start: *const u8, len_bytes: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
     const LINE_BYTES: usize = 64;
-    for line in bytes.chunks(LINE_BYTES) {
-        // SAFETY: a hint for an address that is borrowed; nothing that a program sees is read or written.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    for at in (0..len_bytes).step_by(LINE_BYTES) {
+        // SAFETY: a hint, for any address at all; nothing that a program sees is read or written.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
     }
 }
 
 /// Elsewhere the language has no such call yet.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 #[inline]
-pub(crate) fn ask(_bytes: &[u8]) {}
+pub(crate) fn ask_at(_start: *const u8, _len_bytes: usize) {}

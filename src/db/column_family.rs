@@ -9,6 +9,7 @@ use crate::batch::Operations;
 use crate::db::DbHandle;
 use crate::db::done::Task;
 use crate::db::get::{At, Contains, Get, MultiGet, Target, foreign};
+use crate::db::get_with::GetWith;
 use crate::db::key::{Key, together};
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};
@@ -189,6 +190,36 @@ impl ColumnFamily {
     /// As [`Get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
         Get::new(self.target(), Key::new(key.as_ref()))
+    }
+
+    /// Reads a key and lends its value to a closure, `None` if it is not there: a value in the cache
+    /// is not copied. Resolves to what the closure returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`GetWith`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`GetWith`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # ringdb::block_on(async {
+    /// let db = ringdb::Db::in_memory().await?;
+    /// let users = db.column_family("users").await?;
+    /// users.put("ada", "1815").await?;
+    /// let digits = users.get_with("ada", |born| born.map_or(0, <[u8]>::len)).await?;
+    /// assert_eq!(digits, 4);
+    /// # Ok::<(), ringdb::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn get_with<T, F>(&self, key: impl AsRef<[u8]>, look: F) -> GetWith<F>
+    where
+        F: FnOnce(Option<&[u8]>) -> T,
+    {
+        GetWith::new(self.target(), Key::new(key.as_ref()), look)
     }
 
     /// Reads many keys at one seq, fetching what is missing together.

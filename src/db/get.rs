@@ -25,7 +25,7 @@ use crate::value::Value;
 /// Keys whose pages `multi_get` fetches together.
 const KEYS_TOGETHER: usize = 64;
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a read sees.
 #[derive(Clone)]
@@ -45,29 +45,36 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn engine(&self) -> &Arc<Engine> {
+    pub(super) fn engine(&self) -> &Arc<Engine> {
         self.handle.engine()
     }
 
     /// Looks in memory, and says what to wait for if that is not enough.
+    #[inline]
     fn look(&self, key: &[u8]) -> Result<Looked> {
+        let look = |engine: &Engine, view: &_, hold: &_, seq| look_in(engine, view, hold, seq, key);
+        Ok(self.seen(look)?.unwrap_or(Looked::Known(None)))
+    }
+
+    /// Gives what the read sees of the family to a step that waits for nothing; `None` if that is nothing.
+    #[inline]
+    pub(super) fn seen<T>(
+        &self,
+        look: impl FnOnce(&Engine, &Arc<FamilyView>, &Arc<Hold>, Seq) -> T,
+    ) -> Result<Option<T>> {
         let engine = self.engine();
         engine.here()?;
         match &self.at {
             At::Latest => {
                 engine.readable(&self.handle.family)?;
                 let (seq, state) = engine.read_view();
-                let Some(view) = state.view(self.handle.family.id) else {
-                    return Ok(Looked::Known(None));
-                };
-                Ok(look_in(engine, view, &state.hold, seq, key))
+                let view = state.view(self.handle.family.id);
+                Ok(view.map(|view| look(engine, view, &state.hold, seq)))
             }
             At::Pinned(pinned) => {
-                let state = pinned.state()?;
-                let Some(view) = state.view(self.handle.family.id) else {
-                    return Ok(Looked::Known(None));
-                };
-                Ok(look_in(engine, view, &state.hold, pinned.seq, key))
+                let state = pinned.held_still()?;
+                let view = state.view(self.handle.family.id);
+                Ok(view.map(|view| look(engine, view, &state.hold, pinned.seq)))
             }
             At::Foreign => Err(foreign()),
         }
@@ -81,12 +88,12 @@ enum Looked {
 }
 
 /// A read that needs the file. It outlives the step that saw the state, so it keeps the pages.
-struct Later {
+pub(super) struct Later {
     rest: Rest,
     _hold: Arc<Hold>,
 }
 
-enum Rest {
+pub(super) enum Rest {
     /// The value lies in an extent of its own.
     Value(Stored),
     /// A page is missing.
@@ -123,7 +130,7 @@ fn look_in_for_all(
 
 #[inline]
 fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, at: Seq, step: Lookup) -> Looked {
-    let later = |rest| Looked::Later(Later { rest, _hold: hold.clone() });
+    let later = |rest| Looked::Later(Later::new(rest, hold));
     match step {
         Lookup::Found(Stored::Inline(bytes)) => Looked::Known(Some(bytes)),
         Lookup::Found(stored) => later(Rest::Value(stored)),
@@ -133,7 +140,11 @@ fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, at: Seq, step: Lookup) -> Lo
 }
 
 impl Later {
-    async fn value(self, engine: Arc<Engine>, key: Bytes) -> Result<Option<Value>> {
+    pub(super) fn new(rest: Rest, hold: &Arc<Hold>) -> Later {
+        Later { rest, _hold: hold.clone() }
+    }
+
+    pub(super) async fn value(self, engine: Arc<Engine>, key: Bytes) -> Result<Option<Value>> {
         let stored = match self.rest {
             Rest::Value(stored) => Some(stored),
             Rest::Row(view, at) => lookup::run(engine.clone(), view, at, key).await?,
@@ -360,13 +371,13 @@ pub(crate) fn foreign() -> Error {
     Error::new(ErrorKind::InvalidArgument, "a column family belongs to another database")
 }
 
-fn check_key(key: &[u8]) -> Result<()> {
+pub(super) fn check_key(key: &[u8]) -> Result<()> {
     match key.is_empty() {
         true => Err(Error::new(ErrorKind::InvalidArgument, "a key is empty")),
         false => Ok(()),
     }
 }
 
-fn polled_again() -> Error {
+pub(super) fn polled_again() -> Error {
     Error::new(ErrorKind::InvalidArgument, "a future was polled after it had resolved")
 }

@@ -3,6 +3,7 @@
 pub(crate) mod column_family;
 pub(crate) mod done;
 pub(crate) mod get;
+mod get_with;
 pub(crate) mod key;
 pub(crate) mod range;
 pub(crate) mod write;
@@ -42,6 +43,7 @@ pub use check::Check;
 pub use column_family::ColumnFamily;
 pub use done::Task;
 pub use get::{Contains, Get, MultiGet};
+pub use get_with::GetWith;
 pub use health::{Health, HealthChanged};
 pub use info::{
     BackendKind, BackendReport, CheckProgress, CheckReport, Defect, FamilyStat, Metrics, Stat,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::db::Db;
 use crate::db::column_family::ColumnFamily;
 use crate::db::get::{Contains, Get, MultiGet, Target};
+use crate::db::get_with::GetWith;
 use crate::db::key::{Key, together};
 use crate::db::range::{self, Range};
 use crate::ids::Seq;
@@ -52,6 +53,23 @@ impl Snapshot {
     /// As [`Get`].
     pub fn get(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Get {
         Get::new(self.target(family), Key::new(key.as_ref()))
+    }
+
+    /// Reads a key and lends its value to a closure; see [`ColumnFamily::get_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`GetWith`].
+    pub fn get_with<T, F>(
+        &self,
+        family: &ColumnFamily,
+        key: impl AsRef<[u8]>,
+        look: F,
+    ) -> GetWith<F>
+    where
+        F: FnOnce(Option<&[u8]>) -> T,
+    {
+        GetWith::new(self.target(family), Key::new(key.as_ref()), look)
     }
 
     /// Reads many keys.

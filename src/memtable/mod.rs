@@ -4,7 +4,7 @@
 //! frozen, merged into a tree, and dropped whole.
 //!
 //! Shape: leaves of a few hundred keys with a lock each, under an immutable index of their lower
-//! borders that is swapped when a leaf splits.
+//! borders that is swapped when a leaf splits. A filter tells lookups of most keys that are not there.
 //!
 //! Protocol
 //! - Everybody loads the index, finds a leaf, locks it, and believes it only if its split count is
@@ -19,6 +19,7 @@
 //! (real keys share it).
 
 mod entry;
+mod filter;
 mod head;
 mod index;
 mod leaf;
@@ -39,6 +40,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ids::Seq;
 pub(crate) use entry::{Entry, Found, Kind};
+use filter::Filter;
 use index::Index;
 use leaf::{Body, Cut, Leaf};
 use leaves::{LeafId, Leaves};
@@ -65,6 +67,8 @@ pub(crate) struct Memtable {
 struct Core {
     leaves: Leaves,
     index: ArcSwap<Index>,
+    /// Has every key before it is in a leaf.
+    filter: Filter,
     /// Held while a leaf is added and the index swapped.
     growth: Mutex<()>,
 }
@@ -118,7 +122,11 @@ impl Memtable {
 
     /// The newest version from `from` to `at`.
     fn visible(&self, key: &[u8], at: Seq, from: Seq) -> Option<Found> {
-        let body = self.core.get()?.read(key);
+        let core = self.core.get()?;
+        if !core.filter.may_have(key) {
+            return None;
+        }
+        let body = core.read(key);
         let place = body.search(key).ok()?;
         let version = body.at(place).visible(at).filter(|version| version.seq >= from)?;
         let value = Bytes::copy_from_slice(version.value(body.rows()));
@@ -167,7 +175,7 @@ impl Core {
         let (leaves, first) = (Leaves::new(), LeafId::after(0));
         leaves.put(first, Leaf { low: Bytes::new(), body: RwLock::default() });
         let index = ArcSwap::from_pointee(Index::of_one(first));
-        Core { leaves, index, growth: Mutex::new(()) }
+        Core { leaves, index, filter: Filter::new(), growth: Mutex::new(()) }
     }
 
     /// The leaf that covers `key`, locked for reading.
@@ -197,6 +205,10 @@ impl Core {
 
     /// Adds a row; gives the heap bytes that this took.
     fn insert(&self, row: &NewRow<'_>) -> usize {
+        self.filter.add(row.key()) + self.insert_in_leaf(row)
+    }
+
+    fn insert_in_leaf(&self, row: &NewRow<'_>) -> usize {
         let (leaf, mut body) = self.write(row.key());
         match body.search(row.key()) {
             Ok(place) => body.add(place, row),

@@ -91,9 +91,17 @@ impl Pages for View<'_> {
     }
 
     #[inline]
-    fn child<'a>(&'a self, parent: Page<'a>, index: usize, node: NodeRef) -> Option<Page<'a>> {
+    fn child<'a>(
+        &'a self,
+        parent: Page<'a>,
+        index: usize,
+        node: NodeRef,
+        front: usize,
+    ) -> Option<Page<'a>> {
         let found = match &parent {
-            Page::Frame(frame) => self.frames.get_child(frame, index, node.page.0, self.guard),
+            Page::Frame(frame) => {
+                self.frames.get_child(frame, index, node.page.0, front, self.guard)
+            }
             Page::Held(_) => self.frames.get(node.page.0, self.guard),
         };
         match found {

@@ -22,9 +22,30 @@ pub(crate) enum Stored {
     Extent(ExtentValue),
 }
 
+/// A value where it was found.
+pub(crate) enum Lent<'a> {
+    /// In a leaf that is held.
+    Row(&'a [u8]),
+    /// In a memtable.
+    Shared(Bytes),
+    Extent(ExtentValue),
+}
+
+impl Stored {
+    #[inline]
+    fn of(lent: Lent<'_>) -> Stored {
+        match lent {
+            // A copy of a few hundred bytes costs less than counting references to a page.
+            Lent::Row(bytes) => Stored::Inline(Bytes::copy_from_slice(bytes)),
+            Lent::Shared(bytes) => Stored::Inline(bytes),
+            Lent::Extent(value) => Stored::Extent(value),
+        }
+    }
+}
+
 /// What a step came to.
-pub(crate) enum Lookup {
-    Found(Stored),
+pub(crate) enum Lookup<T = Stored> {
+    Found(T),
     Absent,
     Missing(Wanted),
 }
@@ -32,15 +53,27 @@ pub(crate) enum Lookup {
 /// Looks for the newest version of `key` at or below `at`, as far as memory goes.
 #[inline]
 pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &View<'_>) -> Lookup {
+    step_with(view, at, key, pages, Stored::of)
+}
+
+/// The same, and lends the value where it is. `take` runs under the guard of `pages` and must be short.
+#[inline]
+pub(crate) fn step_with<T>(
+    view: &FamilyView,
+    at: Seq,
+    key: &[u8],
+    pages: &View<'_>,
+    take: impl FnOnce(Lent<'_>) -> T,
+) -> Lookup<T> {
     if let Some(found) = in_memtables(view, at, key) {
-        return found;
+        return in_memtable(found, take);
     }
     let filtered = Filtered::of(view, key);
     for tree in view.trees.iter().filter(|tree| filtered.may_be_in(tree)) {
         match tree::find(pages, &tree.root, key) {
             Step::Missing(wanted) => return Lookup::Missing(wanted),
             Step::Ready(None) => {}
-            Step::Ready(Some(row)) => return in_tree(row.value()),
+            Step::Ready(Some(row)) => return in_tree(row.value(), take),
         }
     }
     Lookup::Absent
@@ -54,7 +87,7 @@ pub(crate) fn step_many(
     pages: &View<'_>,
 ) -> Vec<Lookup> {
     let mut answers: Vec<Option<Lookup>> =
-        keys.iter().map(|key| in_memtables(view, at, key)).collect();
+        keys.iter().map(|key| in_memtables(view, at, key).map(stored)).collect();
     let filtered: Vec<Filtered> = keys.iter().map(|key| Filtered::of(view, key)).collect();
     for tree in &view.trees {
         let open = |index: &usize| answers[*index].is_none() && filtered[*index].may_be_in(tree);
@@ -64,7 +97,7 @@ pub(crate) fn step_many(
         for (index, step) in open.into_iter().zip(found) {
             answers[index] = match step {
                 Step::Missing(wanted) => Some(Lookup::Missing(wanted)),
-                Step::Ready(row) => row.map(|row| in_tree(row.value())),
+                Step::Ready(row) => row.map(|row| in_tree(row.value(), Stored::of)),
             };
         }
     }
@@ -88,23 +121,27 @@ impl Filtered {
 }
 
 #[inline]
-fn in_memtables(view: &FamilyView, at: Seq, key: &[u8]) -> Option<Lookup> {
-    view.memtables.iter().find_map(|memtable| memtable.table.get(key, at)).map(in_memtable)
+fn in_memtables(view: &FamilyView, at: Seq, key: &[u8]) -> Option<Found> {
+    view.memtables.iter().find_map(|memtable| memtable.table.get(key, at))
 }
 
-fn in_memtable(found: Found) -> Lookup {
+fn stored(found: Found) -> Lookup {
+    in_memtable(found, Stored::of)
+}
+
+fn in_memtable<T>(found: Found, take: impl FnOnce(Lent<'_>) -> T) -> Lookup<T> {
     match found.kind {
-        Kind::Put => Lookup::Found(Stored::Inline(found.value)),
-        Kind::Extent => Lookup::Found(Stored::Extent(decoded(&found.value))),
+        Kind::Put => Lookup::Found(take(Lent::Shared(found.value))),
+        Kind::Extent => Lookup::Found(take(Lent::Extent(decoded(&found.value)))),
         Kind::Delete => Lookup::Absent,
     }
 }
 
-fn in_tree(value: RowValue<'_>) -> Lookup {
+#[inline]
+fn in_tree<T>(value: RowValue<'_>, take: impl FnOnce(Lent<'_>) -> T) -> Lookup<T> {
     match value {
-        // A copy of a few hundred bytes costs less than counting references to a page.
-        RowValue::Inline(bytes) => Lookup::Found(Stored::Inline(Bytes::copy_from_slice(bytes))),
-        RowValue::Extent(bytes) => Lookup::Found(Stored::Extent(decoded(bytes))),
+        RowValue::Inline(bytes) => Lookup::Found(take(Lent::Row(bytes))),
+        RowValue::Extent(bytes) => Lookup::Found(take(Lent::Extent(decoded(bytes)))),
         RowValue::Tombstone => Lookup::Absent,
     }
 }

@@ -31,7 +31,17 @@ pub(crate) struct Row {
 pub(crate) struct Source<'a> {
     /// Newer sources have smaller ages.
     pub(crate) age: usize,
+    ends: Ends,
     kind: Of<'a>,
+}
+
+/// Where the rows of a source end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// Perhaps behind the window.
+    Elsewhere,
+    /// With the window, when its end had been moved so often.
+    After(usize),
 }
 
 enum Of<'a> {
@@ -40,49 +50,53 @@ enum Of<'a> {
     Tree { page: Page<'a>, rows: Range<usize>, direction: Direction },
 }
 
-/// Where a window ends, and which source says so: that one needs no cutting.
+/// Where a window ends, as far as its sources have said.
 pub(crate) struct Window<'s> {
     span: &'s Span,
     /// Nearer than the span's end, if one is.
-    far: Option<(Bound<Bytes>, usize)>,
+    far: Option<Bound<Bytes>>,
+    /// How often the end was moved.
+    moves: usize,
 }
 
 impl<'s> Window<'s> {
     pub(crate) fn new(span: &'s Span) -> Window<'s> {
-        Window { span, far: None }
+        Window { span, far: None, moves: 0 }
     }
 
     #[inline]
     fn far(&self) -> Bound<&[u8]> {
-        self.far.as_ref().map_or_else(|| self.span.far(), |(far, _)| as_slice(far))
+        self.far.as_ref().map_or_else(|| self.span.far(), as_slice)
     }
 
     /// Ends the window at this key, unless it ends before.
-    fn end_at(&mut self, key: KeyAt<'_>, includes: bool, age: usize) {
-        if is_nearer(self.span.direction, |far| key.order(far), includes, self.far()) {
-            let key = key.to_bytes();
-            let far = if includes { Bound::Included(key) } else { Bound::Excluded(key) };
-            self.far = Some((far, age));
+    fn end_at(&mut self, key: KeyAt<'_>, includes: bool) -> Ends {
+        if !is_nearer(self.span.direction, |far| key.order(far), includes, self.far()) {
+            return Ends::Elsewhere;
         }
+        let key = key.to_bytes();
+        self.far = Some(if includes { Bound::Included(key) } else { Bound::Excluded(key) });
+        self.moves += 1;
+        Ends::After(self.moves)
     }
 
     /// Takes away what lies behind the end.
     pub(crate) fn cut(&self, source: &mut Source<'_>) {
-        if self.far.as_ref().is_none_or(|(_, age)| *age != source.age) {
+        if source.ends != Ends::After(self.moves) {
             source.cut(self.span.direction, self.far());
         }
     }
 
     /// The end, if it is not the span's.
     pub(crate) fn into_far(self) -> Option<Bound<Bytes>> {
-        self.far.map(|(far, _)| far)
+        self.far
     }
 }
 
 impl<'a> Source<'a> {
     /// Rows that are all there.
     pub(crate) fn of_own(rows: &'a [Row], age: usize) -> Source<'a> {
-        Source { age, kind: Of::Own(rows) }
+        Source { age, ends: Ends::Elsewhere, kind: Of::Own(rows) }
     }
 
     /// Up to `max` rows of the leaf that a scan came to. What the leaf does not tell ends the window.
@@ -107,16 +121,18 @@ impl<'a> Source<'a> {
         };
         let bytes = leaf.rows_range(&rows);
         pages.bring_near(at.page, bytes.start..bytes.end.min(bytes.start + NEAR_BYTES_MAX));
-        if len < all.len() {
+        let ends = if len < all.len() {
             let last = match direction {
                 Direction::Forward => rows.end - 1,
                 Direction::Backward => rows.start,
             };
-            window.end_at(KeyAt::Parts(leaf.key(last)), true, age);
+            window.end_at(KeyAt::Parts(leaf.key(last)), true)
         } else if let Some(fence) = at.fence() {
-            window.end_at(KeyAt::Parts(fence), direction == Direction::Backward, age);
-        }
-        Source { age, kind: Of::Tree { page: at.page, rows, direction } }
+            window.end_at(KeyAt::Parts(fence), direction == Direction::Backward)
+        } else {
+            Ends::Elsewhere
+        };
+        Source { age, ends, kind: Of::Tree { page: at.page, rows, direction } }
     }
 
     /// Up to `max` rows of a memtable. If it has more, the last one ends the window.
@@ -138,12 +154,11 @@ impl<'a> Source<'a> {
             entries.truncate(len);
             scanned = Scanned::More;
         }
-        if scanned == Scanned::More
-            && let Some(last) = entries.last()
-        {
-            window.end_at(KeyAt::Whole(last.key()), true, age);
-        }
-        Source { age, kind: Of::Memtable { entries, next: 0 } }
+        let ends = match (scanned, entries.last()) {
+            (Scanned::More, Some(last)) => window.end_at(KeyAt::Whole(last.key()), true),
+            (Scanned::More, None) | (Scanned::End, _) => Ends::After(window.moves),
+        };
+        Source { age, ends, kind: Of::Memtable { entries, next: 0 } }
     }
 
     fn cut(&mut self, direction: Direction, far: Bound<&[u8]>) {

@@ -19,12 +19,14 @@ pub(crate) trait Pages {
     /// The root of a tree, if it is here.
     fn root(&self, node: NodeRef) -> Option<Self::Page<'_>>;
 
-    /// The child at `index` of `parent`, if it is here.
+    /// The child at `index` of `parent`, if it is here. `front` is how many of its bytes are read first: whoever can may
+    /// bring them near.
     fn child<'a>(
         &'a self,
         parent: Self::Page<'a>,
         index: usize,
         node: NodeRef,
+        front: usize,
     ) -> Option<Self::Page<'a>>;
 
     /// These bytes of a node are read next, as far as it has them: whoever can may bring them near.
@@ -77,13 +79,12 @@ pub(super) fn child_of<'a, P: Pages>(
     index: usize,
     wanted: Wanted,
 ) -> Option<P::Page<'a>> {
-    let child = pages.child(parent, index, wanted.node)?;
-    pages.bring_near(child, front(wanted.level));
+    let child = pages.child(parent, index, wanted.node, front(wanted.level))?;
     wanted.may_be(&child).then_some(child)
 }
 
-fn front(level: u8) -> Range<usize> {
-    0..if level == 0 { LEAF_FRONT_BYTES } else { INNER_FRONT_BYTES }
+fn front(level: u8) -> usize {
+    if level == 0 { LEAF_FRONT_BYTES } else { INNER_FRONT_BYTES }
 }
 
 /// Finds the row of `key`.
@@ -121,8 +122,7 @@ pub(crate) fn find_many<'a, P: Pages>(
             let inner = Inner::new(&page);
             let index = inner.child_index(key);
             let wanted = Wanted { node: inner.child(index), level };
-            let child = pages.child(page, index, wanted.node);
-            child.into_iter().for_each(|child| pages.bring_near(child, front(level)));
+            let child = pages.child(page, index, wanted.node, front(level));
             *place = (wanted, child);
         }
     }

@@ -125,5 +125,5 @@ fn children_beyond_the_share_of_hints_are_found_by_hash() {
     }
     let guard = pin();
     let parent = cache.get(0, &guard).unwrap();
-    assert_eq!(*cache.get_child(&parent, 5, 5, &guard).unwrap(), *node(5, 1));
+    assert_eq!(*cache.get_child(&parent, 5, 5, 64, &guard).unwrap(), *node(5, 1));
 }

@@ -82,16 +82,16 @@ fn a_child_is_found_with_and_without_a_good_hint() {
     let parent = cache.get(root, &guard).unwrap();
     for _ in 0..2 {
         for page in 0..3 {
-            let child = cache.get_child(&parent, page as usize, page, &guard).unwrap();
+            let child = cache.get_child(&parent, page as usize, page, 64, &guard).unwrap();
             assert_eq!(*child, *node(page, 1));
         }
     }
     // The hint of child 0 leads to page 0: asked for another page, it must not be believed.
-    assert_eq!(*cache.get_child(&parent, 0, 2, &guard).unwrap(), *node(2, 1));
-    assert_eq!(*cache.get_child(&parent, 99, 2, &guard).unwrap(), *node(2, 1));
-    assert!(cache.get_child(&parent, 0, 55, &guard).is_none());
+    assert_eq!(*cache.get_child(&parent, 0, 2, 64, &guard).unwrap(), *node(2, 1));
+    assert_eq!(*cache.get_child(&parent, 99, 2, 64, &guard).unwrap(), *node(2, 1));
+    assert!(cache.get_child(&parent, 0, 55, 64, &guard).is_none());
     cache.remove(1);
-    assert!(cache.get_child(&parent, 1, 1, &guard).is_none());
+    assert!(cache.get_child(&parent, 1, 1, 64, &guard).is_none());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_parent_without_hints_still_finds_its_children() {
     assert!(insert(&cache, 1) && insert(&cache, 2));
     let guard = pin();
     let leaf = cache.get(1, &guard).unwrap();
-    assert_eq!(*cache.get_child(&leaf, 0, 2, &guard).unwrap(), *node(2, 1));
+    assert_eq!(*cache.get_child(&leaf, 0, 2, 64, &guard).unwrap(), *node(2, 1));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_parent_of_another_cache_costs_only_the_lookup() {
     }
     let guard = pin();
     let stranger = there.get(63, &guard).unwrap();
-    assert_eq!(*here.get_child(&stranger, 3, 1, &guard).unwrap(), *node(1, 1));
+    assert_eq!(*here.get_child(&stranger, 3, 1, 64, &guard).unwrap(), *node(1, 1));
 }
 
 #[test]

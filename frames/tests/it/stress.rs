@@ -52,7 +52,7 @@ fn look_twice(frame: &Frame<'_>, page: u64, rng: &mut Rng) {
 fn find<'g>(cache: &Cache, page: u64, guard: &'g Guard, rng: &mut Rng) -> Option<Frame<'g>> {
     let parent = cache.get(PARENT, guard).filter(|_| rng.below(2) == 0);
     let Some(parent) = parent else { return cache.get(page, guard) };
-    cache.get_child(&parent, page as usize, page, guard)
+    cache.get_child(&parent, page as usize, page, 64, guard)
 }
 
 fn read(cache: &Cache, mut rng: Rng, done: &AtomicBool, hits: &AtomicU64) {

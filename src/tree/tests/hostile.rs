@@ -51,7 +51,13 @@ impl Pages for Checked<'_> {
         self.sound(Wanted { node, level })
     }
 
-    fn child<'a>(&'a self, parent: &'a [u8], _: usize, node: NodeRef) -> Option<&'a [u8]> {
+    fn child<'a>(
+        &'a self,
+        parent: &'a [u8],
+        _: usize,
+        node: NodeRef,
+        _: usize,
+    ) -> Option<&'a [u8]> {
         self.sound(Wanted { node, level: parent[1] - 1 })
     }
 }
@@ -140,7 +146,7 @@ impl Pages for Trusting<'_> {
         self.0.nodes.get(&node.page).map(|bytes| &bytes[..])
     }
 
-    fn child<'a>(&'a self, _: &'a [u8], _: usize, node: NodeRef) -> Option<&'a [u8]> {
+    fn child<'a>(&'a self, _: &'a [u8], _: usize, node: NodeRef, _: usize) -> Option<&'a [u8]> {
         self.root(node)
     }
 }

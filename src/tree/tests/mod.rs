@@ -195,7 +195,7 @@ impl Pages for Store {
         self.nodes.get(&node.page).map(Vec::as_slice)
     }
 
-    fn child<'a>(&'a self, _: &'a [u8], _: usize, node: NodeRef) -> Option<&'a [u8]> {
+    fn child<'a>(&'a self, _: &'a [u8], _: usize, node: NodeRef, _: usize) -> Option<&'a [u8]> {
         self.root(node)
     }
 }

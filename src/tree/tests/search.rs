@@ -24,7 +24,13 @@ impl Pages for Partial<'_> {
         self.here.contains(&node.page).then(|| self.store.bytes(node))
     }
 
-    fn child<'a>(&'a self, parent: &'a [u8], index: usize, node: NodeRef) -> Option<&'a [u8]> {
+    fn child<'a>(
+        &'a self,
+        parent: &'a [u8],
+        index: usize,
+        node: NodeRef,
+        _: usize,
+    ) -> Option<&'a [u8]> {
         assert_eq!(Inner::new(parent).child(index), node);
         self.root(node)
     }

@@ -1,0 +1,158 @@
+//! Which keys a memtable surely does not have: a Bloom filter that grows with it.
+//!
+//! Nearly every key that is looked up in a half-full memtable is not there, and to find that out in
+//! the leaves waits for memory three times. The filter waits once: a key has one word, and four bits
+//! in it. It is made of parts, each four times as large as the one before, because a memtable does not
+//! know how large it will be; a key is added to the last part, and looked for in all.
+//!
+//! Why a reader misses no key that it may see
+//! - A key is added before it is inserted, and bits stay, so whoever learned of a commit that added it
+//!   finds its bits.
+//! - A later version of a key is not added again if all bits were there. Its commit saw them, so
+//!   whoever learns of that commit sees the same words, or later ones.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Keys that the first part is for.
+const FIRST_KEYS: usize = 512;
+/// Keys for each word: of the keys that are not there one in two hundred seems to be.
+const WORD_KEYS: usize = 4;
+/// Parts, and so more keys than memory holds.
+const PARTS: usize = 12;
+
+/// Odd, with bits all over: pi, as others use it.
+const FACTOR: u64 = 0x243F_6A88_85A3_08D3;
+
+pub(super) struct Filter {
+    /// Keys that were added.
+    keys: AtomicUsize,
+    parts: [OnceLock<Box<[AtomicU64]>>; PARTS],
+}
+
+/// Where the bits of a key are.
+struct Bits {
+    /// Its high bits choose the word.
+    hash: u64,
+    mask: u64,
+}
+
+impl Filter {
+    pub(super) fn new() -> Filter {
+        Filter { keys: AtomicUsize::new(0), parts: [const { OnceLock::new() }; PARTS] }
+    }
+
+    /// Whether the key may have been added.
+    #[inline]
+    pub(super) fn may_have(&self, key: &[u8]) -> bool {
+        self.has_all(&Bits::of(key))
+    }
+
+    /// Adds a key that is about to be inserted; gives the heap bytes that this took.
+    pub(super) fn add(&self, key: &[u8]) -> usize {
+        let bits = Bits::of(key);
+        if self.has_all(&bits) {
+            return 0;
+        }
+        let part = part_of(self.keys.fetch_add(1, Ordering::Relaxed));
+        let mut heap_bytes = 0;
+        let words = self.parts[part].get_or_init(|| {
+            let words = words_of(part);
+            heap_bytes = words * size_of::<AtomicU64>();
+            (0..words).map(|_| AtomicU64::new(0)).collect()
+        });
+        words[bits.place(words.len())].fetch_or(bits.mask, Ordering::Relaxed);
+        heap_bytes
+    }
+
+    #[inline]
+    fn has_all(&self, bits: &Bits) -> bool {
+        let Some(last) = self.keys.load(Ordering::Relaxed).checked_sub(1) else { return false };
+        let mut parts = self.parts[..=part_of(last)].iter().filter_map(OnceLock::get);
+        parts.any(|words| {
+            words[bits.place(words.len())].load(Ordering::Relaxed) & bits.mask == bits.mask
+        })
+    }
+}
+
+/// The part that the key with this number is added to.
+#[inline]
+fn part_of(number: usize) -> usize {
+    // Parts up to n have room for (4^(n+1) - 1) / 3 times the first one's keys.
+    let part = (number / FIRST_KEYS * 3 + 1).ilog2() as usize / 2;
+    part.min(PARTS - 1)
+}
+
+/// Words of a part: a power of two.
+const fn words_of(part: usize) -> usize {
+    (FIRST_KEYS / WORD_KEYS) << (2 * part)
+}
+
+impl Bits {
+    #[inline]
+    fn of(key: &[u8]) -> Bits {
+        let hash = hash(key);
+        let bit = |shift: u32| 1 << (hash >> shift & 63);
+        Bits { hash, mask: bit(0) | bit(6) | bit(12) | bit(18) }
+    }
+
+    #[inline]
+    fn place(&self, words: usize) -> usize {
+        (self.hash >> 32) as usize & (words - 1)
+    }
+}
+
+/// A hash in memory only: keys that were chosen to collide cost their chooser a search in the leaves.
+#[inline]
+fn hash(key: &[u8]) -> u64 {
+    let (words, rest) = key.as_chunks::<8>();
+    let mixed =
+        words.iter().fold(key.len() as u64, |state, word| mix(state ^ u64::from_le_bytes(*word)));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(mixed ^ u64::from_le_bytes(last))
+}
+
+#[inline]
+fn mix(word: u64) -> u64 {
+    let product = u128::from(word ^ FACTOR) * u128::from(FACTOR.rotate_left(32));
+    product as u64 ^ (product >> 64) as u64
+}
+
+const _: () = assert!(words_of(PARTS - 1) <= 1 << 32, "the hash has 32 bits for the place");
+const _: () = assert!((FIRST_KEYS / WORD_KEYS).is_power_of_two());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u32) -> Vec<u8> {
+        format!("row-{number}").into_bytes()
+    }
+
+    #[test]
+    fn what_was_added_may_be_there_and_little_else() {
+        let filter = Filter::new();
+        assert!(!filter.may_have(&key(0)));
+        let bytes: usize = (0..40_000).map(|number| filter.add(&key(number))).sum();
+        assert!((0..40_000).all(|number| filter.may_have(&key(number))));
+        let seem = (40_000..140_000).filter(|number| filter.may_have(&key(*number))).count();
+        assert!(seem < 3_000, "{seem} of 100,000 seem to be there");
+        // Four parts, and 85 times the first.
+        assert_eq!(bytes, 85 * FIRST_KEYS * 2);
+    }
+
+    #[test]
+    fn versions_of_a_key_count_once() {
+        let filter = Filter::new();
+        (0..10_000).for_each(|_| drop(filter.add(b"counter")));
+        assert_eq!(filter.keys.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn parts_grow_by_four() {
+        let parts = [0, 511, 512, 2559, 2560, 10_751, 10_752].map(part_of);
+        assert_eq!(parts, [0, 0, 1, 1, 2, 2, 3]);
+        assert_eq!(part_of(usize::MAX / 6), PARTS - 1);
+    }
+}
