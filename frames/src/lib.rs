@@ -59,3 +59,4 @@ mod tag;
 
 pub use cache::{Cache, CacheStats, NODE_FRAMES_MAX, PAGE_MAX, Room};
 pub use guard::{Frame, Guard, pin};
+pub use near::bring_near;

@@ -3,6 +3,20 @@
 //! A search in a node that is in no processor cache waits for a line, decides by it, and waits for the next. The lines
 //! that it will need lie at the front of the node: asked for together they come together.
 
+/// Asks the processor for a value that is read soon: whoever will read several lets their misses overlap.
+///
+/// # Examples
+///
+/// ```
+/// let rows = vec![[7_u8; 1000]; 3];
+/// rows.iter().for_each(ringdb_frames::bring_near);
+/// assert_eq!(rows[2][999], 7);
+/// ```
+#[inline]
+pub fn bring_near<T: ?Sized>(value: &T) {
+    ask_at(std::ptr::from_ref(value).cast(), size_of_val(value));
+}
+
 /// Asks for every line of these bytes.
 #[inline]
 pub(crate) fn ask(bytes: &[u8]) {

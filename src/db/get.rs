@@ -83,7 +83,7 @@ impl Target {
 
 /// What memory says.
 enum Looked {
-    Known(Option<Bytes>),
+    Known(Option<Value>),
     Later(Later),
 }
 
@@ -132,7 +132,7 @@ fn look_in_for_all(
 fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, at: Seq, step: Lookup) -> Looked {
     let later = |rest| Looked::Later(Later::new(rest, hold));
     match step {
-        Lookup::Found(Stored::Inline(bytes)) => Looked::Known(Some(bytes)),
+        Lookup::Found(Stored::Inline(value)) => Looked::Known(Some(value)),
         Lookup::Found(stored) => later(Rest::Value(stored)),
         Lookup::Absent => Looked::Known(None),
         Lookup::Missing(_) => later(Rest::Row(view.clone(), at)),
@@ -151,9 +151,7 @@ impl Later {
         };
         match stored {
             None => Ok(None),
-            Some(stored) => {
-                lookup::value(&engine, stored).await.map(|bytes| Some(Value::new(bytes)))
-            }
+            Some(stored) => lookup::value(&engine, stored).await.map(Some),
         }
     }
 
@@ -218,7 +216,7 @@ impl Future for Get {
                 unreachable!("it was new just now")
             };
             match looked? {
-                Looked::Known(value) => return Poll::Ready(Ok(value.map(Value::new))),
+                Looked::Known(value) => return Poll::Ready(Ok(value)),
                 Looked::Later(later) => {
                     let waiting = later.value(get.target.engine().clone(), key.into_bytes());
                     get.step = Step::Waiting(Box::pin(waiting));
@@ -340,7 +338,7 @@ async fn get_some(
     let looked = look_in_for_all(engine, view, hold, at, keys);
     for (index, (key, looked)) in keys.iter().zip(looked).enumerate() {
         match looked {
-            Looked::Known(value) => values.push(value.map(Value::new)),
+            Looked::Known(value) => values.push(value),
             Looked::Later(rest) => {
                 values.push(None);
                 let value = rest.value(engine.clone(), key.clone());

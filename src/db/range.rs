@@ -140,8 +140,20 @@ impl Range {
         Ok(Some(Box::new(Running { scan, pinned })))
     }
 
-    /// The next row of a scan under way if memory has it; `None` if the file is needed first.
+    /// The next row, if it was read already: nearly every row is this one's.
     #[inline]
+    fn ready(&mut self) -> Option<Entry> {
+        match &mut self.state {
+            State::Scanning(running) if self.turn + 1 < ROWS_PER_TURN => {
+                let row = running.scan.ready()?;
+                self.turn += 1;
+                Some(row)
+            }
+            _ => None,
+        }
+    }
+
+    /// The next row of a scan under way if memory has it; `None` if the file is needed first.
     fn remembered(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Entry>>>> {
         if self.takes_turn(context) {
             return Some(Poll::Pending);
@@ -149,7 +161,7 @@ impl Range {
         let State::Scanning(running) = &mut self.state else { return None };
         match running.scan.step(&self.engine, &running.pinned) {
             Step::Row(key, lookup::Stored::Inline(value)) => {
-                Some(Poll::Ready(Some(Ok(entry(key, value)))))
+                Some(Poll::Ready(Some(Ok((key, value)))))
             }
             Step::End => {
                 self.state = State::Ended;
@@ -198,7 +210,7 @@ async fn advance(
         match step {
             Step::Row(key, stored) => {
                 let value = lookup::value(&engine, stored).await;
-                return (running, value.map(|value| Some(entry(key, value))));
+                return (running, value.map(|value| Some((key, value))));
             }
             Step::Missing(want) => {
                 if let Err(error) = running.scan.fetch(&engine, &running.pinned, want).await {
@@ -214,23 +226,24 @@ async fn advance(
     }
 }
 
-fn entry(key: Bytes, value: Bytes) -> Entry {
-    (Value::new(key), Value::new(value))
-}
-
 impl Stream for Range {
     type Item = Result<Entry>;
 
+    #[inline]
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Entry>>> {
-        // Nearly every row is this one's; the state stays where it is.
-        if let State::Scanning(_) = &self.state
-            && let Some(next) = self.remembered(context)
-        {
-            return next;
+        match self.ready() {
+            Some(row) => Poll::Ready(Some(Ok(row))),
+            None => self.poll_read(context),
         }
+    }
+}
+
+impl Range {
+    /// Reads on until there is a row.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Entry>>> {
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::New { origin, span, own } => match self.start(origin, span, own) {
@@ -279,8 +292,12 @@ pub struct TryNext<'a> {
 impl Future for TryNext<'_> {
     type Output = Result<Option<Entry>>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Option<Entry>>> {
-        Pin::new(&mut *self.range).poll_next(context).map(Option::transpose)
+        match self.range.ready() {
+            Some(row) => Poll::Ready(Ok(Some(row))),
+            None => self.range.poll_read(context).map(Option::transpose),
+        }
     }
 }
 

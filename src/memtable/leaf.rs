@@ -121,6 +121,14 @@ impl Body {
         self.rows.heap_bytes() - before + list
     }
 
+    /// Asks for the newest rows of these places: their misses overlap then, instead of waiting one by one.
+    pub(super) fn bring_near(&self, places: impl Iterator<Item = usize> + Clone) {
+        places.clone().for_each(|place| ringdb_frames::bring_near(self.at(place)));
+        places.for_each(|place| {
+            ringdb_frames::bring_near(self.at(place).newest_row(&self.rows));
+        });
+    }
+
     /// The place of `key`, or the place where it would be.
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let rest = match against(key, &self.prefix) {

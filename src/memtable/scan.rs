@@ -12,8 +12,8 @@ use super::version::Version;
 use super::{Core, Memtable};
 use crate::ids::Seq;
 
-/// Bytes of rows that a scan copies at most, unless one row alone is longer.
-const COPIED_BYTES_MAX: usize = 256 << 10;
+/// Rows that are asked for together.
+const NEAR_ROWS: usize = 8;
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +180,16 @@ impl Core {
                 continue;
             }
             let (start, end) = (first_place(&body, from), end_place(&body, to));
-            for step in 0..end.saturating_sub(start) {
-                let at = match direction {
-                    Direction::Forward => start + step,
-                    Direction::Backward => end - 1 - step,
-                };
-                if visit(at, &body).is_break() {
+            let len = end.saturating_sub(start);
+            let at = |step| match direction {
+                Direction::Forward => start + step,
+                Direction::Backward => end - 1 - step,
+            };
+            for step in 0..len {
+                if step % NEAR_ROWS == 0 {
+                    body.bring_near((step..len.min(step + NEAR_ROWS)).map(at));
+                }
+                if visit(at(step), &body).is_break() {
                     return Scanned::More;
                 }
             }

@@ -98,6 +98,11 @@ impl Versions {
         }
     }
 
+    /// Key and value of the newest version.
+    pub(super) fn newest_row<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        self.all().last().map_or(&[], |version| version.row(rows))
+    }
+
     /// The newest version at or below `at`.
     pub(super) fn visible(&self, at: Seq) -> Option<&Version> {
         self.all()[..self.count_until(at)].last()

@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes};
 
 use crate::read::lookup::{self, Stored};
 use crate::tree::{Key, RowValue};
+use crate::value::{SHORT_BYTES_MAX, Value};
 
 /// Bytes in front of each row.
 pub(crate) const HEADER_BYTES: usize = 8;
@@ -140,20 +141,46 @@ impl From<Rows> for Chunk {
 }
 
 impl Chunk {
-    /// Takes the next row.
+    /// Takes the next row if its value lies here, as nearly all do.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<(Bytes, Stored)> {
-        let header = u64::from_le_bytes(*self.bytes.first_chunk::<HEADER_BYTES>()?);
-        let (key_len, value_len) = (header as u32, (header >> 32) as u32);
+    pub(crate) fn pop_whole(&mut self) -> Option<(Value, Value)> {
+        let (key_len, value_len) = self.header()?;
+        if value_len & (EXTENT | APART) != 0 {
+            return None;
+        }
         self.bytes.advance(HEADER_BYTES);
-        let key = self.bytes.split_to(key_len as usize);
-        let value = self.bytes.split_to((value_len & !(EXTENT | APART)) as usize);
+        Some((self.take(key_len), self.take(value_len)))
+    }
+
+    /// Takes the next row.
+    pub(crate) fn pop(&mut self) -> Option<(Value, Stored)> {
+        let (key_len, value_len) = self.header()?;
+        self.bytes.advance(HEADER_BYTES);
+        let key = self.take(key_len);
+        let value = self.take(value_len & !(EXTENT | APART));
         let stored = match value_len & (EXTENT | APART) {
             0 => Stored::Inline(value),
-            APART => Stored::Inline(self.apart.pop_front().expect("one for each mark")),
+            APART => Stored::Inline(Value::new(self.apart.pop_front().expect("one for each mark"))),
             _ => Stored::Extent(lookup::decoded(&value)),
         };
         Some((key, stored))
+    }
+
+    #[inline]
+    fn header(&self) -> Option<(u32, u32)> {
+        let header = u64::from_le_bytes(*self.bytes.first_chunk::<HEADER_BYTES>()?);
+        Some((header as u32, (header >> 32) as u32))
+    }
+
+    #[inline]
+    fn take(&mut self, len: u32) -> Value {
+        let len = len as usize;
+        if len > SHORT_BYTES_MAX {
+            return Value::new(self.bytes.split_to(len));
+        }
+        let value = Value::copied(&self.bytes[..len]);
+        self.bytes.advance(len);
+        value
     }
 }
 
@@ -175,6 +202,8 @@ mod tests {
             taken.push((key, value));
         }
         let expected = [("a", "1815"), ("c", "1912"), ("cc", "")];
-        assert_eq!(taken, expected.map(|(key, value)| (key.into(), value.into())));
+        let expected =
+            expected.map(|(key, value)| [key, value].map(|text| Value::copied(text.as_ref())));
+        assert_eq!(taken, expected.map(|[key, value]| (key, value)));
     }
 }

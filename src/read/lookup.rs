@@ -14,11 +14,12 @@ use crate::memtable::{Found, Kind};
 use crate::page::cache::{Held, View};
 use crate::state::{FamilyView, Tree};
 use crate::tree::{self, KeyHash, RowValue, Step, Wanted};
+use crate::value::Value;
 
 /// A value, or where it is.
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
-    Inline(Bytes),
+    Inline(Value),
     Extent(ExtentValue),
 }
 
@@ -36,8 +37,8 @@ impl Stored {
     fn of(lent: Lent<'_>) -> Stored {
         match lent {
             // A copy of a few hundred bytes costs less than counting references to a page.
-            Lent::Row(bytes) => Stored::Inline(Bytes::copy_from_slice(bytes)),
-            Lent::Shared(bytes) => Stored::Inline(bytes),
+            Lent::Row(bytes) => Stored::Inline(Value::copied(bytes)),
+            Lent::Shared(bytes) => Stored::Inline(Value::new(bytes)),
             Lent::Extent(value) => Stored::Extent(value),
         }
     }
@@ -176,9 +177,9 @@ pub(crate) async fn run(
 }
 
 /// The value itself, read from its extent if it has one.
-pub(crate) async fn value(engine: &Engine, stored: Stored) -> Result<Bytes> {
+pub(crate) async fn value(engine: &Engine, stored: Stored) -> Result<Value> {
     match stored {
-        Stored::Inline(bytes) => Ok(bytes),
-        Stored::Extent(value) => large::read(engine, &value).await,
+        Stored::Inline(value) => Ok(value),
+        Stored::Extent(value) => large::read(engine, &value).await.map(Value::new),
     }
 }

@@ -29,6 +29,7 @@ use crate::read::span::{Span, along};
 use crate::snapshot::Pinned;
 use crate::state::{FamilyView, Generational};
 use crate::tree::{self, Direction, Step, Wanted};
+use crate::value::Value;
 
 /// Rows that the first window takes of a source; later ones double up to the maximum.
 const WINDOW_ROWS_MIN: usize = 12;
@@ -64,7 +65,7 @@ pub(crate) struct Scan {
 
 /// What a step came to.
 pub(crate) enum Next {
-    Row(Bytes, Stored),
+    Row(Value, Stored),
     End,
     Missing(Want),
     /// It looked at much and found nothing: others get their turn.
@@ -112,8 +113,13 @@ impl Scan {
         }
     }
 
-    /// The next row, as far as memory goes.
+    /// The next row, if it was read already and its value with it.
     #[inline]
+    pub(crate) fn ready(&mut self) -> Option<(Value, Value)> {
+        self.chunk.pop_whole()
+    }
+
+    /// The next row, as far as memory goes.
     pub(crate) fn step(&mut self, engine: &Engine, pinned: &Pinned) -> Next {
         match self.chunk.pop() {
             Some((key, stored)) => Next::Row(key, stored),
