@@ -44,6 +44,13 @@ impl Value {
     }
 }
 
+impl Default for Value {
+    /// No bytes.
+    fn default() -> Value {
+        Value(Held::Short(0, [0; SHORT_BYTES_MAX]))
+    }
+}
+
 impl Deref for Value {
     type Target = [u8];
 

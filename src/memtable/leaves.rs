@@ -38,9 +38,12 @@ impl Leaves {
         Leaves { chunks: [const { OnceLock::new() }; CHUNKS] }
     }
 
+    #[inline]
     pub(super) fn leaf(&self, id: LeafId) -> &Leaf {
         let (chunk, place) = id.place();
         let leaves = self.chunks[chunk].get().expect("the index names only leaves that were put");
+        // A leaf is some lines: its lock, and where its arrays are.
+        ringdb_frames::bring_near(&leaves[place]);
         leaves[place].get().expect("the index names only leaves that were put")
     }
 

@@ -50,6 +50,35 @@ fn a_value_becomes_bytes() {
 }
 
 #[test]
+fn a_value_is_lent_wherever_it_lies() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let large = vec![7; 100_000];
+    put(&rows, "small", "1815");
+    put(&rows, "large", &large);
+    put(&rows, "gone", "1912");
+    let lent = |key: &str| block_on(rows.get_with(key, |value| value.map(<[u8]>::to_vec)));
+    let check = |gone: Option<&[u8]>| {
+        assert_eq!(lent("small").unwrap().as_deref(), Some(&b"1815"[..]));
+        assert_eq!(lent("large").unwrap().as_deref(), Some(&large[..]));
+        assert_eq!(lent("gone").unwrap().as_deref(), gone);
+        assert_eq!(lent("never was").unwrap(), None);
+    };
+    check(Some(b"1912"));
+    block_on(db.checkpoint()).unwrap();
+    check(Some(b"1912"));
+    let before = db.snapshot();
+    block_on(rows.delete("gone")).unwrap();
+    check(None);
+    block_on(db.checkpoint()).unwrap();
+    check(None);
+    let len = |value: Option<&[u8]>| value.map(<[u8]>::len);
+    assert_eq!(block_on(before.get_with(&rows, "gone", len)).unwrap(), Some(4));
+    fails(block_on(rows.get_with("", len)), ErrorKind::InvalidArgument);
+    block_on(db.drop_column_family(rows.name())).unwrap();
+    fails(block_on(rows.get_with("small", len)), ErrorKind::NotFound);
+}
+
+#[test]
 fn an_empty_value_is_not_a_missing_one() {
     let Fixture { place: _place, rows, .. } = Fixture::new();
     put(&rows, "key", "");

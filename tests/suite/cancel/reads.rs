@@ -38,6 +38,15 @@ fn reads_that_are_dropped_leave_reads_that_are_right() {
             },
         );
         every_k(
+            "get_with",
+            |_| rows.get_with(key(), |found| found.map(<[u8]>::to_vec)),
+            |_, found| {
+                if let Some(found) = found {
+                    assert_eq!(found.unwrap().as_deref(), Some(&value[..]));
+                }
+            },
+        );
+        every_k(
             "contains",
             |_| rows.contains(key()),
             |_, found| {

@@ -52,7 +52,8 @@ impl Engine for Ring {
     }
 
     fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>> {
-        Ok(Box::new(&self.families[family as usize]))
+        // A clone of its own: clones count their reads in flight apart.
+        Ok(Box::new(self.families[family as usize].clone()))
     }
 
     fn put_async(&self, family: u32, change: &Change) -> Option<Boxed<()>> {
@@ -87,10 +88,9 @@ impl Engine for Ring {
     }
 }
 
-impl Reader for &ColumnFamily {
+impl Reader for ColumnFamily {
     fn get(&mut self, key: &Key) -> Outcome<bool> {
-        let value = block_on(ColumnFamily::get(self, key))?;
-        Ok(value.is_some_and(|value| looked_at(&value)))
+        Ok(block_on(self.get_with(key, |value| value.is_some_and(looked_at)))?)
     }
 
     fn get_many(&mut self, keys: &[Key]) -> Outcome<usize> {
