@@ -14,8 +14,6 @@ use crate::read::chunk::{Content, HEADER_BYTES, KeyAt, Rows};
 use crate::read::span::{Span, as_slice, is_nearer, is_within};
 use crate::tree::{Direction, Leaf, LeafAt, Pages, VALUE_BYTES_MAX};
 
-/// Bytes of rows that a memtable adds to a chunk, unless the first row alone has more.
-const MEMTABLE_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a leaf's rows that are asked for at once: as many lines as a processor waits for.
 const NEAR_BYTES_MAX: usize = 4096;
 
@@ -149,11 +147,7 @@ impl<'a> Source<'a> {
             Direction::Backward => (far, near, memtable::Direction::Backward),
         };
         let mut entries = Vec::new();
-        let mut scanned = table.scan(low, high, at, direction, max, &mut entries);
-        if let Some(len) = within_bytes(&entries) {
-            entries.truncate(len);
-            scanned = Scanned::More;
-        }
+        let scanned = table.scan(low, high, at, direction, max, &mut entries);
         let ends = match (scanned, entries.last()) {
             (Scanned::More, Some(last)) => window.end_at(KeyAt::Whole(last.key()), true),
             (Scanned::More, None) | (Scanned::End, _) => Ends::After(window.moves),
@@ -254,16 +248,6 @@ impl<'a> Source<'a> {
             }
         }
     }
-}
-
-/// How many entries are within the bytes of a chunk, if not all are.
-fn within_bytes(entries: &[Entry]) -> Option<usize> {
-    let mut bytes = 0;
-    let over = entries.iter().position(|entry| {
-        bytes += entry.row_bytes();
-        bytes > MEMTABLE_BYTES_MAX
-    })?;
-    (over.max(1) < entries.len()).then_some(over.max(1))
 }
 
 fn own_bytes(row: &Row) -> usize {
