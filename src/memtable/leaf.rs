@@ -31,6 +31,8 @@ const STRAGGLERS_MAX: usize = 8;
 const RUN_GAP_MAX: usize = 8;
 /// Inserts in a run before it says where to split.
 const RUN_MIN: usize = 32;
+/// Bytes of a row that are asked for; the processor itself sees to what follows.
+const NEAR_BYTES_MAX: usize = 256;
 /// Leading bytes that all heads of a leaf share before a split takes its heads anew behind a longer
 /// prefix; that reads every key.
 const SHARED_HEAD_BYTES_MAX: usize = 3;
@@ -125,7 +127,8 @@ impl Body {
     pub(super) fn bring_near(&self, places: impl Iterator<Item = usize> + Clone) {
         places.clone().for_each(|place| ringdb_frames::bring_near(self.at(place)));
         places.for_each(|place| {
-            ringdb_frames::bring_near(self.at(place).newest_row(&self.rows));
+            let row = self.at(place).newest_row(&self.rows);
+            ringdb_frames::bring_near(&row[..row.len().min(NEAR_BYTES_MAX)]);
         });
     }
 

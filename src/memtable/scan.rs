@@ -12,6 +12,8 @@ use super::version::Version;
 use super::{Core, Memtable};
 use crate::ids::Seq;
 
+/// Bytes of rows that a scan copies at most, unless one row alone is longer.
+const COPIED_BYTES_MAX: usize = 256 << 10;
 /// Rows that are asked for together.
 const NEAR_ROWS: usize = 8;
 
