@@ -15,6 +15,7 @@ use futures_core::Stream;
 
 use crate::blocking;
 use crate::commit::closed;
+use crate::commit::signal::yield_now;
 use crate::db::Db;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -25,11 +26,12 @@ use crate::ids::Seq;
 use crate::large;
 use crate::read::lookup::Stored;
 use crate::read::scan::{Next, Scan};
-use crate::read::source::Span;
+use crate::read::span::Span;
 use crate::recovery::create::new_file_id;
 use crate::snapshot::Pinned;
 use crate::state::Family;
 use crate::tree::Direction;
+use crate::value::Value;
 
 /// Bytes of rows that fill a chunk, but for the row that reaches it.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -208,7 +210,7 @@ enum Place {
     Front,
     Between,
     /// In a family, with the row that was met and has a value in an extent of its own.
-    Rows(Box<Scan>, Option<(Bytes, ExtentValue)>),
+    Rows(Box<Scan>, Option<(Value, ExtentValue)>),
     /// In such a value, before the piece with that index.
     Value(Box<Scan>, ExtentValue, usize),
     Ended,
@@ -279,7 +281,7 @@ impl Course {
             Some(view) => {
                 let (low, high) = (Bound::Unbounded, Bound::Unbounded);
                 let span = Span { low, high, direction: Direction::Forward };
-                let scan = Scan::new(view.clone(), self.pinned.seq, span, Vec::new());
+                let scan = Scan::new(view, self.pinned.seq, span, Vec::new());
                 Place::Rows(Box::new(scan), None)
             }
         };
@@ -302,17 +304,18 @@ impl Course {
         Ok((rows.len() > 0).then(|| self.encoder.rows(rows)))
     }
 
-    async fn row(&self, scan: &mut Scan) -> Result<Option<(Bytes, Stored)>> {
+    async fn row(&self, scan: &mut Scan) -> Result<Option<(Value, Stored)>> {
         loop {
             match scan.step(&self.engine, &self.pinned) {
                 Next::Row(key, stored) => return Ok(Some((key, stored))),
                 Next::End => return Ok(None),
+                Next::Turn => yield_now().await,
                 Next::Expired(error) => return Err(error),
                 Next::Missing(want) => {
                     // Kept while the file is read: an expired snapshot's pages may be of another
                     // life.
                     let state = self.pinned.state()?;
-                    scan.fetch(&self.engine, want).await?;
+                    scan.fetch(&self.engine, &self.pinned, want).await?;
                     drop(state);
                 }
             }
