@@ -126,6 +126,7 @@ impl Scan {
             None => self.next_window(engine, pinned),
         }
     }
+
     /// Reads windows until one has a row.
     fn next_window(&mut self, engine: &Engine, pinned: &Pinned) -> Next {
         for _ in 0..EMPTY_WINDOWS_MAX {
