@@ -157,8 +157,8 @@ impl Options {
         self
     }
 
-    /// Bytes of log that start a checkpoint although the memtables are small; by default eight
-    /// times the memory for memtables. At least 1 MiB.
+    /// Bytes of log that start a checkpoint although the memtables are small; by default twice
+    /// the memory for memtables. At least 1 MiB.
     pub fn log_bytes_max(mut self, bytes: u64) -> Options {
         self.log_bytes_max = Some(bytes.max(1 << 20));
         self
@@ -197,7 +197,7 @@ impl Options {
             memtable_bytes_max,
             cache_bytes_max: self.memory_bytes - memtable_bytes_max,
             batch_bytes_max: (memtable_bytes_max / 4).min(BATCH_BYTES_MAX),
-            log_bytes_max: self.log_bytes_max.unwrap_or(8 * memtable_bytes_max as u64),
+            log_bytes_max: self.log_bytes_max.unwrap_or(2 * memtable_bytes_max as u64),
         }
     }
 }

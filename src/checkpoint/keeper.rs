@@ -29,8 +29,8 @@ const SEGMENT_PAGES_MIN: u64 = 16;
 /// A new segment has this part of the log in use.
 const USED_FRACTION: u64 = 4;
 
-/// Bytes of zeros written at a time.
-const ZERO_BYTES: usize = 1 << 20;
+/// Bytes of zeros written at a time: a commit that comes meanwhile waits for no more.
+const ZERO_BYTES: usize = 128 << 10;
 
 pub(crate) struct Keeper {
     pub(crate) incarnation: Incarnation,
