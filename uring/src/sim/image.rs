@@ -42,6 +42,20 @@ pub enum Choice {
         /// Sectors that survive.
         sector: usize,
     },
+    /// All, but of this one only the sectors from this on.
+    TornHead {
+        /// Index of the change.
+        change: usize,
+        /// Sectors that do not survive.
+        sector: usize,
+    },
+    /// None, but of this one the sectors before this.
+    TornAlone {
+        /// Index of the change.
+        change: usize,
+        /// Sectors that survive.
+        sector: usize,
+    },
     /// Each lost, kept or torn on its own, as this seed has it.
     Seeded(u64),
 }
@@ -141,7 +155,12 @@ impl Replay {
                 Choice::Subset(bits) if index < 64 && bits >> index & 1 == 1 => Fate::Kept,
                 Choice::Subset(_) => Fate::Lost,
                 Choice::Torn { change, sector } if index == change => Fate::Sectors(0..sector),
-                Choice::Torn { .. } => Fate::Kept,
+                Choice::TornHead { change, sector } if index == change => {
+                    Fate::Sectors(sector..usize::MAX)
+                }
+                Choice::Torn { .. } | Choice::TornHead { .. } => Fate::Kept,
+                Choice::TornAlone { change, sector } if index == change => Fate::Sectors(0..sector),
+                Choice::TornAlone { .. } => Fate::Lost,
                 Choice::Seeded(_) => dice.fate(open.change.sectors()),
             };
             medium.suffer(&open.change, fate, &mut dice);

@@ -45,15 +45,20 @@ fn each_choice_keeps_what_it_says() {
 }
 
 #[test]
-fn a_torn_write_keeps_its_first_sectors() {
+fn a_torn_write_keeps_its_first_sectors_or_its_last() {
     simulated(|place, disk| {
         let _io = two_unsynced(&place);
-        let image = disk.image(disk.crash_points() - 1, Choice::Torn { change: 0, sector: 3 });
-        let contents = image.contents(&place.path).unwrap();
-        let block = &contents[BLOCK_BYTES..2 * BLOCK_BYTES];
-        assert!(block[..3 * 512].iter().all(|&byte| byte == 2));
-        assert!(block[3 * 512..].iter().all(|&byte| byte == 1));
-        assert_eq!(contents[2 * BLOCK_BYTES], 3);
+        let check = |choice, first: u8, last: u8, other: u8| {
+            let image = disk.image(disk.crash_points() - 1, choice);
+            let contents = image.contents(&place.path).unwrap();
+            let block = &contents[BLOCK_BYTES..2 * BLOCK_BYTES];
+            assert!(block[..3 * 512].iter().all(|&byte| byte == first), "{choice:?}");
+            assert!(block[3 * 512..].iter().all(|&byte| byte == last), "{choice:?}");
+            assert_eq!(contents.get(2 * BLOCK_BYTES).copied().unwrap_or(0), other, "{choice:?}");
+        };
+        check(Choice::Torn { change: 0, sector: 3 }, 2, 1, 3);
+        check(Choice::TornHead { change: 0, sector: 3 }, 1, 2, 3);
+        check(Choice::TornAlone { change: 0, sector: 3 }, 2, 1, 0);
     });
 }
 
