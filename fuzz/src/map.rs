@@ -203,6 +203,10 @@ pub fn segments(bytes: &[u8], chapter_at: usize) -> Vec<Range<usize>> {
         if segments.iter().any(|known| known.start == place.start) {
             break;
         }
+        // A successor that is still blank ends the log, and a checksum there would be damage.
+        if bytes[place.start..place.start + BLOCK].iter().all(|byte| *byte == 0) {
+            break;
+        }
         at = place.start + 52;
         segments.push(place);
     }
