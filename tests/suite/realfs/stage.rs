@@ -115,11 +115,16 @@ impl Stage {
         counts
     }
 
-    fn try_mount(&mut self) -> Result<(), String> {
-        let file = match &self.source {
+    /// What the loop device shows.
+    fn attached_file(&self) -> PathBuf {
+        match &self.source {
             Source::Image => self.directory.path().join("image"),
             Source::Device(_) => self.directory.path().join("device/disk"),
-        };
+        }
+    }
+
+    fn try_mount(&mut self) -> Result<(), String> {
+        let file = self.attached_file();
         let device = said(Command::new("losetup").args(["-f", "--show"]).arg(file))?;
         let device = self.device.insert(device.trim().to_string()).clone();
         if self.file_system == FileSystem::Ext4WithoutJournal {
@@ -136,9 +141,12 @@ impl Stage {
         let Some(device) = self.device.take() else { return };
         until_done(Command::new("umount").arg(self.mount_point()));
         until_done(Command::new("losetup").args(["-d", &device]));
-        // Detaching waits for the last user; the next attachment must not meet the old one.
-        let attached = || said(Command::new("losetup").arg(&device)).is_ok();
-        assert!((0..ATTEMPTS_MAX).any(|_| !attached()), "{device} is detached");
+        // Detaching waits for the last user; the next attachment must not meet the old one. The
+        // device may be another stage's by then, so it is the file that is asked for.
+        let file = self.attached_file();
+        let attached = || said(Command::new("losetup").arg("-j").arg(&file));
+        let is_over = |_| attached().is_ok_and(|devices| devices.trim().is_empty());
+        assert!((0..ATTEMPTS_MAX).any(is_over), "{device} is detached");
     }
 }
 
