@@ -5,6 +5,7 @@ use ringdb_uring::sim::{Choice, Disk};
 use super::{open, restore};
 use crate::blocking::block_on;
 use crate::db::{ColumnFamily, Db};
+use crate::engine::Command;
 use crate::error::ErrorKind;
 use crate::format::backup::Encoder;
 use crate::format::catalog::FamilyOptions;
@@ -175,4 +176,31 @@ fn a_backup_with_good_checksums_and_impossible_families_is_refused() {
     assert_eq!(restored(&|e| vec![family(e, "a"), family(e, "b")]), Ok(2));
     let twice = restored(&|e| vec![family(e, "a"), family(e, "b"), family(e, "a")]);
     assert_eq!(twice, Err(ErrorKind::Corrupt));
+}
+
+#[test]
+fn a_checkpointer_that_panics_is_told_to_everyone_and_reopening_recovers() {
+    block_on(async {
+        let disk = Disk::new();
+        let db = open(Place::disk(&disk), Options::new()).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        family.put("kept", "row").await.unwrap();
+        db.engine().command(Command::Between(Box::pin(async { panic!("a planned panic") })));
+        let checkpoint = db.checkpoint().await.unwrap_err();
+        let told = [ErrorKind::Closed, ErrorKind::Poisoned];
+        assert!(told.contains(&checkpoint.kind()), "{checkpoint:?}");
+        let mut health = db.health();
+        while health.writes.is_ok() {
+            health = db.health_changed(&health).await;
+        }
+        assert_eq!(family.put("late", "row").await.unwrap_err().kind(), ErrorKind::Poisoned);
+        assert_eq!(family.get("kept").await.unwrap().as_deref(), Some(&b"row"[..]), "reads go on");
+        assert!(db.close().await.is_err());
+        drop((family, db));
+        let db = open(Place::disk(&disk), Options::new()).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        assert_eq!(family.get("kept").await.unwrap().as_deref(), Some(&b"row"[..]));
+        assert_eq!(family.get("late").await.unwrap(), None);
+        db.close().await.unwrap();
+    });
 }
