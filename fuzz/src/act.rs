@@ -5,7 +5,7 @@ use std::path::Path;
 use ringdb::sim::Disk;
 use ringdb::{ColumnFamily, Create, Db, Error, ErrorKind, Options, Range, block_on};
 
-use crate::Outcome;
+use super::Outcome;
 
 /// Rows that are read from one range; the kept file has a few hundred.
 const ROWS_MAX: usize = 20_000;

@@ -12,8 +12,8 @@
 //!           9 1 a length
 //! ```
 
-use crate::image::Image;
-use crate::map::{self, COPIES_APART, Kind, Region};
+use super::image::Image;
+use super::map::{self, COPIES_APART, Kind, Region};
 
 const EDIT_BYTES: usize = 10;
 /// Edits of one input; the rest is not looked at.

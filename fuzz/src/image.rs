@@ -1,7 +1,7 @@
 //! The database that all inputs edit: the golden file of the integration suite, with its parts.
 
-use crate::map::{self, Region};
-use crate::sparse;
+use super::map::{self, Region};
+use super::sparse;
 
 /// The kept database and where its parts lie.
 pub struct Image {

@@ -9,6 +9,9 @@
 //! Whatever the bytes, there is no panic on any thread, no abort, no hang, no answer without end
 //! and no memory beyond a bound; an error is typed. The runners look after panics, memory and
 //! time; [`act`] looks at the rest.
+//!
+//! The integration suite of the engine has these modules as its own (`tests/suite/hostile.rs`), so
+//! they name each other by `super`.
 
 mod act;
 mod edit;
@@ -17,6 +20,7 @@ mod map;
 mod seal;
 #[path = "../../tests/suite/golden/sparse.rs"]
 #[allow(dead_code, reason = "only its tests write here")]
+#[allow(clippy::duplicate_mod, reason = "the suite has it, too, and these targets")]
 mod sparse;
 
 use std::sync::LazyLock;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::map::{self, BLOCK, COPIES_APART, number};
+use super::map::{self, BLOCK, COPIES_APART, number};
 
 const CRC_AT: usize = 12;
 const FILE_ID: Range<usize> = 16..32;
@@ -75,9 +75,9 @@ fn put(bytes: &mut [u8], at: usize, crc: u32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::image::Image;
+    use super::super::map::Kind;
     use super::*;
-    use crate::image::Image;
-    use crate::map::Kind;
 
     #[test]
     fn a_file_that_is_whole_is_sealed_already() {

@@ -9,9 +9,10 @@ use futures::FutureExt;
 use ringdb::sim::{Call, Choice, Disk, Fault, Injected, Times};
 use ringdb::{ColumnFamily, Create, DirectIo, Error, ErrorKind, Options};
 
+use crate::counts::{What, count};
 use crate::fixture::{Watchdog, block_on, eventually, fails, family, get, put, say, scale, seed};
 use crate::kill::open_and_read;
-use crate::oracle::{Base, Recorded};
+use crate::oracle::{Base, Ending, Recorded};
 use crate::rng::Rng;
 use crate::scripts::{self, Script};
 use crate::workload::{Recorder, options};
@@ -90,8 +91,8 @@ fn reopen(recorded: &Recorded, options: Options) -> Result<(), String> {
     seen.reaches(floor)?;
     for point in [read, recorded.disk.crash_points() - 1] {
         let image = recorded.disk.image(point, Choice::None);
-        let kept =
-            recorded.recover(&image, seen.floor()).and_then(|(_, k)| k.reaches(seen.floor()));
+        let kept = recorded.recover(&image, seen.floor(), Ending::Closed);
+        let kept = kept.and_then(|(_, kept)| kept.reaches(seen.floor()));
         kept.map_err(|wrong| format!("then power loss at {point}: {wrong}"))?;
     }
     Ok(())
@@ -205,6 +206,7 @@ fn fail_each(call: Call, fault: Fault) {
                 break;
             }
         }
+        count(What::Faults, format!("{call:?} {fault:?}"), met);
         say(format!(
             "faults {call:?} {fault:?}, direct I/O {direct:?}: each of the first {nth} calls, \
              {met} injected"
@@ -363,6 +365,8 @@ fn short_and_interrupted_transfers_are_resumed() {
             interrupted += injected.interrupted;
         }
     }
+    count(What::Faults, "short transfers", short);
+    count(What::Faults, "interrupted transfers", interrupted);
     say(format!("faults: {short} short transfers, {interrupted} interrupted ones"));
     assert!(short > 0 && interrupted > 0, "a dead knob must show");
 }
@@ -399,6 +403,7 @@ fn late_completions_in_any_order_and_a_queue_of_two_entries_change_nothing() {
             });
         }
     }
+    count(What::Faults, "completions out of order", reordered);
     say(format!("faults: {reordered} completions out of order, queues of 2 and 128 entries"));
     assert!(reordered > 0, "a dead knob must show");
 }

@@ -17,8 +17,10 @@ use parking_lot::Mutex;
 use ringdb::sim::{Disk, SECTOR_BYTES};
 use ringdb::{Create, Db, ErrorKind, Result};
 
+use crate::counts::{self, What};
+use crate::crash::sample;
 use crate::fixture::{Watchdog, block_on, eventually, number, say, seed};
-use crate::images::sample;
+use crate::oracle::Ending;
 use crate::rng::Rng;
 use crate::state::State;
 use crate::workload::{Recorder, options};
@@ -53,9 +55,13 @@ impl Count {
         self.0[outcome as usize] += 1;
     }
 
-    /// Takes in what another counted.
-    pub fn join(&mut self, other: Count) {
-        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own += other);
+    /// Tells them to those who read only the end of what is printed.
+    pub fn tell(&self, what: What) {
+        let [right, listed, detected, wrong, panicked] = self.0;
+        counts::count(what, "right", right);
+        counts::count(what, "detected", listed + detected);
+        counts::count(what, "wrong", wrong);
+        counts::count(what, "panicked", panicked);
     }
 
     /// All of them.
@@ -115,22 +121,24 @@ impl Small {
         for name in ["a", "b", "gone", "named"] {
             recorder.create(name);
         }
-        for n in 0..60 {
-            let changes = recorder.changes().put("a", format!("{n:03}"), 200);
-            changes.put("b", format!("{n}"), 20).put("gone", format!("{n}"), 9).submit();
+        for n in 0..6 {
+            let mut changes = recorder.changes();
+            for n in (10 * n)..(10 * n + 10) {
+                changes = changes.put("a", format!("{n:03}"), 200);
+                changes = changes.put("b", format!("{n}"), 20).put("gone", format!("{n}"), 9);
+            }
+            changes.submit();
         }
         recorder.changes().put("b", "large", 66_000).delete_range("a", "010", "020").commit();
         recorder.drop_family("gone");
         recorder.checkpoint();
-        for n in 0..20 {
-            let changes = recorder.changes().put("a", format!("{:03}", 3 * n), 150);
+        for n in 0..6 {
+            let changes = recorder.changes().put("a", format!("{:03}", 9 * n), 150);
             changes.delete("b", format!("{n}")).submit();
         }
         recorder.rename("named", "renamed");
         recorder.changes().delete_range("a", "040", "050").put("renamed", "late", 100).commit();
-        // The seal is one group more, and it is there when its bytes are.
-        let groups = groups_on(&disk);
-        assert!(eventually(|| groups_on(&disk) > groups), "an idle log is sealed");
+        assert!(eventually(|| is_sealed(&disk)), "an idle log is sealed");
         let expected = block_on(State::read(&recorder.db)).unwrap();
         let copy = disk.copy();
         block_on(recorder.db.close()).unwrap();
@@ -238,24 +246,22 @@ impl Small {
     }
 }
 
-/// Blocks of the disk that begin as a group of the log does.
-fn groups_on(disk: &Disk) -> usize {
+/// Whether the last group of the log is one without commits, which tells of the one before it.
+fn is_sealed(disk: &Disk) -> bool {
     let path = disk.paths().pop().expect("the database is a file");
     let bytes = disk.contents(&path).expect("it has contents");
-    bytes.chunks(BLOCK_BYTES).filter(|block| block.get(4..8) == Some(b"rgrp")).count()
+    let groups = bytes.chunks_exact(BLOCK_BYTES).filter(|block| &block[4..8] == b"rgrp");
+    let (mut seals, mut others) = (0, 0);
+    for group in groups {
+        let first_seq = u64::from_le_bytes(group[32..40].try_into().expect("it has 8 bytes"));
+        let of_its_kind = if group[60..64] == [0; 4] { &mut seals } else { &mut others };
+        *of_its_kind = first_seq.max(*of_its_kind);
+    }
+    seals > others
 }
 
 /// What an open may say of damage.
 const DAMAGED: [ErrorKind; 3] = [ErrorKind::Corrupt, ErrorKind::Version, ErrorKind::Unsupported];
-
-/// What is done with the database at the end.
-#[derive(Clone, Copy)]
-enum Ending {
-    /// A checkpoint and a clean end: a close that fails on a damaged page is an answer, too.
-    Closed,
-    /// The handle is dropped.
-    LetGo,
-}
 
 fn look(disk: &Disk, expected: &State, ending: Ending) -> Result<Outcome> {
     let db = block_on(options().create(Create::Never).open_sim(disk))?;
@@ -294,6 +300,7 @@ fn no_flipped_byte_becomes_a_wrong_answer_or_a_panic() {
         small.len_bytes - small.offsets().len() as u64,
     ));
     assert_eq!(count.all(), offsets.len() as u64);
+    count.tell(What::BytesFlipped);
     assert!(bad.is_empty(), "{} bad, first {:?}", bad.len(), &bad[..bad.len().min(10)]);
     assert!(count.0[Outcome::Detected as usize] > 0, "a dead knob must show");
 }
@@ -323,6 +330,7 @@ fn zeroed_and_inverted_blocks_are_detected() {
         }
     }
     say(format!("flips of blocks: {count}"));
+    count.tell(What::BlocksDamaged);
     assert!(count.0[Outcome::Detected as usize] > 0, "a dead knob must show");
 }
 
@@ -339,6 +347,7 @@ fn runs_of_bad_sectors_are_errors_of_io_or_harmless() {
         count.add(outcome);
     }
     say(format!("runs of bad sectors: {count}"));
+    count.tell(What::BlocksDamaged);
     assert!(count.0[Outcome::Detected as usize] > 0, "a dead knob must show");
 }
 

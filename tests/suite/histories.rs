@@ -1,12 +1,13 @@
 //! Concurrent batches and snapshots: each snapshot is a prefix of the commit order, and knows which.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use ringdb::sim::{Choice, Disk};
 use ringdb::{ColumnFamily, Db, Durability, Seq};
 
+use crate::counts;
 use crate::fixture::{Fixture, Watchdog, block_on, family, say, scale, seed};
 use crate::rng::Rng;
 use crate::state::{Change, State};
@@ -226,6 +227,11 @@ fn every_snapshot_is_the_prefix_that_its_seq_names_and_real_time_is_kept() {
     for round in 0..2 * scale() as u64 {
         let seed = first.wrapping_add(round);
         let (snapshots, operations) = run(seed);
+        counts::count(
+            counts::What::Snapshots,
+            "each the prefix that its seq names",
+            snapshots as u64,
+        );
         say(format!(
             "histories: seed {seed}, {snapshots} snapshots compared, {operations} operations in order"
         ));
@@ -236,7 +242,7 @@ fn every_snapshot_is_the_prefix_that_its_seq_names_and_real_time_is_kept() {
 const IMAGES: usize = 150;
 
 /// Many threads commit on a simulated disk; power is lost anywhere; what is found is a prefix. How
-/// many images were checked.
+/// many different images were checked.
 ///
 /// # Panics
 /// If anything else is found.
@@ -247,7 +253,7 @@ pub fn crash_many_writers(seed: u64, images: usize) -> usize {
     concurrent_life(&disk, seed, &history);
     let (commits, mut rng) = (history.ordered(), Rng::new(seed));
     let points = disk.crash_points() - 1;
-    let mut checked = 0;
+    let mut seen = HashSet::new();
     for _ in 0..images {
         let (point, choice) = (rng.below(points + 1), Choice::Seeded(rng.bits()));
         watchdog.step(format!("seed {seed} point {point} {choice:?}"));
@@ -256,12 +262,15 @@ pub fn crash_many_writers(seed: u64, images: usize) -> usize {
             continue;
         }
         let floor = Seq(marks.into_iter().max().unwrap_or_default());
-        let found = read(&disk.image(point, choice));
+        let image = disk.image(point, choice);
+        if !seen.insert(image.fingerprint()) {
+            continue;
+        }
+        let found = read(&image);
         let prefix = prefix_of(&found, &commits, floor);
         assert!(prefix, "seed {seed}, point {point}, {choice:?}: no prefix from {floor:?}");
-        checked += 1;
     }
-    checked
+    seen.len()
 }
 
 #[test]
@@ -270,6 +279,7 @@ fn power_loss_under_writers_on_many_threads_leaves_a_prefix() {
     for round in 0..4 * scale() as u64 {
         let seed = first.wrapping_add(round);
         let checked = crash_many_writers(seed, IMAGES);
+        counts::count(counts::What::CrashImages, "under many writers", checked as u64);
         say(format!("crash many writers: seed {seed}, {checked} images"));
     }
 }

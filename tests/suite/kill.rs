@@ -6,9 +6,10 @@
 use ringdb::sim::{Choice, Disk};
 use ringdb::{Create, Options};
 
+use crate::counts::{What, count};
 use crate::crash::record;
 use crate::fixture::{Watchdog, block_on, say, scale, seed};
-use crate::oracle::{Base, Recorded};
+use crate::oracle::{Base, Ending, Recorded};
 use crate::rng::Rng;
 use crate::scripts::{SCRIPTS, Script};
 use crate::state::State;
@@ -38,7 +39,8 @@ fn kill(recorded: &Recorded, point: usize, rng: &mut Rng) -> Result<usize, Strin
         let floor = if *point >= read { seen.floor() } else { before };
         let image = disk.image(*point, *choice);
         image.stop_trace();
-        let verdict = recorded.recover(&image, floor).and_then(|(_, found)| found.reaches(floor));
+        let verdict = recorded.recover(&image, floor, Ending::Closed);
+        let verdict = verdict.and_then(|(_, found)| found.reaches(floor));
         verdict.map_err(|wrong| format!("then power loss at {point} {choice:?}: {wrong}"))?;
     }
     Ok(images.len())
@@ -83,5 +85,6 @@ fn what_was_read_after_a_kill_survives_power_loss() {
     for (name, script) in SCRIPTS {
         images += kill_life(name, script, seed, KILLS * scale(), &watchdog);
     }
+    count(What::LossesAfterKills, "in the simulation", images as u64);
     say(format!("kills: seed {seed}, {images} power losses after {} kills", KILLS * SCRIPTS.len()));
 }

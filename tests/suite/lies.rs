@@ -8,8 +8,9 @@ use std::fmt;
 use ringdb::ErrorKind;
 use ringdb::sim::{Call, Choice, Disk, Fault};
 
+use crate::counts::{self, What};
 use crate::fixture::{Watchdog, block_on, say, seed};
-use crate::oracle::{Base, Recorded, Unread, read};
+use crate::oracle::{Base, Ending, Recorded, Unread, read};
 use crate::rng::Rng;
 use crate::state::State;
 use crate::workload::{Recorder, options};
@@ -23,11 +24,10 @@ pub struct Count {
 }
 
 impl Count {
-    /// Takes in what another counted.
-    pub fn join(&mut self, other: &Count) {
-        self.told += other.told;
-        self.right += other.right;
-        self.detected += other.detected;
+    /// Tells it to those who read only the end of what is printed.
+    pub fn tell(&self, name: &str) {
+        counts::count(What::Lies, name, self.told);
+        counts::count(What::Lies, "believed", 0);
     }
 }
 
@@ -119,7 +119,7 @@ fn look(recorder: &Recorder, base: &Base, context: &str) -> bool {
 
 fn judge(recorded: &Recorded, disk: &Disk, count: &mut Count, context: &str) {
     disk.faults().clear();
-    match read(disk, options()) {
+    match read(disk, options(), Ending::Closed) {
         Ok(found) => {
             // An error on the way may have left commits out, never a hole.
             let verdict = recorded.judge(&found, Default::default());
@@ -158,6 +158,7 @@ fn each((name, call, lie): (&str, Call, Lie)) {
         }
         nth += 1;
     }
+    count.tell(name);
     say(format!("lies, {name}: each of the first {nth} calls, {count}"));
     assert!(count.told > 0, "a dead knob must show");
 }
@@ -202,7 +203,8 @@ pub fn lost_before_a_crash(seed: u64, watchdog: &Watchdog) -> u64 {
         assert!(recorder.errors.is_empty(), "nobody is told of a lost write");
         let recorded = recorder.finish(&Base::default());
         let lost = disk.faults().injected().lost;
-        match read(&disk.image(recorded.points, Choice::All), options()) {
+        let image = disk.image(recorded.points, Choice::All);
+        match read(&image, options(), Ending::Closed) {
             Ok(found) => {
                 let verdict = recorded.judge(&found, Default::default());
                 verdict.unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
@@ -224,6 +226,7 @@ pub fn lost_before_a_crash(seed: u64, watchdog: &Watchdog) -> u64 {
 fn a_lost_log_write_before_a_crash_leaves_a_prefix_or_is_noticed() {
     let seed = seed("lies before a crash", 3);
     let noticed = lost_before_a_crash(seed, &Watchdog::new("lies before a crash"));
+    counts::count(What::Lies, "lost log writes noticed after a crash", noticed);
     say(format!("lies, lost log writes before a crash: noticed {noticed}, wrong 0"));
     assert!(noticed > 0, "a later group proves that one is missing");
 }

@@ -14,8 +14,8 @@
 //! for what another thread is about to do; the only timer is the watchdog in `fixture`, which ends
 //! the process when a step hangs, and names that step.
 
+mod counts;
 mod fixture;
-mod images;
 mod oracle;
 mod rng;
 mod scripts;
@@ -30,6 +30,7 @@ mod faults;
 mod flips;
 mod golden;
 mod histories;
+mod hostile;
 mod kill;
 mod lies;
 mod model;
@@ -43,5 +44,8 @@ mod realfs;
 mod restores;
 mod soak;
 mod style;
+#[path = "../../fuzz/src/lib.rs"]
+#[allow(dead_code, reason = "the runner of cargo-fuzz is not used here")]
+mod targets;
 mod transactions;
 mod trees;

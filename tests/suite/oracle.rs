@@ -154,7 +154,7 @@ impl Recorded {
     /// # Errors
     /// What is wrong, in words. A panic counts as wrong.
     pub fn verify(&self, disk: &Disk, floor: Floor) -> Result<Base, String> {
-        let (found, prefix) = self.recover(disk, floor)?;
+        let (found, prefix) = self.recover(disk, floor, Ending::Closed)?;
         prefix.reaches(floor)?;
         Ok(found)
     }
@@ -164,11 +164,16 @@ impl Recorded {
     ///
     /// # Errors
     /// What is wrong, in words. A panic counts as wrong.
-    pub fn recover(&self, disk: &Disk, floor: Floor) -> Result<(Base, Prefix), String> {
+    pub fn recover(
+        &self,
+        disk: &Disk,
+        floor: Floor,
+        ending: Ending,
+    ) -> Result<(Base, Prefix), String> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let create = if floor.created { Create::Never } else { Create::IfMissing };
-            let found =
-                read(disk, options().create(create)).map_err(|unread| unread.to_string())?;
+            let found = read(disk, options().create(create), ending);
+            let found = found.map_err(|unread| unread.to_string())?;
             let prefix = self.prefix(&found, floor)?;
             Ok((found, prefix))
         }));
@@ -230,8 +235,17 @@ impl fmt::Display for Unread {
     }
 }
 
-/// Opens, reads everything, checks, closes.
-pub fn read(disk: &Disk, options: Options) -> Result<Base, Unread> {
+/// What is done with a database that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A checkpoint and a clean end, which may fail on what reading did not meet.
+    Closed,
+    /// The handle is dropped, which costs half as much.
+    LetGo,
+}
+
+/// Opens, reads everything, checks, and ends it.
+pub fn read(disk: &Disk, options: Options, ending: Ending) -> Result<Base, Unread> {
     let failed = |call| move |error| Unread::Failed(call, error);
     let db = block_on(options.open_sim(disk)).map_err(failed("open"))?;
     let found = Base::of(block_on(State::read(&db)).map_err(failed("read"))?);
@@ -239,7 +253,9 @@ pub fn read(disk: &Disk, options: Options) -> Result<Base, Unread> {
     if !report.defects.is_empty() {
         return Err(Unread::Listed(report.defects));
     }
-    block_on(db.close()).map_err(failed("close"))?;
+    if ending == Ending::Closed {
+        block_on(db.close()).map_err(failed("close"))?;
+    }
     Ok(found)
 }
 

@@ -11,7 +11,8 @@ use ringdb::planted::{self, Bug};
 use ringdb::sim::{Call, Disk, Fault, Times};
 use ringdb::{Db, ErrorKind, Options};
 
-use crate::crash::{Tally, crash_life};
+use crate::counts::{What, count};
+use crate::crash::{Budget, Crasher};
 use crate::faults;
 use crate::fixture::{Watchdog, block_on, fails, family, put, rows_of, say};
 use crate::flips::{self, Small};
@@ -70,7 +71,7 @@ const CRASHED: [(&str, Script); 7] = [
 
 fn crash_images(watchdog: &Watchdog) {
     for (name, script) in CRASHED {
-        crash_life(name, script, 77, IMAGES, watchdog, &mut Tally::default());
+        Crasher::new(watchdog).crash(name, script, 77, Budget::of(IMAGES));
     }
 }
 
@@ -218,6 +219,8 @@ fn every_planted_bug_is_caught_and_nothing_else_is() {
     let is_told = |outcome: &Outcome| matches!(outcome, Ok(Some(_)));
     let caught = told[..bugs].iter().filter(|outcome| is_told(outcome)).count();
     say(format!("planted bugs caught: {caught} of {bugs}"));
+    count(What::PlantedBugs, "caught", caught as u64);
+    count(What::PlantedBugs, "missed", (bugs - caught) as u64);
     let missed: Vec<_> = names.iter().zip(&told).take(bugs).filter(|(_, o)| !is_told(o)).collect();
     assert!(missed.is_empty(), "a planted bug was missed: {missed:#?}");
     assert_eq!(told[bugs], Ok(None), "without a bug every check passes");

@@ -118,7 +118,7 @@ pub fn log_wrap(recorder: &mut Recorder) {
 /// A file that has to grow, by rows, again and again.
 pub fn growth(recorder: &mut Recorder) {
     recorder.create("rows");
-    for n in 0..24 {
+    for n in 0..14 {
         let mut changes = recorder.changes();
         for m in 0..10 {
             changes = changes.put("rows", format!("{n:03} {m}"), 12_000);

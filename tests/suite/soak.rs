@@ -1,28 +1,30 @@
 //! The whole net with fresh seeds, for as long as wanted:
 //!
 //! ```text
-//! RINGDB_TEST_MINUTES=60 cargo test -p ringdb --test suite soak -- --nocapture
+//! RINGDB_TEST_MINUTES=60 cargo test -p ringdb --test suite soak
 //! ```
 //!
-//! Crash images, kills, flips, faults, lies and concurrent histories take turns on as many threads
-//! as there are cores, each turn with a seed that no turn before had. The first seed is printed
-//! (by default it is the time of day; `RINGDB_TEST_SEED` sets it), and a failure names its own.
-//! Without the variable each takes one short turn, always with the same seeds.
+//! Crash images, kills, flips, faults, lies, concurrent histories and hostile files take turns on
+//! as many threads as there are cores, and so do `kill -9` and power cuts on real file systems,
+//! each turn with a seed that no turn before had. The first seed is printed (by default it is the
+//! time of day; `RINGDB_TEST_SEED` sets it), and a failure names its own. What was counted is
+//! printed now and then, and at the end. Without the variable each takes one short turn, always
+//! with the same seeds.
 
-use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
 use ringdb::sim::{Call, Fault, Times};
 
-use crate::crash::{Tally, crash_life};
+use crate::counts::{self, What, count};
+use crate::crash::{Budget, Crasher};
 use crate::fixture::{Watchdog, number, say};
-use crate::flips::{self, Small};
+use crate::flips::Small;
 use crate::kill::kill_life;
 use crate::rng::Rng;
 use crate::scripts::SCRIPTS;
-use crate::{faults, histories, lies};
+use crate::{faults, histories, hostile, lies};
 
 /// Images of one turn.
 const IMAGES: usize = 400;
@@ -30,90 +32,141 @@ const IMAGES: usize = 400;
 const KILLS: usize = 10;
 /// Flipped bytes of one turn.
 const FLIPS: usize = 400;
+/// Hostile files of one turn.
+const FILES: usize = 400;
 /// Runs with a fault, or with a lie, of one turn.
 const RUNS: usize = 8;
 /// Calls among which one is chosen to go wrong.
 const CALLS: usize = 80;
+/// Turns after which the counts are printed again.
+const TURNS_TOLD: u64 = 400;
 
-/// What all turns together did.
-#[derive(Default)]
-struct Totals {
-    turns: u64,
-    crashes: Tally,
-    kills: usize,
-    flips: flips::Count,
-    faults: u64,
-    lies: lies::Count,
-    snapshots: usize,
-    operations: usize,
-    many_writers: usize,
-}
+type Turn = fn(u64, &Watchdog);
 
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} turns", self.turns)?;
-        writeln!(f, "      crash images: {}", self.crashes)?;
-        writeln!(f, "      images under many writers: {}", self.many_writers)?;
-        writeln!(f, "      power losses after a kill: {}", self.kills)?;
-        writeln!(f, "      flips: {}: {}", self.flips.all(), self.flips)?;
-        writeln!(f, "      faults injected: {}", self.faults)?;
-        writeln!(f, "      lies: {}", self.lies)?;
-        write!(f, "      histories: {} snapshots, ", self.snapshots)?;
-        write!(f, "{} operations in order", self.operations)
-    }
-}
+const TURNS: [Turn; 9] =
+    [crashes, kills, flipped, failing, lying, crowds, files, killed_for_real, cut_off_for_real];
 
-type Turn = fn(u64, &Watchdog, &Mutex<Totals>);
-
-const TURNS: [Turn; 6] = [crashes, kills, flipped, failing, lying, crowds];
-
-fn crashes(seed: u64, watchdog: &Watchdog, totals: &Mutex<Totals>) {
+fn crashes(seed: u64, watchdog: &Watchdog) {
     let (name, script) = SCRIPTS[Rng::new(seed).below(SCRIPTS.len())];
-    let mut tally = Tally::default();
-    crash_life(name, script, seed, IMAGES, watchdog, &mut tally);
-    totals.lock().crashes.add(&tally);
+    let mut crasher = Crasher::new(watchdog);
+    crasher.crash(name, script, seed, Budget::of(IMAGES));
+    crasher.tally.tell();
 }
 
-fn kills(seed: u64, watchdog: &Watchdog, totals: &Mutex<Totals>) {
+fn kills(seed: u64, watchdog: &Watchdog) {
     let (name, script) = SCRIPTS[Rng::new(seed).below(SCRIPTS.len())];
     let images = kill_life(name, script, seed, KILLS, watchdog);
-    totals.lock().kills += images;
+    count(What::LossesAfterKills, "in the simulation", images as u64);
 }
 
-fn flipped(seed: u64, _: &Watchdog, totals: &Mutex<Totals>) {
+fn flipped(seed: u64, _: &Watchdog) {
     let small = Small::new(seed);
     let offsets = small.some_offsets(FLIPS, &mut Rng::new(seed));
-    let (count, bad) = small.flip_all(&offsets, seed);
+    let (counted, bad) = small.flip_all(&offsets, seed);
+    counted.tell(What::BytesFlipped);
     assert!(bad.is_empty(), "flips of seed {seed}: {bad:?}");
-    totals.lock().flips.join(count);
 }
 
-fn failing(seed: u64, watchdog: &Watchdog, totals: &Mutex<Totals>) {
+fn failing(seed: u64, watchdog: &Watchdog) {
     let mut rng = Rng::new(seed);
     let call = [Call::Read, Call::Write, Call::Sync, Call::Grow][rng.below(4)];
     let fault = Fault::Fail([Times::Once, Times::Forever][rng.below(2)]);
     let nths: Vec<u64> = (0..RUNS).map(|_| rng.below(CALLS) as u64).collect();
     let injected = faults::fail_some(call, fault, nths, watchdog, seed);
-    totals.lock().faults += injected;
+    count(What::Faults, format!("{call:?} {fault:?}"), injected);
 }
 
-fn lying(seed: u64, watchdog: &Watchdog, totals: &Mutex<Totals>) {
+fn lying(seed: u64, watchdog: &Watchdog) {
     let mut rng = Rng::new(seed);
-    let mut count = lies::Count::default();
+    let mut counted = lies::Count::default();
     for _ in 0..RUNS {
         let nth = rng.below(CALLS) as u64;
-        lies::tell_any(nth, seed, &mut rng, watchdog, &mut count);
+        lies::tell_any(nth, seed, &mut rng, watchdog, &mut counted);
     }
-    totals.lock().lies.join(&count);
+    counted.tell("lies of any kind");
 }
 
-fn crowds(seed: u64, _: &Watchdog, totals: &Mutex<Totals>) {
-    let (snapshots, operations) = histories::run(seed);
+fn crowds(seed: u64, _: &Watchdog) {
+    let (snapshots, _) = histories::run(seed);
     let images = histories::crash_many_writers(seed, 2 * RUNS);
-    let mut totals = totals.lock();
-    totals.snapshots += snapshots;
-    totals.operations += operations;
-    totals.many_writers += images;
+    count(What::Snapshots, "each the prefix that its seq names", snapshots as u64);
+    count(What::CrashImages, "under many writers", images as u64);
+}
+
+fn files(seed: u64, watchdog: &Watchdog) {
+    hostile::tell(hostile::draw(seed, FILES, watchdog));
+}
+
+#[cfg(target_os = "linux")]
+fn killed_for_real(seed: u64, watchdog: &Watchdog) {
+    use crate::fixture::Kind;
+    use crate::realfs::{FileSystem, Way, kills};
+
+    let mut rng = Rng::new(seed);
+    let ways = Way::possible();
+    let (file_system, way) = (FileSystem::ALL[rng.below(4)], ways[rng.below(ways.len())]);
+    if kills::kill(file_system, way, RUNS, &mut rng, watchdog).is_err() {
+        // Here no file system can be made: what there is has to do.
+        crate::process::kills::kill_again_and_again(Kind::Auto, RUNS, watchdog);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn cut_off_for_real(seed: u64, watchdog: &Watchdog) {
+    use crate::realfs::{Way, cuts};
+
+    let mut rng = Rng::new(seed);
+    let ways = Way::possible();
+    let way = ways[rng.below(ways.len())];
+    let (file_system, cut) = cuts::CUTS[rng.below(cuts::CUTS.len())];
+    if let Err(reason) = cuts::lose_power(file_system, cut, way, RUNS, &mut rng, watchdog) {
+        say(format!("soak: no power cut here: {reason}"));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn killed_for_real(_: u64, _: &Watchdog) {}
+
+#[cfg(not(target_os = "linux"))]
+fn cut_off_for_real(_: u64, _: &Watchdog) {}
+
+/// The turns of one run, handed out to its threads.
+struct Soak {
+    first: u64,
+    patience: Option<Duration>,
+    started: Instant,
+    next: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Soak {
+    /// Takes turns until the time is over or one has failed.
+    fn work(&self) {
+        let watchdog = Watchdog::new("soak");
+        while !self.failed.load(Ordering::SeqCst) {
+            let turn = self.next.fetch_add(1, Ordering::SeqCst);
+            if self.is_over(turn) {
+                return;
+            }
+            let seed = Rng::new(self.first.wrapping_add(turn)).bits();
+            let take = TURNS[turn as usize % TURNS.len()];
+            if catch_unwind(AssertUnwindSafe(|| take(seed, &watchdog))).is_err() {
+                say(format!("soak: failed in turn {turn}, seed {seed}"));
+                self.failed.store(true, Ordering::SeqCst);
+            }
+            count(What::Turns, format!("from seed {}", self.first), 1);
+            if turn % TURNS_TOLD == TURNS_TOLD - 1 {
+                counts::tell();
+            }
+        }
+    }
+
+    fn is_over(&self, turn: u64) -> bool {
+        match self.patience {
+            Some(patience) => self.started.elapsed() >= patience,
+            None => turn >= TURNS.len() as u64,
+        }
+    }
 }
 
 #[test]
@@ -123,36 +176,14 @@ fn everything_with_fresh_seeds_for_as_long_as_asked() {
     let fresh = minutes.and(now.ok()).map_or(1, |since| since.as_nanos() as u64);
     let first = number("RINGDB_TEST_SEED").unwrap_or(fresh);
     say(format!("soak: first seed {first}, {} minutes", minutes.unwrap_or(0)));
-    let patience = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-    let (started, turns) = (Instant::now(), AtomicU64::new(0));
-    let (totals, failed) = (Mutex::new(Totals::default()), AtomicBool::new(false));
-    let work = || {
-        let watchdog = Watchdog::new("soak");
-        while !failed.load(Ordering::SeqCst) {
-            let turn = turns.fetch_add(1, Ordering::SeqCst);
-            let is_over = match patience {
-                Some(patience) => started.elapsed() >= patience,
-                None => turn >= TURNS.len() as u64,
-            };
-            if is_over {
-                return;
-            }
-            let take = TURNS[turn as usize % TURNS.len()];
-            let seed = Rng::new(first.wrapping_add(turn)).bits();
-            let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                take(seed, &watchdog, &totals);
-            }));
-            if taken.is_err() {
-                say(format!("soak: failed in turn {turn}, seed {seed}"));
-                failed.store(true, Ordering::SeqCst);
-            }
-            totals.lock().turns += 1;
-        }
+    let soak = Soak {
+        first,
+        patience: minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+        started: Instant::now(),
+        next: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
     };
     let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get());
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let totals = totals.into_inner();
-    say(format!("soak: first seed {first}, {totals}"));
-    assert!(!failed.into_inner(), "first seed {first}: see above");
-    assert!(totals.turns >= TURNS.len() as u64 || patience.is_some());
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| soak.work()))));
+    assert!(!soak.failed.into_inner(), "first seed {first}: see above");
 }

@@ -14,6 +14,7 @@ use std::thread::{self, Thread};
 
 use ringdb::{ColumnFamily, Result};
 
+use crate::counts::{What, count};
 use crate::fixture::{Watchdog, block_on, rows_of};
 
 /// Polls after which a future that is not done never will be.
@@ -62,6 +63,7 @@ fn every_k<F: Future>(
         then(polls, output);
         if done {
             println!("cancel {name}: done after {polls} polls");
+            count(What::Dropped, "each after another number of polls", polls as u64);
             return;
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use ringdb::{Backend, Options};
 
 use super::spawn;
+use crate::counts::{What, count};
 use crate::fixture::{Kind, Place, Watchdog, assert_sound, block_on, family, rows_of, say, scale};
 
 fn backend(name: &str) -> Options {
@@ -44,41 +45,59 @@ pub fn load(path: &Path, argument: &str) {
     });
 }
 
+/// Kills of one database.
+const CYCLES: usize = 8;
+
 /// Acknowledgements after which a child is killed, varied by cycle.
 fn acknowledgements(cycle: usize) -> usize {
     [1, 40, 400, 1500][cycle % 4]
 }
 
-fn killed_again_and_again(kind: Kind, name: &str) {
-    let place = Place::of(kind);
-    let watchdog = Watchdog::new("kill -9");
+/// Kills whoever writes one database again and again, and counts the kills that it survived.
+///
+/// # Panics
+/// If anything acknowledged is lost.
+pub fn kill_again_and_again(kind: Kind, cycles: usize, watchdog: &Watchdog) {
+    let (place, name) = (Place::of(kind), name_of(kind));
     let mut promised = [0u64; WRITERS as usize];
     let mut total = 0;
-    for cycle in 0..8 * scale() {
+    for cycle in 0..cycles {
         watchdog.step(format!("{name}, cycle {cycle}"));
-        let (mut child, mut lines) = spawn("load", &place.path(), name);
-        let mut seen = 0;
-        let mut line = String::new();
-        while lines.read_line(&mut line).expect("the pipe is read") > 0 {
-            if let Some((writer, n)) = acknowledged(&line) {
-                promised[writer] = promised[writer].max(n + 1);
-                seen += 1;
-                // What is still in the pipe was acknowledged before the kill.
-                if seen == acknowledgements(cycle) {
-                    child.kill().expect("the child is killed");
-                }
-            }
-            line.clear();
-        }
-        child.wait().expect("the child ends");
-        assert!(seen >= acknowledgements(cycle), "the child ended after {seen} acknowledgements");
-        total += seen;
+        total += kill_once(&place, name, acknowledgements(cycle), &mut promised);
         verify(&place.path(), &promised, cycle);
     }
-    say(format!(
-        "kill -9: {name}, {} cycles, {total} acknowledged commits, all there",
-        8 * scale()
-    ));
+    count(What::Kills, format!("temporary files, {name}"), cycles as u64);
+    say(format!("kill -9: {name}, {cycles} cycles, {total} acknowledged commits, all there"));
+}
+
+/// The argument by which a child opens with the same backend.
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Uring => "uring",
+        Kind::Pwrite => "pwrite",
+        Kind::Auto | Kind::Sim => "auto",
+    }
+}
+
+/// Kills a child after so many acknowledgements; how many it had told of.
+fn kill_once(place: &Place, name: &str, after: usize, promised: &mut [u64]) -> usize {
+    let (mut child, mut lines) = spawn("load", &place.path(), name);
+    let mut seen = 0;
+    let mut line = String::new();
+    while lines.read_line(&mut line).expect("the pipe is read") > 0 {
+        if let Some((writer, n)) = acknowledged(&line) {
+            promised[writer] = promised[writer].max(n + 1);
+            seen += 1;
+            // What is still in the pipe was acknowledged before the kill.
+            if seen == after {
+                child.kill().expect("the child is killed");
+            }
+        }
+        line.clear();
+    }
+    child.wait().expect("the child ends");
+    assert!(seen >= after, "the child ended after {seen} acknowledgements");
+    seen
 }
 
 fn acknowledged(line: &str) -> Option<(usize, u64)> {
@@ -110,10 +129,10 @@ fn verify(path: &Path, promised: &[u64], cycle: usize) {
 
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
-    killed_again_and_again(Kind::Auto, "auto");
+    kill_again_and_again(Kind::Auto, CYCLES * scale(), &Watchdog::new("kill -9"));
 }
 
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged_on_pwrite() {
-    killed_again_and_again(Kind::Pwrite, "pwrite");
+    kill_again_and_again(Kind::Pwrite, CYCLES * scale(), &Watchdog::new("kill -9"));
 }

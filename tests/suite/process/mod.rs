@@ -4,7 +4,7 @@
 //! lines on its stdout (or by a file, where it has no stdout).
 
 mod handles;
-mod kills;
+pub mod kills;
 mod limits;
 mod ring;
 mod runtime;

@@ -6,6 +6,7 @@ use super::load::WRITERS;
 use super::stage::{Cut, Stage};
 use super::story::{Leave, Story};
 use super::{FileSystem, Way};
+use crate::counts::{What, count};
 use crate::fixture::{Watchdog, say, scale, seed};
 use crate::process;
 use crate::rng::Rng;
@@ -13,37 +14,65 @@ use crate::rng::Rng;
 /// Lives of one database: each ends by a power cut under load, and another during its recovery.
 const LIVES: usize = 6;
 
+/// Each file system that can lose power here, and how.
+pub const CUTS: [(FileSystem, Cut); 6] = [
+    (FileSystem::Ext4, Cut::Shutdown),
+    (FileSystem::Ext4WithoutJournal, Cut::Shutdown),
+    (FileSystem::Xfs, Cut::Shutdown),
+    (FileSystem::Ext4, Cut::LostCache),
+    (FileSystem::Xfs, Cut::LostCache),
+    (FileSystem::Btrfs, Cut::LostCache),
+];
+
 /// Writes within which a recovery meets its cut; beyond them it is over.
 const RECOVERY_WRITES: usize = 60;
 
 fn survives(file_system: FileSystem, cut: Cut) {
     let watchdog = Watchdog::new("power cuts");
-    let what = format!("{}, {cut:?}", file_system.name());
     let mut rng = Rng::new(seed("power cuts", 11));
     for way in Way::possible() {
-        watchdog.step(format!("{what}, {}", way.words()));
-        let stage = match Stage::new(file_system, cut) {
-            Ok(stage) => stage,
-            Err(reason) => return say(format!("power cuts: {what}: skipped: {reason}")),
-        };
-        let mut run =
-            Run { stage, way, story: Story::default(), rng: &mut rng, totals: Totals::default() };
-        for life in 0..LIVES * scale() {
-            watchdog.step(format!("{what}, {}, life {life}", way.words()));
-            run.live(life);
+        if let Err(reason) = lose_power(file_system, cut, way, LIVES * scale(), &mut rng, &watchdog)
+        {
+            return say(format!("power cuts: {}, {cut:?}: skipped: {reason}", file_system.name()));
         }
-        let Totals { cuts, in_recovery, unflushed: [lost, kept, torn] } = run.totals;
-        let device = match cut {
-            Cut::Shutdown => String::new(),
-            Cut::LostCache => format!("; unflushed writes: {lost} lost, {kept} kept, {torn} torn"),
-        };
-        say(format!(
-            "power cuts: {what}, {}: {cuts} survived, {in_recovery} of them in a recovery, {} \
-             acknowledged commits, all there{device}",
-            way.words(),
-            run.story.acknowledgements,
-        ));
     }
+}
+
+/// Cuts the power of one database again and again, and counts the cuts that it survived.
+///
+/// # Errors
+/// What is missing here for such a file system.
+///
+/// # Panics
+/// If anything acknowledged is lost, or anything else is found than a prefix.
+pub fn lose_power(
+    file_system: FileSystem,
+    cut: Cut,
+    way: Way,
+    lives: usize,
+    rng: &mut Rng,
+    watchdog: &Watchdog,
+) -> Result<(), String> {
+    let what = format!("{}, {cut:?}, {}", file_system.name(), way.words());
+    watchdog.step(format!("{what}, it is made"));
+    let stage = Stage::new(file_system, cut)?;
+    let mut run = Run { stage, way, story: Story::default(), rng, totals: Totals::default() };
+    for life in 0..lives {
+        watchdog.step(format!("{what}, life {life}"));
+        run.live(life);
+    }
+    let Totals { cuts, in_recovery, unflushed: [lost, kept, torn] } = run.totals;
+    count(What::PowerCuts, what.clone(), cuts);
+    let device = match cut {
+        Cut::Shutdown => String::new(),
+        Cut::LostCache => format!("; unflushed writes: {lost} lost, {kept} kept, {torn} torn"),
+    };
+    let acknowledged = run.story.acknowledgements;
+    say(format!(
+        "power cuts: {what}: {cuts} survived, {in_recovery} of them in a recovery, {acknowledged} \
+         acknowledged commits, all there{device}"
+    ));
+    Ok(())
 }
 
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::io::BufRead;
 use super::stage::{Cut, Stage};
 use super::story::{Leave, Story};
 use super::{FileSystem, Way};
+use crate::counts::{What, count};
 use crate::fixture::{Watchdog, say, scale, seed};
 use crate::process;
 use crate::rng::Rng;
@@ -14,27 +15,44 @@ const KILLS: usize = 5;
 
 fn survives(file_system: FileSystem) {
     let watchdog = Watchdog::new("kills");
-    let what = file_system.name();
     let mut rng = Rng::new(seed("kills", 12));
     for way in Way::possible() {
-        let stage = match Stage::new(file_system, Cut::Shutdown) {
-            Ok(stage) => stage,
-            Err(reason) => return say(format!("kill -9: {what}: skipped: {reason}")),
-        };
-        let mut story = Story::default();
-        let kills = KILLS * scale();
-        for kill in 0..kills {
-            watchdog.step(format!("{what}, {}, kill {kill}", way.words()));
-            killed(&stage, way, &mut story, [1, 100, 400, 1200][rng.below(4)]);
-            let leave = if kill.is_multiple_of(2) { Leave::Dropped } else { Leave::Closed };
-            story.verify(&stage.database(), way, leave);
+        if let Err(reason) = kill(file_system, way, KILLS * scale(), &mut rng, &watchdog) {
+            return say(format!("kill -9: {}: skipped: {reason}", file_system.name()));
         }
-        say(format!(
-            "kill -9: {what}, {}: {kills} survived, {} acknowledged commits, all there",
-            way.words(),
-            story.acknowledgements,
-        ));
     }
+}
+
+/// Kills whoever writes one database so many times, and counts the kills that it survived.
+///
+/// # Errors
+/// What is missing here for such a file system.
+///
+/// # Panics
+/// If anything acknowledged is lost.
+pub fn kill(
+    file_system: FileSystem,
+    way: Way,
+    kills: usize,
+    rng: &mut Rng,
+    watchdog: &Watchdog,
+) -> Result<(), String> {
+    let what = format!("{}, {}", file_system.name(), way.words());
+    watchdog.step(format!("{what}, it is made"));
+    let stage = Stage::new(file_system, Cut::Shutdown)?;
+    let mut story = Story::default();
+    for kill in 0..kills {
+        watchdog.step(format!("{what}, kill {kill}"));
+        killed(&stage, way, &mut story, [1, 100, 400, 1200][rng.below(4)]);
+        let leave = if kill.is_multiple_of(2) { Leave::Dropped } else { Leave::Closed };
+        story.verify(&stage.database(), way, leave);
+    }
+    count(What::Kills, what.clone(), kills as u64);
+    let acknowledged = story.acknowledgements;
+    say(format!(
+        "kill -9: {what}: {kills} survived, {acknowledged} acknowledged commits, all there"
+    ));
+    Ok(())
 }
 
 /// Writers work until so many acknowledgements were heard.

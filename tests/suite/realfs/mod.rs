@@ -17,13 +17,13 @@
 //!
 //! Not modelled: a device that lies about its flush, and memory that goes bad before it.
 
-mod cuts;
+pub mod cuts;
 pub mod device;
 mod full;
 mod fuse;
-mod kills;
+pub mod kills;
 pub mod load;
-mod stage;
+pub mod stage;
 mod story;
 
 use ringdb::{Backend, DirectIo, Options};
@@ -38,6 +38,10 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
+    /// Each of them.
+    pub const ALL: [FileSystem; 4] =
+        [FileSystem::Ext4, FileSystem::Ext4WithoutJournal, FileSystem::Xfs, FileSystem::Btrfs];
+
     /// What `mount` calls it.
     fn kind(self) -> &'static str {
         match self {
@@ -112,7 +116,7 @@ impl Way {
     }
 
     /// The ways that work here: io_uring may be refused.
-    fn possible() -> Vec<Way> {
+    pub fn possible() -> Vec<Way> {
         let ring = ringdb::block_on(async {
             let directory = tempfile::tempdir().expect("a temporary directory can be made");
             Options::new().backend(Backend::Uring).open(directory.path().join("a.ring")).await
