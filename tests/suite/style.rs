@@ -179,6 +179,40 @@ fn nobody_sleeps() {
 }
 
 #[test]
+fn nobody_reads_the_time_of_day() {
+    let found = forbidden(&["src", "uring/src", "frames/src"], |line| {
+        ["SystemTime", "UNIX_EPOCH"].iter().any(|clock| line.contains(clock))
+    });
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The words of a text between back quotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let table = fs::read_to_string(root().join("tests/README.md")).expect("the table is there");
+    let sources: Vec<String> =
+        ["src", "uring", "tests"].into_iter().flat_map(sources).map(|(_, text)| text).collect();
+    let is_there = |name: &str| {
+        sources.iter().any(|text| {
+            [format!("fn {name}()"), format!("    {name}: ")].iter().any(|is| text.contains(is))
+        })
+    };
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    for row in 1..=27 {
+        let rows = rows.iter().filter(|line| line.starts_with(&format!("| {row} |"))).count();
+        assert_eq!(rows, 1, "row {row} of the matrix");
+    }
+    let tests = rows.iter().flat_map(|row| quoted(row)).filter(|words| words.contains("::"));
+    let names = tests.filter_map(|path| path.rsplit("::").next()).filter(|name| !name.is_empty());
+    let missing: Vec<&str> = names.filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn no_test_is_ignored_and_nothing_is_left_to_do() {
     let words =
         [concat!("#[ign", "ore"), concat!("TO", "DO"), concat!("FIX", "ME"), concat!("dbg", "!(")];
