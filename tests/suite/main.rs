@@ -6,9 +6,10 @@
 //!
 //! The net under the promises is the modules `crash` (power loss, during recovery too), `kill`,
 //! `flips` (every byte), `faults`, `lies`, `histories` (real time and prefixes) and `planted`, which
-//! asks whether the net catches known mistakes. All print what they counted. `RINGDB_TEST_IMAGES`
-//! and `RINGDB_TEST_FLIPS` bound them or (`all`) open them up, and `RINGDB_TEST_MINUTES=60` runs
-//! all of it with fresh seeds for an hour: see `soak`.
+//! asks whether the net catches known mistakes. All print what they counted, and `counts` repeats
+//! it when the process ends. `RINGDB_TEST_IMAGES` and `RINGDB_TEST_FLIPS` bound them or (`all`) open
+//! them up, and `RINGDB_TEST_MINUTES=60` runs all of it with fresh seeds for an hour: see `soak`.
+//! Which test holds which promise stands in `tests/README.md`.
 //!
 //! Nothing here sleeps or asserts on a clock. Each wait is an await of an event, or bounded polling
 //! for what another thread is about to do; the only timer is the watchdog in `fixture`, which ends

@@ -1,21 +1,20 @@
-//! The n-th read, write or sync fails, once or for ever; the disk is full; transfers are short.
+//! The n-th read, write or sync fails, once or for ever; the disk is full.
 //!
 //! For every n until the workload is through without meeting it: every error is typed, nothing
 //! hangs, and reopening finds everything that was acknowledged.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+mod after;
+mod transfers;
 
-use futures::FutureExt;
-use ringdb::sim::{Call, Choice, Disk, Fault, Injected, Times};
-use ringdb::{ColumnFamily, Create, DirectIo, Error, ErrorKind, Options};
+use ringdb::sim::{Call, Choice, Disk, Fault, Times};
+use ringdb::{Create, DirectIo, Error, ErrorKind, Options};
 
 use crate::counts::{What, count};
-use crate::fixture::{Watchdog, block_on, eventually, fails, family, get, put, say, scale, seed};
+use crate::fixture::{Watchdog, block_on, eventually, get, say, scale, seed};
 use crate::kill::open_and_read;
 use crate::oracle::{Base, Ending, Recorded};
-use crate::rng::Rng;
-use crate::scripts::{self, Script};
 use crate::workload::{Recorder, options};
+pub use transfers::cut_transfers;
 
 /// A short life that reads, writes, grows, checkpoints, wraps and closes.
 fn script(recorder: &mut Recorder) {
@@ -302,199 +301,4 @@ fn fill(recorder: &mut Recorder) {
             return;
         }
     }
-}
-
-/// How transfers are cut, when they are: to so many bytes, or by one.
-pub const SHORT: [Fault; 6] = [
-    Fault::Short(1),
-    Fault::Short(511),
-    Fault::Short(512),
-    Fault::Short(4095),
-    Fault::Short(8191),
-    Fault::ShortBy(1),
-];
-/// Calls of each kind that are tampered with.
-const CALLS_MAX: u64 = 20_000;
-
-/// Runs a script on a disk that cuts or interrupts each `every`-th transfer, then crashes it; what
-/// was injected.
-pub fn cut_transfers(name: &str, script: Script, every: usize, watchdog: &Watchdog) -> Injected {
-    watchdog.step(format!("{name}, every {every}"));
-    let disk = Disk::traced();
-    for nth in (0..CALLS_MAX).step_by(every) {
-        let fault = match nth as usize % (SHORT.len() + 1) {
-            0 => Fault::Interrupt,
-            kind => SHORT[kind - 1],
-        };
-        disk.faults().add(Call::Read, nth, fault);
-        disk.faults().add(Call::Write, nth, fault);
-    }
-    crash_and_close(name, script, disk, options(), every as u64)
-}
-
-/// Runs a script on a disk that has been tampered with: nothing fails, and power loss is survived.
-fn crash_and_close(
-    name: &str,
-    script: Script,
-    disk: Disk,
-    options: Options,
-    seed: u64,
-) -> Injected {
-    let mut recorder = Recorder::open(&disk, options, seed).unwrap();
-    script(&mut recorder);
-    assert!(recorder.errors.is_empty(), "{name}: {:?}", recorder.errors);
-    let recorded = recorder.close(&Base::default());
-    let floor = recorded.floor(recorded.points);
-    for point in [recorded.points / 3, recorded.points / 2, recorded.points] {
-        let image = disk.image(point, Choice::Seeded(seed));
-        let verdict = recorded.verify(&image, recorded.floor(point));
-        verdict.unwrap_or_else(|wrong| panic!("{name}, point {point}: {wrong}"));
-    }
-    recorded.verify(&disk, floor).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
-    disk.faults().injected()
-}
-
-#[test]
-fn short_and_interrupted_transfers_are_resumed() {
-    let watchdog = Watchdog::new("short transfers");
-    let (mut short, mut interrupted) = (0, 0);
-    for (name, script) in scripts::SCRIPTS {
-        for every in [1, 3] {
-            let injected = cut_transfers(name, script, every, &watchdog);
-            short += injected.short;
-            interrupted += injected.interrupted;
-        }
-    }
-    count(What::Faults, "short transfers", short);
-    count(What::Faults, "interrupted transfers", interrupted);
-    say(format!("faults: {short} short transfers, {interrupted} interrupted ones"));
-    assert!(short > 0 && interrupted > 0, "a dead knob must show");
-}
-
-/// Holds the disk up again and again, so that what is asked for meanwhile is there to be done in
-/// another order.
-fn hold_up(disk: &Disk, is_over: &AtomicBool) {
-    const TURNS: usize = 40;
-    while !is_over.load(Ordering::SeqCst) {
-        disk.pause();
-        (0..TURNS).for_each(|_| std::thread::yield_now());
-        disk.resume();
-        std::thread::yield_now();
-    }
-}
-
-#[test]
-fn late_completions_in_any_order_and_a_queue_of_two_entries_change_nothing() {
-    let watchdog = Watchdog::new("reordered");
-    let mut reordered = 0;
-    for (n, (name, script)) in (1u64..).zip(scripts::SCRIPTS) {
-        for queue_depth in [2, 128] {
-            watchdog.step(format!("{name}, queue of {queue_depth}"));
-            let (disk, is_over) = (Disk::traced(), AtomicBool::new(false));
-            disk.shuffle(n);
-            let options = options().queue_depth(queue_depth);
-            reordered += std::thread::scope(|scope| {
-                let life = scope.spawn(|| {
-                    let _over = Over(&is_over);
-                    crash_and_close(name, script, disk.clone(), options, n)
-                });
-                hold_up(&disk, &is_over);
-                life.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).reordered
-            });
-        }
-    }
-    count(What::Faults, "completions out of order", reordered);
-    say(format!("faults: {reordered} completions out of order, queues of 2 and 128 entries"));
-    assert!(reordered > 0, "a dead knob must show");
-}
-
-/// Says that its scope is over, however it ends.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-#[test]
-fn a_poisoned_database_closes_and_opens_again() {
-    let disk = Disk::new();
-    let db = block_on(options().open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
-    put(&rows, "a", "1");
-    disk.faults().add(Call::Write, 0, Fault::Fail(Times::Forever));
-    let error = block_on(rows.put("b", "2")).expect_err("the write fails");
-    assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned), "{error:?}");
-    assert!(error.outcome_unknown(), "the commit may be found after reopening");
-    let error = fails(block_on(rows.put("c", "3")), ErrorKind::Poisoned);
-    assert!(!error.outcome_unknown(), "it was refused before it was ordered");
-    assert!(std::error::Error::source(&error).is_some(), "the cause is kept: {error:?}");
-    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
-    // What a poisoned close answers is not promised; that it ends is.
-    let _ = block_on(db.close());
-    drop((rows, db));
-    disk.faults().clear();
-    let db = block_on(options().open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
-    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
-    assert_eq!(get(&rows, "c"), None);
-    put(&rows, "d", Rng::new(1).bytes(100));
-}
-
-/// Puts a large value and drops the put while its sync, which fails, is under way.
-fn leave_a_failing_sync(disk: &Disk, rows: &ColumnFamily) {
-    let mut put_large = rows.put("large", vec![7; 100_000]);
-    let writes = disk.faults().calls().writes;
-    while disk.faults().calls().writes == writes {
-        disk.pause();
-        assert!((&mut put_large).now_or_never().is_none(), "the disk is paused");
-        disk.resume();
-    }
-    // The value is written; its sync waits, and then it has no caller any more.
-    disk.pause();
-    assert!((&mut put_large).now_or_never().is_none(), "the disk is paused");
-    disk.faults().add(Call::Sync, 0, ONCE);
-    drop(put_large);
-    disk.resume();
-}
-
-#[test]
-fn a_failed_sync_that_nobody_waits_for_poisons_all_the_same() {
-    let disk = Disk::new();
-    let db = block_on(options().open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
-    put(&rows, "a", "1");
-    // The write that was waited for may have been the keeper's: then the put was left too early.
-    while disk.faults().injected().failed == 0 {
-        leave_a_failing_sync(&disk, &rows);
-    }
-    // It covered all that was written before, by whomever.
-    let error = block_on(rows.put("b", "2")).expect_err("what the sync covered is undefined");
-    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error:?}");
-    fails(block_on(db.checkpoint()), ErrorKind::Poisoned);
-    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]), "reads go on");
-}
-
-#[test]
-fn a_length_that_a_failed_sync_covered_is_not_relied_upon() {
-    let disk = Disk::traced();
-    let db = block_on(options().open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
-    put(&rows, "a", "1");
-    disk.faults().add(Call::Sync, 0, ONCE);
-    let error = block_on(rows.put("large", vec![7; 1 << 20])).expect_err("the sync fails");
-    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error:?}");
-    // What a poisoned close answers is not promised; that it ends is.
-    let _ = block_on(db.close());
-    drop((rows, db));
-    // The file is longer than any superblock says, and the device may never hear of it.
-    let db = block_on(options().open_sim(&disk)).unwrap();
-    put(&family(&db, "rows"), "b", "2");
-    block_on(db.close()).unwrap();
-    let image = disk.image(disk.crash_points() - 1, Choice::None);
-    let db = block_on(options().open_sim(&image)).unwrap();
-    let rows = family(&db, "rows");
-    assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
-    assert_eq!(get(&rows, "b").as_deref(), Some(&b"2"[..]));
 }
