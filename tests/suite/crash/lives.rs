@@ -8,6 +8,7 @@ use ringdb::sim::Disk;
 use super::images::{Image, Walk, sample};
 use super::{DEPTH_MAX, Tally};
 use crate::fixture::Watchdog;
+use crate::flips::engine_panics;
 use crate::oracle::{Base, Recorded};
 use crate::rng::Rng;
 use crate::scripts::Script;
@@ -86,10 +87,13 @@ impl Crasher<'_> {
     }
 
     fn check_all(&mut self, walk: &mut Walk<'_>, images: &[Image], depth: usize) {
+        let before = engine_panics();
         for image in images {
             self.watchdog.step(walk.told(*image));
             self.tally.by_depth[depth] += usize::from(walk.check(*image, &mut self.seen));
         }
+        // Of a database that is let go nobody hears what becomes of its threads.
+        assert_eq!(engine_panics(), before, "a thread of the engine panicked");
     }
 
     /// Power is lost at each point of a life, with nothing or with all of what was unsynced, and
