@@ -121,9 +121,10 @@ impl Small {
         for name in ["a", "b", "gone", "named"] {
             recorder.create(name);
         }
-        for n in 0..6 {
+        // Few groups, so that the log is in one segment: every byte of each is to be flipped.
+        for n in 0..2 {
             let mut changes = recorder.changes();
-            for n in (10 * n)..(10 * n + 10) {
+            for n in (30 * n)..(30 * n + 30) {
                 changes = changes.put("a", format!("{n:03}"), 200);
                 changes = changes.put("b", format!("{n}"), 20).put("gone", format!("{n}"), 9);
             }
@@ -132,8 +133,8 @@ impl Small {
         recorder.changes().put("b", "large", 66_000).delete_range("a", "010", "020").commit();
         recorder.drop_family("gone");
         recorder.checkpoint();
-        for n in 0..6 {
-            let changes = recorder.changes().put("a", format!("{:03}", 9 * n), 150);
+        for n in 0..3 {
+            let changes = recorder.changes().put("a", format!("{:03}", 19 * n), 150);
             changes.delete("b", format!("{n}")).submit();
         }
         recorder.rename("named", "renamed");

@@ -19,7 +19,7 @@ pub use images::sample;
 pub use lives::{Budget, Crasher, record};
 
 /// Different images of each workload.
-const IMAGES_MAX: usize = 19_500;
+const IMAGES_MAX: usize = 19_000;
 /// Seeds that one workload may use up.
 const SEEDS_MAX: u64 = 100;
 /// Lives in a row on the deepest path.
@@ -87,7 +87,7 @@ fn crash(name: &'static str, script: Script) {
         let budget = Budget { first: left / 3, recoveries: left / 2, paths };
         crasher.crash(name, script, seed, budget);
         // The last few would cost a seed of their own.
-        if max == usize::MAX || crasher.tally.images() > max - max / 25 {
+        if max == usize::MAX || crasher.tally.images() > max - max / 50 {
             break;
         }
     }
