@@ -26,6 +26,9 @@ use crate::rng::Rng;
 use crate::scripts::SCRIPTS;
 use crate::{faults, histories, hostile, lies};
 
+/// How many times as long the simulated turns are when minutes are asked for: the real ones, which
+/// wait for disks and processes, would take most of the time.
+const LONGER: usize = 8;
 /// Images of one turn.
 const IMAGES: usize = 400;
 /// Kills of one turn.
@@ -36,99 +39,104 @@ const FLIPS: usize = 400;
 const FILES: usize = 400;
 /// Runs with a fault, or with a lie, of one turn.
 const RUNS: usize = 8;
+/// Images of a life under many writers.
+const CROWD_IMAGES: usize = 16;
+/// Kills, or lives that end by a power cut, of one database on a real file system.
+const REAL_LIVES: usize = 4;
 /// Calls among which one is chosen to go wrong.
 const CALLS: usize = 80;
 /// Turns after which the counts are printed again.
-const TURNS_TOLD: u64 = 400;
+const TURNS_TOLD: u64 = 90;
 
-type Turn = fn(u64, &Watchdog);
+/// One turn, with its seed and how many times as long as usual it shall be.
+type Turn = fn(u64, usize, &Watchdog);
 
 const TURNS: [Turn; 9] =
     [crashes, kills, flipped, failing, lying, crowds, files, killed_for_real, cut_off_for_real];
 
-fn crashes(seed: u64, watchdog: &Watchdog) {
+fn crashes(seed: u64, times: usize, watchdog: &Watchdog) {
     let (name, script) = SCRIPTS[Rng::new(seed).below(SCRIPTS.len())];
     let mut crasher = Crasher::new(watchdog);
-    crasher.crash(name, script, seed, Budget::of(IMAGES));
+    crasher.crash(name, script, seed, Budget::of(times * IMAGES));
     crasher.tally.tell();
 }
 
-fn kills(seed: u64, watchdog: &Watchdog) {
+fn kills(seed: u64, times: usize, watchdog: &Watchdog) {
     let (name, script) = SCRIPTS[Rng::new(seed).below(SCRIPTS.len())];
-    let images = kill_life(name, script, seed, KILLS, watchdog);
+    let images = kill_life(name, script, seed, times * KILLS, watchdog);
     count(What::LossesAfterKills, "in the simulation", images as u64);
 }
 
-fn flipped(seed: u64, _: &Watchdog) {
+fn flipped(seed: u64, times: usize, _: &Watchdog) {
     let small = Small::new(seed);
-    let offsets = small.some_offsets(FLIPS, &mut Rng::new(seed));
+    let offsets = small.some_offsets(times * FLIPS, &mut Rng::new(seed));
     let (counted, bad) = small.flip_all(&offsets, seed);
     counted.tell(What::BytesFlipped);
     assert!(bad.is_empty(), "flips of seed {seed}: {bad:?}");
 }
 
-fn failing(seed: u64, watchdog: &Watchdog) {
+fn failing(seed: u64, times: usize, watchdog: &Watchdog) {
     let mut rng = Rng::new(seed);
     let call = [Call::Read, Call::Write, Call::Sync, Call::Grow][rng.below(4)];
     let fault = Fault::Fail([Times::Once, Times::Forever][rng.below(2)]);
-    let nths: Vec<u64> = (0..RUNS).map(|_| rng.below(CALLS) as u64).collect();
+    let nths: Vec<u64> = (0..times * RUNS).map(|_| rng.below(CALLS) as u64).collect();
     let injected = faults::fail_some(call, fault, nths, watchdog, seed);
     count(What::Faults, format!("{call:?} {fault:?}"), injected);
 }
 
-fn lying(seed: u64, watchdog: &Watchdog) {
+fn lying(seed: u64, times: usize, watchdog: &Watchdog) {
     let mut rng = Rng::new(seed);
     let mut counted = lies::Count::default();
-    for _ in 0..RUNS {
+    for _ in 0..times * RUNS {
         let nth = rng.below(CALLS) as u64;
         lies::tell_any(nth, seed, &mut rng, watchdog, &mut counted);
     }
     counted.tell("lies of any kind");
 }
 
-fn crowds(seed: u64, _: &Watchdog) {
+fn crowds(seed: u64, times: usize, _: &Watchdog) {
     let (snapshots, _) = histories::run(seed);
-    let images = histories::crash_many_writers(seed, 2 * RUNS);
+    let images = histories::crash_many_writers(seed, times * CROWD_IMAGES);
     count(What::Snapshots, "each the prefix that its seq names", snapshots as u64);
     count(What::CrashImages, "under many writers", images as u64);
 }
 
-fn files(seed: u64, watchdog: &Watchdog) {
-    hostile::tell(hostile::draw(seed, FILES, watchdog));
+fn files(seed: u64, times: usize, watchdog: &Watchdog) {
+    hostile::tell(hostile::draw(seed, times * FILES, watchdog));
 }
 
 #[cfg(target_os = "linux")]
-fn killed_for_real(seed: u64, watchdog: &Watchdog) {
+fn killed_for_real(seed: u64, _: usize, watchdog: &Watchdog) {
     use crate::fixture::Kind;
     use crate::realfs::{FileSystem, Way, kills};
 
     let mut rng = Rng::new(seed);
     let ways = Way::possible();
     let (file_system, way) = (FileSystem::ALL[rng.below(4)], ways[rng.below(ways.len())]);
-    if kills::kill(file_system, way, RUNS, &mut rng, watchdog).is_err() {
+    if kills::kill(file_system, way, REAL_LIVES, &mut rng, watchdog).is_err() {
         // Here no file system can be made: what there is has to do.
-        crate::process::kills::kill_again_and_again(Kind::Auto, RUNS, watchdog);
+        crate::process::kills::kill_again_and_again(Kind::Auto, REAL_LIVES, watchdog);
     }
 }
 
 #[cfg(target_os = "linux")]
-fn cut_off_for_real(seed: u64, watchdog: &Watchdog) {
+fn cut_off_for_real(seed: u64, _: usize, watchdog: &Watchdog) {
     use crate::realfs::{Way, cuts};
 
     let mut rng = Rng::new(seed);
     let ways = Way::possible();
     let way = ways[rng.below(ways.len())];
     let (file_system, cut) = cuts::CUTS[rng.below(cuts::CUTS.len())];
-    if let Err(reason) = cuts::lose_power(file_system, cut, way, RUNS, &mut rng, watchdog) {
+    if let Err(reason) = cuts::lose_power(file_system, cut, way, REAL_LIVES, &mut rng, watchdog) {
         say(format!("soak: no power cut here: {reason}"));
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn killed_for_real(_: u64, _: &Watchdog) {}
+fn killed_for_real(_: u64, _: usize, _: &Watchdog) {}
 
 #[cfg(not(target_os = "linux"))]
-fn cut_off_for_real(_: u64, _: &Watchdog) {}
+fn cut_off_for_real(_: u64, _: usize, _: &Watchdog) {}
 
 /// The turns of one run, handed out to its threads.
 struct Soak {
@@ -150,7 +158,8 @@ impl Soak {
             }
             let seed = Rng::new(self.first.wrapping_add(turn)).bits();
             let take = TURNS[turn as usize % TURNS.len()];
-            if catch_unwind(AssertUnwindSafe(|| take(seed, &watchdog))).is_err() {
+            let times = if self.patience.is_some() { LONGER } else { 1 };
+            if catch_unwind(AssertUnwindSafe(|| take(seed, times, &watchdog))).is_err() {
                 say(format!("soak: failed in turn {turn}, seed {seed}"));
                 self.failed.store(true, Ordering::SeqCst);
             }
