@@ -8,9 +8,10 @@ use futures::stream;
 use ringdb::sim::{Choice, Disk};
 use ringdb::{Bytes, ColumnFamilyOptions, Db, Error, Options, Result};
 
+use crate::counts::{What, count};
+use crate::crash::{choices, sample};
 use crate::fixture::{Place, Watchdog, assert_sound, block_on, eventually, family, rows_of};
 use crate::fixture::{say, scale, seed};
-use crate::images::{choices, sample};
 use crate::rng::Rng;
 use crate::workload::options;
 
@@ -102,6 +103,13 @@ pub struct Tally {
     again: usize,
 }
 
+impl Tally {
+    /// Tells it to those who read only the end of what is printed.
+    pub fn tell(&self) {
+        count(What::CrashImages, "of restores", self.different as u64);
+    }
+}
+
 /// Restores a backup, and looks at so many of the disks that power loss may leave on the way, and
 /// at the one that it leaves at the end.
 ///
@@ -153,6 +161,7 @@ fn power_loss_while_restoring_leaves_no_database_or_the_whole_one() {
     let tally = crash(IMAGES_MAX.saturating_mul(scale()), seed, &watchdog);
     let Tally { possible, different, whole, again } = tally;
     assert!(whole > 0 && whole < different && again > 0);
+    tally.tell();
     say(format!(
         "crash restore: {different} different images of {possible} possible ones, {whole} with a \
          whole database, {again} restored again"

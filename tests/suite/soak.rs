@@ -4,7 +4,7 @@
 //! RINGDB_TEST_MINUTES=60 cargo test -p ringdb --test suite soak
 //! ```
 //!
-//! Crash images, kills, flips, faults, lies, concurrent histories and hostile files take turns on
+//! Crash images, kills, flips, faults, lies, histories, hostile files and restores take turns on
 //! as many threads as there are cores, and so do `kill -9` and power cuts on real file systems,
 //! each turn with a seed that no turn before had. The first seed is printed (by default it is the
 //! time of day; `RINGDB_TEST_SEED` sets it), and a failure names its own. What was counted is
@@ -24,13 +24,15 @@ use crate::flips::Small;
 use crate::kill::kill_life;
 use crate::rng::Rng;
 use crate::scripts::SCRIPTS;
-use crate::{faults, histories, hostile, lies};
+use crate::{faults, histories, hostile, lies, restores};
 
 /// How many times as long the simulated turns are when minutes are asked for: the real ones, which
 /// wait for disks and processes, would take most of the time.
 const LONGER: usize = 8;
 /// Images of one turn.
 const IMAGES: usize = 400;
+/// Images of a restore in one turn.
+const RESTORES: usize = 40;
 /// Kills of one turn.
 const KILLS: usize = 10;
 /// Flipped bytes of one turn.
@@ -46,13 +48,23 @@ const REAL_LIVES: usize = 4;
 /// Calls among which one is chosen to go wrong.
 const CALLS: usize = 80;
 /// Turns after which the counts are printed again.
-const TURNS_TOLD: u64 = 90;
+const TURNS_TOLD: u64 = 100;
 
 /// One turn, with its seed and how many times as long as usual it shall be.
 type Turn = fn(u64, usize, &Watchdog);
 
-const TURNS: [Turn; 9] =
-    [crashes, kills, flipped, failing, lying, crowds, files, killed_for_real, cut_off_for_real];
+const TURNS: [Turn; 10] = [
+    crashes,
+    kills,
+    flipped,
+    failing,
+    lying,
+    crowds,
+    files,
+    restored,
+    killed_for_real,
+    cut_off_for_real,
+];
 
 fn crashes(seed: u64, times: usize, watchdog: &Watchdog) {
     let (name, script) = SCRIPTS[Rng::new(seed).below(SCRIPTS.len())];
@@ -103,6 +115,10 @@ fn crowds(seed: u64, times: usize, _: &Watchdog) {
 
 fn files(seed: u64, times: usize, watchdog: &Watchdog) {
     hostile::tell(hostile::draw(seed, times * FILES, watchdog));
+}
+
+fn restored(seed: u64, times: usize, watchdog: &Watchdog) {
+    restores::crash(times * RESTORES, seed, watchdog).tell();
 }
 
 #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ use std::fmt;
 use crate::counts::{What, count};
 use crate::fixture::{Watchdog, say, scale, seed};
 use crate::scripts::{SCRIPTS, Script};
-pub use images::sample;
+pub use images::{choices, sample};
 pub use lives::{Budget, Crasher, record};
 
 /// Different images of each workload.
