@@ -5,15 +5,19 @@
 
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode,
-    FlushOptions, MultiThreaded, Options, ReadOptions, WaitForCompactOptions, WriteBatch,
-    WriteOptions,
+    FlushOptions, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::{Durability, Engine, Outcome, Reader, Settings, failed, family_name, looked_at};
 use crate::data::{Change, Key};
 
 type Db = DBWithThreadMode<MultiThreaded>;
+
+/// How often it is asked whether its compactions have ended: it cannot be waited for.
+const COMPACTION_LOOK: Duration = Duration::from_millis(5);
 
 /// A database.
 pub struct Rocks {
@@ -27,7 +31,7 @@ impl Rocks {
     pub fn open(settings: &Settings) -> Outcome<Rocks> {
         let buffer = settings.write_buffer_bytes();
         let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes()));
+        table.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes()).map_err(failed)?);
         table.set_bloom_filter(10.0, false);
         table.set_cache_index_and_filter_blocks(true);
         let mut options = Options::default();
@@ -49,6 +53,19 @@ impl Rocks {
 
     fn family(&self, family: u32) -> Outcome<Arc<BoundColumnFamily<'_>>> {
         self.db.cf_handle(&self.names[family as usize]).ok_or_else(|| failed("no such family"))
+    }
+
+    fn is_compacting(&self) -> Outcome<bool> {
+        for family in 0..self.names.len() as u32 {
+            for property in ["rocksdb.compaction-pending", "rocksdb.num-running-compactions"] {
+                let family = self.family(family)?;
+                let count = self.db.property_int_value_cf(&family, property).map_err(failed)?;
+                if count.unwrap_or(0) > 0 {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn flush(&self) -> Outcome<()> {
@@ -82,7 +99,10 @@ impl Engine for Rocks {
 
     fn settle(&self) -> Outcome<()> {
         self.flush()?;
-        self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(failed)
+        while self.is_compacting()? {
+            thread::sleep(COMPACTION_LOOK);
+        }
+        Ok(())
     }
 
     fn compact(&self) -> Outcome<bool> {
