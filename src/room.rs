@@ -219,12 +219,6 @@ impl Engine {
         self.space.lock().begin_drawing(bytes as u64);
     }
 
-    /// It has written all that was frozen: what did it need?
-    pub(crate) fn learn_rate(&self) {
-        let bytes = self.pipeline.order().memory.frozen;
-        self.space.lock().drew_for(bytes as u64);
-    }
-
     /// A checkpoint is done: it needs no pages any more.
     pub(crate) fn settle_promise(&self) {
         let mut order = self.pipeline.order();

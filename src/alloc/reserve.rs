@@ -7,7 +7,8 @@
 //! - the *reserve*, for a log segment that deletes go to and for the pages that a checkpoint needs
 //!   whatever it holds;
 //! - the *promise*, for what the next checkpoint makes of the rows in the memtables. It follows
-//!   from their bytes and from what checkpoints of late made of theirs.
+//!   from their bytes, and suffices for a tree of them alone, which is what they become where more would be written and is not to
+//!   be had.
 //!
 //! Both are numbers and not sets of pages: set apart, they would have to be accounted for a second
 //! time (I9), and would be the one place of the file that is never reused. The reserve counts no crumbs,
@@ -30,12 +31,8 @@ const RELIEF_NODES_MIN: u64 = 4;
 const PATH_PAGES: u64 = 1;
 
 const MIB: u64 = 1 << 20;
-/// Pages for a MiB of memtable before a checkpoint has shown more: half as much again.
-const RATE_MIN: u64 = (MIB + MIB / 2) / PAGE_BYTES as u64;
-/// However much the last checkpoint rewrote, this is what is promised at most.
-const RATE_MAX: u64 = 8 * MIB / PAGE_BYTES as u64;
-/// A checkpoint of fewer bytes says nothing about others.
-const TELLING_BYTES_MIN: u64 = 256 << 10;
+/// Pages for a MiB of memtable: half as much again, for what a new tree has besides keys and values.
+const PROMISED_PER_MIB: u64 = (MIB + MIB / 2) / PAGE_BYTES as u64;
 
 /// What pages are wanted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,29 +55,9 @@ pub(crate) fn relief_nodes(pages: u64, node_pages: u64) -> u64 {
     (pages.saturating_sub(FIXED_PAGES) / (node_pages + PATH_PAGES)).max(RELIEF_NODES_MIN)
 }
 
-/// What checkpoints make of memtables: pages for a MiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate(u64);
-
-impl Default for Rate {
-    fn default() -> Rate {
-        Rate(RATE_MIN)
-    }
-}
-
-impl Rate {
-    /// Pages to be promised for so many bytes of memtables.
-    pub(crate) fn pages(self, bytes: u64) -> u64 {
-        bytes.saturating_mul(self.0).div_ceil(MIB)
-    }
-
-    /// A checkpoint wrote so many pages for so many bytes. The rate rises at once and falls slowly.
-    pub(crate) fn observe(&mut self, pages: u64, bytes: u64) {
-        if bytes >= TELLING_BYTES_MIN {
-            let seen = pages.saturating_sub(FIXED_PAGES).saturating_mul(MIB) / bytes;
-            self.0 = seen.max((3 * self.0 + seen) / 4).clamp(RATE_MIN, RATE_MAX);
-        }
-    }
+/// Pages that are promised to a checkpoint of so many bytes of memtables.
+pub(crate) fn promised_pages(bytes: u64) -> u64 {
+    bytes.saturating_mul(PROMISED_PER_MIB).div_ceil(MIB)
 }
 
 #[cfg(test)]
@@ -104,20 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_follows_the_checkpoints_within_bounds() {
-        let mut rate = Rate::default();
-        assert_eq!((rate.pages(0), rate.pages(1), rate.pages(MIB)), (0, 1, 192));
-        rate.observe(10_000, 1000);
-        assert_eq!(rate.pages(MIB), 192, "a few bytes say nothing");
-        rate.observe(16 + 400, MIB);
-        assert_eq!(rate.pages(MIB), 400);
-        rate.observe(16 + 200, MIB);
-        assert_eq!(rate.pages(MIB), 350);
-        rate.observe(u64::MAX, MIB);
-        assert_eq!(rate.pages(MIB), 1024);
-        for _ in 0..20 {
-            rate.observe(0, MIB);
+    fn half_as_much_again_is_promised_as_memtables_have() {
+        for (bytes, pages) in [(0, 0), (1, 1), (MIB, 192), (MIB + 1, 193), (10 * MIB, 1920)] {
+            assert_eq!(promised_pages(bytes), pages);
         }
-        assert_eq!(rate.pages(MIB), 192);
     }
 }

@@ -33,6 +33,13 @@ pub(super) struct Cost {
     pub(super) replaced_bytes: u64,
 }
 
+impl Cost {
+    /// Pages that are written.
+    pub(super) fn pages(self) -> u64 {
+        (self.rows_bytes + self.leaves_bytes).div_ceil(PAGE_BYTES as u64)
+    }
+}
+
 /// What the runs of a sample met.
 #[derive(Default)]
 struct Met {

@@ -4,12 +4,16 @@
 //! large tree would be written again for a few rows each, so they become a new tree in front of the others, for the
 //! [`compaction`](super::compaction) to make one of several later.
 //!
+//! A merge in place writes leaves besides the rows, and no promise covers those: where there is no room for them the rows become
+//! a tree too, which needs about their own bytes.
+//!
 //! Range deletes are carried out in every older tree at once: leaves that they cover are dropped unread. So no tree has to
 //! remember any.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::alloc::reserve::promised_pages;
 use crate::checkpoint::estimate::{self, Cost, Sample};
 use crate::checkpoint::filters;
 use crate::checkpoint::freeze::{Frozen, FrozenFamily};
@@ -20,7 +24,8 @@ use crate::checkpoint::rows::Rows;
 use crate::checkpoint::writer::Writer;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::ids::{FamilyId, PAGE_BYTES, Seq};
+use crate::format::catalog::TREES_MAX;
+use crate::ids::{FamilyId, Seq};
 use crate::memtable::Memtable;
 use crate::state::{FamilyView, Kept, Tree};
 use crate::tree::{Leaves, RangeDelete, Tombstones, Walk, WalkStep};
@@ -31,10 +36,20 @@ const READ_AHEAD_NODES: usize = 32;
 /// The trees of every family that changed, newest first.
 pub(crate) type Trees = HashMap<FamilyId, Vec<Tree>>;
 
+/// What a flush may take of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Means {
+    /// All that is free, and what the file can grow by.
+    Ample,
+    /// There was not enough for more than the rows.
+    Scarce,
+}
+
 /// Brings the frozen memtables of all families into trees. `busy` trees are being made one of others, and take no rows.
 pub(super) async fn flush(
     engine: &Arc<Engine>,
     frozen: &Frozen,
+    means: Means,
     busy: impl Fn(&Tree) -> bool,
     writer: &mut Writer<'_>,
 ) -> Result<Trees> {
@@ -52,7 +67,7 @@ pub(super) async fn flush(
             }
             false => {
                 let takes_rows = view.trees.first().is_some_and(|tree| !busy(tree));
-                let flush = Flush { engine, id, part, seq: frozen.seq };
+                let flush = Flush { engine, id, part, seq: frozen.seq, means };
                 flush.run(view.trees.clone(), takes_rows, writer).await?
             }
         };
@@ -67,6 +82,7 @@ struct Flush<'a> {
     id: FamilyId,
     part: &'a FrozenFamily,
     seq: Seq,
+    means: Means,
 }
 
 /// Where rows go.
@@ -114,7 +130,8 @@ impl Flush<'_> {
 
     async fn target(&self, trees: &[Tree], takes_rows: bool) -> Result<Target> {
         let Some(newest) = trees.first() else { return Ok(Target::New) };
-        if !takes_rows {
+        let is_scarce = self.means == Means::Scarce && trees.len() < TREES_MAX;
+        if !takes_rows || is_scarce {
             return Ok(Target::New);
         }
         if trees.len() >= TREES_AT_MOST {
@@ -127,14 +144,23 @@ impl Flush<'_> {
         }
         let mut reader = Reader::new(self.engine, self.id);
         let cost = estimate::cost(&mut reader, newest, &sample).await?;
-        let merges = policy::is_worth_merging(cost, age) || self.gives_room(cost);
+        let merges = match policy::is_worth_merging(cost, age) {
+            true => self.fits(cost).await,
+            false => self.gives_room(cost),
+        };
         Ok(if merges { Target::Newest } else { Target::New })
+    }
+
+    /// Whether the file has, or can have, what is written beyond the pages that were promised to the rows.
+    async fn fits(&self, cost: Cost) -> bool {
+        let beyond = cost.pages().saturating_sub(promised_pages(cost.rows_bytes));
+        let spare = self.engine.space.lock().spare_pages();
+        beyond <= spare || self.engine.pages_to_merge(beyond).await == beyond
     }
 
     /// On a full disk what is replaced or deleted is to give its pages back at once, if there are pages to do so.
     fn gives_room(&self, cost: Cost) -> bool {
-        let pages = 2 * (cost.leaves_bytes + cost.rows_bytes) / PAGE_BYTES as u64;
-        self.engine.is_full() && pages <= self.engine.space.lock().spare_pages()
+        self.engine.is_full() && 2 * cost.pages() <= self.engine.space.lock().spare_pages()
     }
 
     fn task(&self, tree: Option<&Tree>, tombstones: Tombstones) -> Task<'_> {

@@ -41,11 +41,12 @@ use futures::channel::oneshot;
 use crate::blocking::wait_for;
 use crate::commit::Gate;
 use crate::engine::{Command, Engine};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::superblock::CHAPTERS_MAX;
 use crate::state::Tree;
 
 use compactions::{Compactions, Sliced};
+use flush::Means;
 use freeze::Frozen;
 use keeper::Keeper;
 
@@ -204,7 +205,10 @@ impl<'a> Checkpointer<'a> {
             Some(frozen) => frozen,
             None => freeze::freeze(engine),
         };
-        let attempt = self.attempt(&frozen).await;
+        let mut attempt = self.attempt(&frozen, Means::Ample).await;
+        if matches!(&attempt, Err(error) if error.kind() == ErrorKind::NoSpace) {
+            attempt = self.attempt(&frozen, Means::Scarce).await;
+        }
         match attempt {
             Ok(()) => {
                 self.compactions.flushed(frozen.families.iter().map(|part| part.family.id));
@@ -225,7 +229,7 @@ impl<'a> Checkpointer<'a> {
         }
     }
 
-    async fn attempt(&self, frozen: &Frozen) -> Result<()> {
+    async fn attempt(&self, frozen: &Frozen, means: Means) -> Result<()> {
         let engine = self.engine;
         engine.pipeline.visible(frozen.seq).await?;
         frozen.settle();
@@ -233,15 +237,14 @@ impl<'a> Checkpointer<'a> {
         engine.begin_drawing();
         let mut writer = writer::Writer::new(engine);
         let busy = |tree: &Tree| self.compactions.has(tree);
-        let flushed = flush::flush(engine, frozen, busy, &mut writer).await;
+        let flushed = flush::flush(engine, frozen, means, busy, &mut writer).await;
         engine.flush_bytes.fetch_add(writer.written_bytes(), Ordering::Relaxed);
         let published = match flushed {
             Ok(trees) => publish::publish(engine, frozen, trees, &mut writer).await,
             Err(error) => Err(error),
         };
-        match &published {
-            Ok(()) => engine.learn_rate(),
-            Err(_) => writer.abandon(),
+        if published.is_err() {
+            writer.abandon();
         }
         published
     }

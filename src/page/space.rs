@@ -21,7 +21,7 @@ use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::threads::Mutex;
 
 use crate::alloc::free_space::FreeSpace;
-use crate::alloc::reserve::{Need, Rate, relief_nodes, reserve_pages};
+use crate::alloc::reserve::{Need, promised_pages, relief_nodes, reserve_pages};
 use crate::ids::{Extent, PAGE_BYTES};
 use crate::state::Hold;
 
@@ -46,7 +46,6 @@ pub(crate) struct Space {
     growth: Growth,
     /// Steps by which the file grows are at most this long since one was refused, in pages.
     step_pages_max: u64,
-    rate: Rate,
     /// Pages that the checkpoint of what is in the memtables is going to need.
     promised_pages: u64,
     drawing: Drawing,
@@ -97,7 +96,6 @@ impl Space {
             grown_pages: pages,
             growth: Growth::Open,
             step_pages_max: GROWTH_PAGES_MAX,
-            rate: Rate::default(),
             promised_pages: 0,
             drawing: Drawing::Nothing,
         }
@@ -158,7 +156,7 @@ impl Space {
     /// the file lacks for that.
     pub(crate) fn promise(&mut self, bytes: u64) -> std::result::Result<(), u64> {
         self.reclaim();
-        let before = std::mem::replace(&mut self.promised_pages, self.rate.pages(bytes));
+        let before = std::mem::replace(&mut self.promised_pages, promised_pages(bytes));
         match self.lacks(0, Need::Growth) {
             0 => Ok(()),
             lacks => {
@@ -170,7 +168,7 @@ impl Space {
 
     /// Promises no more than what so many bytes need that are in the memtables already.
     pub(crate) fn promise_only(&mut self, bytes: u64) {
-        self.promised_pages = self.rate.pages(bytes);
+        self.promised_pages = promised_pages(bytes);
     }
 
     /// Nodes that deletes may touch before the next checkpoint.
@@ -180,14 +178,7 @@ impl Space {
 
     /// A checkpoint of so many bytes begins to take what was promised to it.
     pub(crate) fn begin_drawing(&mut self, bytes: u64) {
-        self.drawing = Drawing::Pages { drawn: 0, due: self.rate.pages(bytes) };
-    }
-
-    /// It has its pages, and was to write so many bytes of memtables with them.
-    pub(crate) fn drew_for(&mut self, bytes: u64) {
-        if let Drawing::Pages { drawn, .. } = self.drawing {
-            self.rate.observe(drawn, bytes);
-        }
+        self.drawing = Drawing::Pages { drawn: 0, due: promised_pages(bytes) };
     }
 
     /// It is done, or has given up.
