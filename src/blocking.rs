@@ -8,9 +8,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use ringdb_uring::threads::{thread, thread_local};
 use ringdb_uring::{Blocked, Io};
+
+#[cfg(not(ringdb_shuttle))]
+mod alarm;
 
 thread_local! {
     /// What the poll under way left behind; `None` outside of `block_on`.
@@ -97,7 +101,16 @@ pub(crate) fn wait_for<F: Future>(future: F) -> F::Output {
     #[cfg(ringdb_shuttle)]
     return shuttle::future::block_on(future);
     #[cfg(not(ringdb_shuttle))]
-    futures::executor::block_on(future)
+    alarm::run(future)
+}
+
+/// Resolves at that time, inside of [`wait_for`], whose thread sleeps until then unless it is woken. A model has no clock: there
+/// it never does.
+pub(crate) async fn alarm(at: Instant) {
+    #[cfg(ringdb_shuttle)]
+    return std::future::pending().await;
+    #[cfg(not(ringdb_shuttle))]
+    std::future::poll_fn(|_| alarm::poll(at)).await
 }
 
 /// The future being polled waits for this ring.

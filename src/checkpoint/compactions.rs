@@ -95,6 +95,21 @@ impl Compactions {
         self.postponed = false;
     }
 
+    /// What [`Compactions::merge_all`] asked for is not wanted any more.
+    pub(super) fn stop_merging_all(&mut self) {
+        self.to_one.clear();
+        let (stopped, going_on): (Vec<_>, Vec<_>) =
+            self.under_way.drain(..).partition(|compaction| compaction.goal == Goal::One);
+        self.under_way = going_on;
+        self.changed.extend(stopped.iter().map(|compaction| compaction.family));
+    }
+
+    /// Whether any family has several trees, and nothing says that they cannot be merged now.
+    pub(super) fn could_merge(&self, engine: &Engine) -> bool {
+        let state = engine.state();
+        !self.postponed && state.families.iter().any(|view| view.trees.len() > 1)
+    }
+
     /// Whether all that [`Compactions::merge_all`] asked for is done.
     pub(super) fn are_merged(&self) -> bool {
         self.to_one.is_empty()

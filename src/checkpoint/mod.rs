@@ -10,7 +10,7 @@
 //! 5. *Publish* the new roots; retire what the old ones alone named; release log segments.
 //!
 //! Between checkpoints, trees are merged by size, a slice at a time, each published like a
-//! checkpoint that has nothing frozen.
+//! checkpoint that has nothing frozen. When nobody commits they are merged down to one.
 //!
 //! A checkpoint that finds the disk full gives its pages back and leaves the frozen memtables
 //! where readers see them; the next attempt merges the same ones. A failed write poisons. (I8)
@@ -23,6 +23,7 @@ mod estimate;
 mod filters;
 mod flush;
 mod freeze;
+mod idle;
 pub(crate) mod keeper;
 mod merge;
 mod policy;
@@ -48,6 +49,7 @@ use crate::state::Tree;
 use compactions::{Compactions, Sliced};
 use flush::Means;
 use freeze::Frozen;
+use idle::Idle;
 use keeper::Keeper;
 
 /// Logs of crashed openings that are kept before a checkpoint joins them: a superblock names few,
@@ -97,17 +99,19 @@ struct Checkpointer<'a> {
     compactions: Compactions,
     /// Those who wait for every family to have one tree.
     compacting: Vec<oneshot::Sender<Result<()>>>,
+    idle: Idle,
 }
 
 impl<'a> Checkpointer<'a> {
     fn new(engine: &'a Arc<Engine>) -> Checkpointer<'a> {
         let compactions = Compactions::new(engine);
-        Checkpointer { engine, frozen: None, compactions, compacting: Vec::new() }
+        let (frozen, compacting, idle) = (None, Vec::new(), Idle::Unknown);
+        Checkpointer { engine, frozen, compactions, compacting, idle }
     }
 
     async fn run(mut self) {
         loop {
-            self.engine.pipeline.checkpointer.raised().await;
+            self.idle.wait(self.engine, &mut self.compactions).await;
             for command in self.engine.take_commands() {
                 match command {
                     Command::Checkpoint(reply) => {
@@ -127,6 +131,9 @@ impl<'a> Checkpointer<'a> {
             }
             if self.engine.pipeline.failure().is_none() && self.is_due() {
                 self.checkpoint_or_stall().await;
+            }
+            if self.compacting.is_empty() {
+                self.idle.look(self.engine, &mut self.compactions);
             }
             if self.compact_some().await {
                 self.engine.pipeline.checkpointer.raise();

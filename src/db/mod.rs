@@ -278,7 +278,8 @@ impl Db {
     /// family: reads look in one place, and what was overwritten or deleted gives its pages back.
     /// Commits, reads and checkpoints go on meanwhile; what they add may be in trees of its own.
     ///
-    /// It happens by itself as trees become many, and when the database is idle.
+    /// It happens by itself as trees become many, and when nothing was committed for a second or two, unless the database is on a
+    /// simulated disk. It stops when commits come.
     ///
     /// # Errors
     ///

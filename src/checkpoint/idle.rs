@@ -1,0 +1,75 @@
+//! When nobody commits for a while, all trees of a family become one: reads look in one place, and what was replaced gives its
+//! pages back.
+//!
+//! One alarm is set while there is something to be merged, and none else. At the alarm, commits that came meanwhile set another;
+//! if none came, merging begins, and it ends with the first commit that does. What was merged by then stays merged.
+//!
+//! A simulated disk has no idle time: what is written to it must not depend on how fast a test runs.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures::future::{Either, select};
+use ringdb_uring::BackendKind;
+
+use crate::blocking::alarm;
+use crate::checkpoint::compactions::Compactions;
+use crate::engine::Engine;
+use crate::ids::Seq;
+
+/// A database without commits for this long is idle.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Whether anybody commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// Nothing is known yet, or there is nothing to be merged.
+    Unknown,
+    /// There were commits up to this one, and are to be none until then.
+    Watched { last: Seq, until: Instant },
+    /// None came for so long; the merging goes on until one comes.
+    Merging { last: Seq },
+}
+
+impl Idle {
+    /// Waits until the checkpointer has something to do.
+    pub(super) async fn wait(&mut self, engine: &Engine, compactions: &mut Compactions) {
+        self.watch(engine, compactions);
+        let raised = pin!(engine.pipeline.checkpointer.raised());
+        let Idle::Watched { last, until } = *self else { return raised.await };
+        if let Either::Right(_) = select(raised, pin!(alarm(until))).await {
+            *self = match engine.pipeline.order().last == last {
+                true => Idle::Merging { last },
+                false => Idle::Unknown,
+            };
+            if matches!(self, Idle::Merging { .. }) {
+                compactions.merge_all(engine);
+            }
+            engine.pipeline.checkpointer.raise();
+        }
+    }
+
+    fn watch(&mut self, engine: &Engine, compactions: &Compactions) {
+        let has_failed = engine.pipeline.failure().is_some();
+        if has_failed || !compactions.could_merge(engine) || is_simulated(engine) {
+            *self = Idle::Unknown;
+        } else if *self == Idle::Unknown {
+            let last = engine.pipeline.order().last;
+            *self = Idle::Watched { last, until: Instant::now() + IDLE_AFTER };
+        }
+    }
+
+    /// Ends the merging if there are commits again.
+    pub(super) fn look(&mut self, engine: &Engine, compactions: &mut Compactions) {
+        if let Idle::Merging { last } = *self
+            && engine.pipeline.order().last != last
+        {
+            compactions.stop_merging_all();
+            *self = Idle::Unknown;
+        }
+    }
+}
+
+fn is_simulated(engine: &Engine) -> bool {
+    engine.io.report().backend == BackendKind::Sim
+}
