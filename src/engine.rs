@@ -25,9 +25,6 @@ use crate::state::{Family, FamilyView, Filters, State};
 /// Released segments that are kept to be used again.
 const RECYCLED_MAX: usize = 4;
 
-/// Filters take at most this part of the memory for cached pages.
-const FILTERS_SHARE: usize = 8;
-
 /// The families that the newest catalog names, with their names in it, ascending by id.
 pub(crate) type Published = Arc<[(Arc<str>, Arc<Family>)]>;
 
@@ -114,7 +111,7 @@ impl Engine {
             recovery: parts.recovery,
             superblock: Mutex::new(parts.superblock),
             published: Mutex::new(parts.published),
-            filters: Filters::new(shares.cache_bytes_max / FILTERS_SHARE),
+            filters: Filters::new(shares.filter_bytes_max),
             flush_bytes: AtomicU64::new(0),
             merge_bytes: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),

@@ -58,6 +58,9 @@ pub enum Create {
 /// Smallest memory budget, in bytes.
 pub(crate) const MEMORY_BYTES_MIN: usize = 4 << 20;
 
+/// Of the memory that reads have, filters take at most this part.
+const FILTERS_SHARE: usize = 8;
+
 /// How a database is opened. Cheap to clone; every setter returns the options.
 ///
 /// # Examples
@@ -119,7 +122,8 @@ impl Options {
 
     /// Memory for memtables and the page cache together, in bytes; at least 4 MiB.
     ///
-    /// Half is for memtables, half for cached pages. Outside of it lie: values that the program
+    /// Half is for memtables, seven sixteenths are for cached pages, and one sixteenth for the filters of
+    /// families that have several trees. Outside of it lie: values that the program
     /// holds, batches not yet submitted, the sets of open transactions, and fixed buffers of at
     /// most 16 MiB for log groups and checkpoints.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {
@@ -193,9 +197,12 @@ impl Options {
     /// The path as an operating system path; kept here so that `open` reads well.
     pub(crate) fn shares(&self) -> Shares {
         let memtable_bytes_max = self.memory_bytes / 2;
+        let reads_bytes_max = self.memory_bytes - memtable_bytes_max;
+        let filter_bytes_max = reads_bytes_max / FILTERS_SHARE;
         Shares {
             memtable_bytes_max,
-            cache_bytes_max: self.memory_bytes - memtable_bytes_max,
+            cache_bytes_max: reads_bytes_max - filter_bytes_max,
+            filter_bytes_max,
             batch_bytes_max: (memtable_bytes_max / 4).min(BATCH_BYTES_MAX),
             log_bytes_max: self.log_bytes_max.unwrap_or(2 * memtable_bytes_max as u64),
         }
@@ -207,6 +214,7 @@ impl Options {
 pub(crate) struct Shares {
     pub memtable_bytes_max: usize,
     pub cache_bytes_max: usize,
+    pub filter_bytes_max: usize,
     pub batch_bytes_max: usize,
     pub log_bytes_max: u64,
 }
