@@ -58,8 +58,10 @@ pub struct FamilyStat {
     pub logged: bool,
     /// Rows in its trees and versions in memory.
     pub approximate_rows: u64,
-    /// Pages of its trees and of its large values.
+    /// Pages of its trees, of its large values and of its filters.
     pub tree_bytes: u64,
+    /// Of these, pages of filters.
+    pub filter_bytes: u64,
     /// Memory of its memtables.
     pub memtable_bytes: u64,
     /// How many trees it has.
@@ -188,6 +190,7 @@ fn family_stat(view: &FamilyView) -> FamilyStat {
         logged: view.family.logging == Logging::Logged,
         approximate_rows: view.approximate_rows(),
         tree_bytes: pages * PAGE_BYTES as u64,
+        filter_bytes: view.trees.iter().map(|tree| tree.kept.blob.extent.len_bytes()).sum(),
         memtable_bytes: memtable as u64,
         trees: view.trees.len() as u32,
         height: height.unwrap_or(0),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ringdb::{BackendKind, BackendReport, Create, Db, FamilyStat, RecoveryReport, Stat};
+use ringdb::{BackendKind, BackendReport, Create, Db, FamilyStat, Metrics, RecoveryReport, Stat};
 use serde_json::json;
 
 use crate::args::StatArgs;
@@ -37,6 +37,7 @@ fn as_text(db: &Db) -> String {
     line("sync", backend.sync_method.clone());
     line("recovery", recovery_line(&recovery));
     line("health", format!("reads {}, writes {}", told(&health.reads), told(&health.writes)));
+    line("written", written_line(&db.metrics()));
     line(
         "opening",
         format!("incarnation {}, checkpoint generation {}", stat.incarnation, stat.generation),
@@ -68,6 +69,15 @@ fn backend_name(kind: BackendKind) -> &'static str {
     }
 }
 
+/// What went into pages since the database was opened, and why.
+fn written_line(metrics: &Metrics) -> String {
+    format!(
+        "{} to bring rows into trees, {} to merge trees",
+        bytes(metrics.flush_bytes),
+        bytes(metrics.merge_bytes)
+    )
+}
+
 fn recovery_line(recovery: &RecoveryReport) -> String {
     format!(
         "{} commits from {} of log in {:.1} ms; tail: {}",
@@ -81,18 +91,19 @@ fn recovery_line(recovery: &RecoveryReport) -> String {
 fn families(families: &[FamilyStat]) -> String {
     let width = families.iter().map(|family| family.name.chars().count()).max().unwrap_or(0).max(6);
     let mut out = format!(
-        "\n{:width$}  {:>14}  {:>10}  {:>10}  {:>5}  {:>6}  log\n",
-        "family", "rows (about)", "tree", "memtable", "trees", "height"
+        "\n{:width$}  {:>14}  {:>10}  {:>10}  {:>5}  {:>6}  {:>10}  log\n",
+        "family", "rows (about)", "tree", "memtable", "trees", "height", "filters"
     );
     for family in families {
         out.push_str(&format!(
-            "{:width$}  {:>14}  {:>10}  {:>10}  {:>5}  {:>6}  {}\n",
+            "{:width$}  {:>14}  {:>10}  {:>10}  {:>5}  {:>6}  {:>10}  {}\n",
             family.name,
             count(family.approximate_rows),
             bytes(family.tree_bytes),
             bytes(family.memtable_bytes),
             family.trees,
             family.height,
+            bytes(family.filter_bytes),
             if family.logged { "yes" } else { "no" },
         ));
     }
@@ -103,18 +114,21 @@ fn families(families: &[FamilyStat]) -> String {
 
 fn as_json(db: &Db) -> String {
     let (stat, backend, recovery, health) = (db.stat(), db.backend(), db.recovery(), db.health());
+    let metrics = db.metrics();
     let told = |health: ringdb::Result<()>| health.err().map(|error| format!("{error:?}"));
     let family = |family: &FamilyStat| {
         json!({
             "name": family.name, "logged": family.logged,
             "approximate_rows": family.approximate_rows,
-            "tree_bytes": family.tree_bytes, "memtable_bytes": family.memtable_bytes,
+            "tree_bytes": family.tree_bytes, "filter_bytes": family.filter_bytes,
+            "memtable_bytes": family.memtable_bytes,
             "trees": family.trees, "height": family.height,
         })
     };
     let object = json!({
         "file_bytes": stat.file_bytes, "tree_bytes": stat.tree_bytes, "log_bytes": stat.log_bytes,
         "free_bytes": stat.free_bytes,
+        "flush_bytes": metrics.flush_bytes, "merge_bytes": metrics.merge_bytes,
         "generation": stat.generation, "incarnation": stat.incarnation,
         "backend": {
             "kind": backend_name(backend.kind), "reason": backend.reason, "direct": backend.direct,
@@ -142,12 +156,13 @@ mod tests {
             logged: true,
             approximate_rows: 12345,
             tree_bytes: 3 << 20,
+            filter_bytes: 0,
             memtable_bytes: 512,
             trees: 1,
             height: 2,
         };
-        let expected = "\nfamily    rows (about)        tree    memtable  trees  height  log\n\
-                        users           12,345       3 MiB       512 B      1       2  yes\n\
+        let expected = "\nfamily    rows (about)        tree    memtable  trees  height     filters  log\n\
+                        users           12,345       3 MiB       512 B      1       2         0 B  yes\n\
                         1 column families, about 12,345 rows\n";
         assert_eq!(families(&[family]), expected);
     }
