@@ -20,6 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringdb_uring::planted::{self, Bug};
 
 use crate::checkpoint::filters;
 use crate::checkpoint::flush::Trees;
@@ -116,12 +117,13 @@ impl Compaction {
         let base = trees.iter().find(|tree| self.is_base(tree)).cloned();
         let sources: Vec<Tree> = self.left(trees).cloned().collect();
         let is_oldest = trees.last().is_some_and(|tree| self.has(tree));
+        let forgets_deletes = is_oldest || planted::is(Bug::DeletesForgotten);
         let task = Task {
             engine,
             family: self.family,
             base: base.as_ref().map(|base| base.root),
             ranges: Vec::new(),
-            tombstones: if is_oldest { Tombstones::Drop } else { Tombstones::Keep },
+            tombstones: if forgets_deletes { Tombstones::Drop } else { Tombstones::Keep },
         };
         let mut rows = Sources::new(engine, self.family, &sources, bound_bytes, writer);
         let root = task.run(&mut rows, self.filter.as_mut(), writer).await?;

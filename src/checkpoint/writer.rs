@@ -91,9 +91,8 @@ impl Sink for Writer<'_> {
     }
 
     fn retire_extent(&mut self, value: ExtentValue) {
-        match self.extents {
-            Extents::Retire => self.retired.push(value.extent),
-            Extents::Move => {}
+        if self.extents == Extents::Retire || planted::is(Bug::MovedValuesFreed) {
+            self.retired.push(value.extent);
         }
     }
 }

@@ -59,7 +59,7 @@ const CHECKS: [Check; 12] = [
 ];
 
 /// The scripts that are crashed, each about something else.
-const CRASHED: [(&str, Script); 7] = [
+const CRASHED: [(&str, Script); 8] = [
     ("create", scripts::create),
     ("puts", scripts::puts),
     ("batches_over_families", scripts::batches_over_families),
@@ -67,6 +67,7 @@ const CRASHED: [(&str, Script); 7] = [
     ("checkpoints", scripts::checkpoints),
     ("extents", scripts::extents),
     ("log_wrap", scripts::log_wrap),
+    ("compaction", scripts::compaction),
 ];
 
 fn crash_images(watchdog: &Watchdog) {

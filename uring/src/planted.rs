@@ -48,11 +48,15 @@ pub enum Bug {
     ConflictMissed,
     /// A restored database has its name before it is durable.
     NamedBeforeWhole,
+    /// Values that a merge moves into another tree are freed with the rows that named them.
+    MovedValuesFreed,
+    /// Merging some trees forgets the deletes that hide rows of older ones.
+    DeletesForgotten,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 22] = [
         Bug::LogNotDurable,
         Bug::PagesNotSynced,
         Bug::DirectoryNotSynced,
@@ -73,6 +77,8 @@ impl Bug {
         Bug::TailBelieved,
         Bug::ConflictMissed,
         Bug::NamedBeforeWhole,
+        Bug::MovedValuesFreed,
+        Bug::DeletesForgotten,
     ];
 }
 
