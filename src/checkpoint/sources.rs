@@ -199,3 +199,88 @@ fn rows_of(leaf: &Leaf<'_>) -> VecDeque<(Bytes, Change)> {
     };
     (0..leaf.len()).map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocking::block_on;
+    use crate::db::{ColumnFamily, Db};
+
+    const VALUE_BYTES: usize = 1000;
+    const NUMBERS: usize = 3000;
+
+    /// Puts every `step`th row and deletes those that are divisible by 7, in a tree of its own.
+    async fn flush(db: &Db, rows: &ColumnFamily, step: usize, round: u8) {
+        let mut batch = db.batch();
+        for number in (0..NUMBERS).step_by(step) {
+            let key = format!("{number:04}");
+            if number % 7 == 0 && round > 0 {
+                batch.delete(rows, key);
+            } else {
+                batch.put(rows, key, [round; VALUE_BYTES]);
+            }
+        }
+        batch.commit().await.expect("rows are put");
+        db.checkpoint().await.expect("rows are flushed");
+    }
+
+    async fn three_trees() -> (Db, FamilyId, Vec<Tree>) {
+        let db = Db::in_memory().await.expect("it opens");
+        let rows = db.column_family("rows").await.expect("a family is made");
+        flush(&db, &rows, 1, 0).await;
+        flush(&db, &rows, 30, 1).await;
+        flush(&db, &rows, 44, 2).await;
+        let state = db.engine().state().clone();
+        let view = state.families.iter().find(|view| view.trees.len() == 3).expect("three trees");
+        (db.clone(), view.family.id, view.trees.clone())
+    }
+
+    async fn all(source: &mut Sources<'_>, writer: &mut Writer<'_>) -> Vec<(Bytes, Change)> {
+        let (mut rows, mut some) = (Vec::new(), Vec::new());
+        loop {
+            source.more(writer, &mut some).await.expect("the rows are read");
+            if some.is_empty() {
+                return rows;
+            }
+            rows.append(&mut some);
+        }
+    }
+
+    #[test]
+    fn of_each_key_the_newest_comes_in_order() {
+        block_on(async {
+            let (db, family, trees) = three_trees().await;
+            let mut writer = Writer::new(db.engine());
+            let mut source = Sources::new(db.engine(), family, &trees, 64 << 20, &writer);
+            let rows = all(&mut source, &mut writer).await;
+            assert_eq!(source.finish(), (None, Vec::new()));
+            assert_eq!(rows.len(), NUMBERS);
+            for (number, (key, change)) in rows.iter().enumerate() {
+                assert_eq!(key, format!("{number:04}").as_bytes());
+                let round = match number {
+                    _ if number % 44 == 0 => 2,
+                    _ if number % 30 == 0 => 1,
+                    _ => 0,
+                };
+                let expected = match number % 7 {
+                    0 if round > 0 => Change::Delete,
+                    _ => Change::Put(Bytes::from(vec![round; VALUE_BYTES])),
+                };
+                assert_eq!(*change, expected, "{number}");
+            }
+        });
+    }
+
+    #[test]
+    fn the_first_key_that_is_left_is_where_a_slice_is_cut() {
+        block_on(async {
+            let (db, family, trees) = three_trees().await;
+            let mut writer = Writer::new(db.engine());
+            let mut source = Sources::new(db.engine(), family, &trees, 1, &writer);
+            let rows = all(&mut source, &mut writer).await;
+            assert!(!rows.is_empty() && rows.len() < NUMBERS, "{} rows", rows.len());
+            let (cut, _) = source.finish();
+            assert_eq!(cut, Some(Bytes::from(format!("{:04}", rows.len()))));
+        });
+    }
+}

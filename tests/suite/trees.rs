@@ -15,17 +15,17 @@ const ROWS: u32 = 1500;
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The least memory, so that slices are short.
-fn options() -> Options {
+pub fn options() -> Options {
     Options::new().memory_bytes(4 << 20).segment_bytes_max(64 << 10)
 }
 
-fn open(disk: &Disk) -> (Db, ColumnFamily) {
+pub fn open(disk: &Disk) -> (Db, ColumnFamily) {
     let db = block_on(options().open_sim(disk)).expect("the database opens");
     let rows = family(&db, "rows");
     (db, rows)
 }
 
-fn key(number: u32) -> Vec<u8> {
+pub fn key(number: u32) -> Vec<u8> {
     // Keys of neighbouring numbers lie far apart.
     let scattered = number.wrapping_mul(0x9E37_79B1);
     [&scattered.to_be_bytes()[..], b" row"].concat()
@@ -37,7 +37,7 @@ fn value(number: u32, round: u32) -> Vec<u8> {
 }
 
 /// Puts rows in one batch, and has them flushed.
-fn flush(db: &Db, rows: &ColumnFamily, numbers: impl Iterator<Item = u32>, round: u32) {
+pub fn flush(db: &Db, rows: &ColumnFamily, numbers: impl Iterator<Item = u32>, round: u32) {
     let mut batch = db.batch();
     for number in numbers {
         batch.put(rows, key(number), value(number, round));
@@ -46,7 +46,7 @@ fn flush(db: &Db, rows: &ColumnFamily, numbers: impl Iterator<Item = u32>, round
     block_on(db.checkpoint()).expect("the rows are flushed");
 }
 
-fn trees(db: &Db) -> u32 {
+pub fn trees(db: &Db) -> u32 {
     db.stat().families.iter().find(|family| family.name == "rows").expect("it is there").trees
 }
 
@@ -59,7 +59,7 @@ fn two_trees(disk: &Disk) -> (Db, ColumnFamily) {
     (db, rows)
 }
 
-fn round_of(rows: &ColumnFamily, number: u32) -> Option<u32> {
+pub fn round_of(rows: &ColumnFamily, number: u32) -> Option<u32> {
     let found = get(rows, key(number))?;
     Some((0..9).find(|round| value(number, *round) == found).expect("it is one of the values"))
 }
