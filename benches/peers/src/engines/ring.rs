@@ -75,7 +75,8 @@ impl Engine for Ring {
     }
 
     fn compact(&self) -> Outcome<bool> {
-        Ok(false)
+        block_on(self.db.compact())?;
+        Ok(true)
     }
 
     fn checkpoint(&self) -> Outcome<bool> {
