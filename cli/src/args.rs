@@ -33,6 +33,8 @@ pub enum Command {
     /// Read everything, verify every checksum and the page accounting; exit code 1 if there are
     /// defects
     Check(CheckArgs),
+    /// Make one tree of each column family's, so that rows that were deleted or replaced take no room
+    Compact(CompactArgs),
     /// Write everything that is committed, of one moment, as a portable backup with a checksum at
     /// its end
     Backup(BackupArgs),
@@ -189,6 +191,13 @@ pub struct StatArgs {
 /// Arguments of `check`.
 #[derive(Args)]
 pub struct CheckArgs {
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Arguments of `compact`.
+#[derive(Args)]
+pub struct CompactArgs {
     #[command(flatten)]
     pub place: Place,
 }

@@ -152,6 +152,16 @@ fn real_dumps_come_out_as_they_went_in() {
 }
 
 #[test]
+fn compact_leaves_one_tree_and_every_row() {
+    let place = Place::new();
+    place.ok(&["load", "app.ring"], sample("lmdb-one-family.txt").as_bytes());
+    let before = place.ok(&["dump", "app.ring"], b"");
+    assert!(place.ok(&["compact", "app.ring"], b"").contains("1 tree now"));
+    assert_eq!(place.ok(&["dump", "app.ring"], b""), before);
+    place.fails(3, &["compact", "missing.ring"], b"");
+}
+
+#[test]
 fn json_lines_and_files_carry_every_row() {
     let place = Place::new();
     place.ok(&["load", "one.ring"], sample("lmdb-families.txt").as_bytes());

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod compact;
 mod dump;
 mod load;
 mod restore;
@@ -27,6 +28,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Dump(args) => dump::run(args),
         Command::Stat(args) => stat::run(args),
         Command::Check(args) => check::run(args),
+        Command::Compact(args) => compact::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => restore::run(args),
         Command::Get(args) => rows::get(args),
