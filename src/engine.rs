@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use futures::channel::oneshot;
@@ -63,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) merge_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) conflicts: AtomicU64,
+    /// Trees are being merged because the disk is full.
+    pub(crate) relieving: AtomicBool,
     /// `None` once the checkpointer has stopped.
     commands: Mutex<Option<Vec<Command>>>,
     /// Segments that a checkpoint released, to be used again.
@@ -116,6 +118,7 @@ impl Engine {
             merge_bytes: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
+            relieving: AtomicBool::new(false),
             commands: Mutex::new(Some(Vec::new())),
             recycled: Mutex::new(Vec::new()),
             named_segment: Mutex::new(parts.named_segment),

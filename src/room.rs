@@ -15,6 +15,7 @@
 //! by the clock: the next commit that finds no room does.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
 
@@ -255,7 +256,7 @@ impl Engine {
         let order = self.pipeline.order();
         let never = order.cover.nodes_are_too_many() && order.memory.used() == 0;
         drop(order);
-        if never {
+        if never && !self.is_relieving() {
             let message = "one commit deletes more than a full disk has room to rewrite";
             let full = io::Error::from(io::ErrorKind::StorageFull);
             self.pipeline.stall(Error::new(ErrorKind::NoSpace, message).with_source(full));
@@ -317,8 +318,25 @@ impl Engine {
             return Attempt::Done;
         }
         drop(order);
-        self.pipeline.stall(cause);
+        if !self.is_relieving() {
+            self.pipeline.stall(cause);
+        }
         Attempt::Done
+    }
+
+    /// Trees are about to be merged for room: nobody is refused before that is over.
+    pub(crate) fn begin_relief(&self) {
+        self.relieving.store(true, Ordering::SeqCst);
+    }
+
+    /// What could be merged is; the keeper looks again.
+    pub(crate) fn end_relief(&self) {
+        self.relieving.store(false, Ordering::SeqCst);
+        self.pipeline.keeper.raise();
+    }
+
+    fn is_relieving(&self) -> bool {
+        self.relieving.load(Ordering::SeqCst)
     }
 
     /// Whether deletes wait for log that only the reserve can give: nothing is left that a

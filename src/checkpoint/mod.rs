@@ -220,11 +220,16 @@ impl<'a> Checkpointer<'a> {
             Ok(()) => {
                 self.compactions.flushed(frozen.families.iter().map(|part| part.family.id));
                 engine.checkpoints.fetch_add(1, Ordering::Relaxed);
+                let is_full = engine.is_full();
+                if is_full {
+                    engine.begin_relief();
+                }
                 engine.pipeline.thaw();
                 engine.settle_promise();
                 engine.pipeline.keeper.raise();
-                if engine.is_full() {
+                if is_full {
                     self.compact_for_space().await;
+                    engine.end_relief();
                 }
                 Ok(())
             }

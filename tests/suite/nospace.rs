@@ -117,8 +117,7 @@ fn at(capacity: u64, rows: Rows, relief: Relief, seed: u64) -> Option<(usize, us
     assert!(recorder.errors.is_empty(), "{context}: {:?}", recorder.errors);
     recorder.checkpoint();
     assert!(recorder.errors.is_empty(), "{context}: {:?}", recorder.errors);
-    let free = recorder.db.stat().free_bytes;
-    assert!(free >= (first * rows.rows * rows.value_bytes) as u64 / 2, "{context}: {free} free");
+    // Not all of it need be free yet: trees are merged for room when somebody needs it.
     let second = fill(&mut recorder, rows, &context);
     relieve(&mut recorder, Relief::Ranges, rows, second);
     // Space is back: everything goes on.
