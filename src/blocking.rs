@@ -122,6 +122,12 @@ pub(crate) fn note(io: &Io) {
     });
 }
 
+/// Tells the owner now what this thread owes it, because the poll under way may go on for long.
+pub(crate) fn pay() {
+    let owed = LEFT.with(|left| left.borrow_mut().as_mut().and_then(|left| left.owed.take()));
+    owed.iter().for_each(Io::kick);
+}
+
 /// Tells the owner of this ring that there is more; a thread that is about to drive it need not
 /// be woken for by another, which would only take the ring away.
 pub(crate) fn kick(io: &Io) {

@@ -153,6 +153,18 @@ impl Future for Submit {
     type Output = Result<Commit>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Commit>> {
+        let polled = self.poll_commit(context);
+        if polled.is_ready() {
+            // Nobody knows how long it is before the commit is waited for.
+            blocking::pay();
+        }
+        polled
+    }
+}
+
+impl Submit {
+    /// Leaves the owner's wake-up to whoever waits for the commit next.
+    fn poll_commit(&mut self, context: &mut Context<'_>) -> Poll<Result<Commit>> {
         let polled = self.poll_seq(context);
         if polled.is_pending() {
             blocking::note(&self.engine.io);
@@ -161,9 +173,7 @@ impl Future for Submit {
         }
         polled.map_ok(|seq| Commit::new(self.engine.clone(), seq))
     }
-}
 
-impl Submit {
     /// Also when the answer is an error: whoever keeps the resolved future must not hold up
     /// those behind it.
     fn leave_queue(&mut self) {
@@ -326,7 +336,7 @@ impl Future for Write {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Seq>> {
         let polled = loop {
             match &mut self.stage {
-                Stage::Submitting(submit) => match Pin::new(submit).poll(context) {
+                Stage::Submitting(submit) => match submit.poll_commit(context) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(commit) => self.stage = Stage::Ordered(commit?),
                 },

@@ -4,7 +4,7 @@ use futures::future::{join_all, try_join_all};
 use ringdb::sim::Disk;
 use ringdb::{ColumnFamilyOptions, Durability, ErrorKind, Options, Seq};
 
-use crate::fixture::{Fixture, block_on, family, get, keys, put};
+use crate::fixture::{Fixture, Watchdog, block_on, family, get, keys, put};
 
 #[test]
 fn submit_order_is_seq_order_and_seqs_are_dense() {
@@ -223,4 +223,20 @@ fn writers_that_wait_for_room_all_get_it() {
     let metrics = db.metrics();
     assert!(metrics.memtable_bytes <= 8 << 20, "{metrics:?}");
     assert!(metrics.cache_bytes <= 8 << 20, "{metrics:?}");
+}
+
+#[test]
+fn an_ordered_commit_is_written_although_its_thread_goes_on_in_the_same_poll() {
+    let _watchdog = Watchdog::new("ordered in a long poll");
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    block_on(async {
+        let mut batch = db.batch();
+        batch.put(&rows, "a", "1");
+        let commit = batch.submit().await.unwrap();
+        // Another thread sees it become durable while this one is still in its poll.
+        let visible = commit.visible();
+        let seen = std::thread::spawn(move || futures::executor::block_on(visible));
+        seen.join().expect("it was seen").unwrap();
+        commit.await.unwrap();
+    });
 }
