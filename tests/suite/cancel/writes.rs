@@ -1,11 +1,12 @@
 //! Puts, batches, commits and transactions: whole or not at all.
 
 use std::cell::Cell;
+use std::pin::Pin;
 
 use futures::FutureExt;
 use futures::future::join_all;
 use ringdb::sim::{Choice, Disk};
-use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Options};
+use ringdb::{ColumnFamily, Db, Durability, Error, Options, Submit};
 
 use crate::cancel::{assert_whole, every_k, well};
 use crate::fixture::{Fixture, Watchdog, assert_sound, block_on, family, get, put};
@@ -95,44 +96,48 @@ fn a_dropped_wait_for_room_did_nothing_and_gives_its_turn_away() {
     for round in 0..6usize {
         watchdog.step(format!("round {round}"));
         disk.pause();
-        fill(&db, &rows, &value);
-        let mut waiting: Vec<_> =
-            (0..8).map(|n| Box::pin(rows.put(format!("{round} {n}"), &value))).collect();
         // They stand in the line; every other one then leaves it.
-        for put in &mut waiting {
-            assert!(put.as_mut().now_or_never().is_none(), "there is no room");
-        }
+        let mut waiting: Vec<_> =
+            (0..8).map(|n| waits_for_room(&db, &rows, &format!("{round} {n}"), &value)).collect();
+        let keys: Vec<_> = waiting.iter().map(|(key, _)| key.clone()).collect();
         let mut index = 0;
         waiting.retain(|_| {
             index += 1;
             index % 2 == 0
         });
         disk.resume();
-        for outcome in block_on(join_all(waiting)) {
-            outcome.unwrap();
+        let submits = waiting.into_iter().map(|(_, submit)| submit);
+        for commit in block_on(join_all(submits)) {
+            block_on(commit.unwrap()).unwrap();
         }
-        for n in 0..8 {
-            let stayed = n % 2 == 1;
-            assert_eq!(get(&rows, format!("{round} {n}")).is_some(), stayed, "{round} {n}");
+        for (n, key) in keys.iter().enumerate() {
+            assert_eq!(get(&rows, key).is_some(), n % 2 == 1, "{key}");
         }
     }
     block_on(db.close()).unwrap();
 }
 
-/// More than a database of 16 MiB may take in while its disk stands still.
-const FILL_BYTES_MAX: usize = 64 << 20;
-
-fn fill(db: &Db, rows: &ColumnFamily, value: &[u8]) {
-    for n in 0..FILL_BYTES_MAX / value.len() {
+/// A submission that found no room at its first poll, and its key. Room that the disk's stop was too late for is filled.
+fn waits_for_room(
+    db: &Db,
+    rows: &ColumnFamily,
+    key: &str,
+    value: &[u8],
+) -> (String, Pin<Box<Submit>>) {
+    for attempt in 0..FILL_BYTES_MAX / value.len() {
+        let key = format!("{key} {attempt}");
         let mut batch = db.batch();
-        batch.put(rows, ((n % 64) as u64).to_le_bytes(), value).durability(Durability::Buffered);
-        if let Err(error) = batch.try_submit() {
-            assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
-            return;
+        let mut submit = Box::pin(batch.put(rows, &key, value).submit());
+        match submit.as_mut().now_or_never() {
+            None => return (key, submit),
+            Some(ordered) => drop(ordered.unwrap()),
         }
     }
     panic!("nothing grows past its bound");
 }
+
+/// More than a database of 16 MiB may take in while its disk stands still.
+const FILL_BYTES_MAX: usize = 64 << 20;
 
 #[test]
 fn commits_dropped_while_the_disk_stands_still_happen_when_it_goes_on() {
