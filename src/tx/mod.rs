@@ -35,6 +35,9 @@ use crate::value::Value;
 /// Attempts of `transact` before it gives up and hands the conflict to its caller.
 const ATTEMPTS_MAX: u32 = 128;
 
+/// Attempts that follow one another at once.
+const HASTY_ATTEMPTS: u32 = 8;
+
 /// A transaction: a snapshot, its own writes on top, and what it read.
 ///
 /// A cheap clone of one transaction, so that it can be handed to helpers; all methods take
@@ -297,12 +300,12 @@ impl Db {
         E: From<Error> + Send,
         T: Send,
     {
-        for _ in 1..ATTEMPTS_MAX {
+        for attempt in 1..ATTEMPTS_MAX {
             let tx = self.begin().await?;
             let output = work(tx.clone()).await?;
             match tx.commit().await {
                 Ok(_) => return Ok(output),
-                Err(error) if error.kind() == ErrorKind::Conflict => yield_now().await,
+                Err(error) if error.kind() == ErrorKind::Conflict => self.after(attempt).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -310,5 +313,19 @@ impl Db {
         let output = work(tx.clone()).await?;
         tx.commit().await?;
         Ok(output)
+    }
+
+    /// Waits between a conflict and the next attempt.
+    ///
+    /// The commit that was in the way is ordered, and applied in a moment; unless its thread lost its processor just then. So a few
+    /// attempts follow at once, and the others only when nothing can be in the way any more that was ordered by now.
+    async fn after(&self, attempt: u32) {
+        if attempt < HASTY_ATTEMPTS {
+            return yield_now().await;
+        }
+        let pipeline = &self.engine().pipeline;
+        let last = pipeline.order().last;
+        // The next attempt hears of a failure.
+        drop(pipeline.visible(last).await);
     }
 }

@@ -1,6 +1,5 @@
 //! One key read and written as one step, for those who need no more of a transaction.
 
-use crate::commit::signal::yield_now;
 use crate::db::column_family::ColumnFamily;
 use crate::db::{Db, Task};
 use crate::error::{ErrorKind, Result};
@@ -95,9 +94,9 @@ impl ColumnFamily {
         let (family, key) = (self.clone(), key.to_vec());
         Task::new(self.handle().engine(), async move {
             let db = Db::of(family.handle());
-            for _ in 1..ATTEMPTS_MAX {
+            for number in 1..ATTEMPTS_MAX {
                 match attempt(&db, &family, &key, &mut decide).await {
-                    Err(error) if error.kind() == ErrorKind::Conflict => yield_now().await,
+                    Err(error) if error.kind() == ErrorKind::Conflict => db.after(number).await,
                     done => return done,
                 }
             }

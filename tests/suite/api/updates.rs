@@ -80,6 +80,28 @@ fn updates_of_one_key_from_many_threads_lose_none() {
     assert_eq!(get(&rows, "count").as_deref().map(number), Some(THREADS * UPDATES));
 }
 
+/// The batch is ordered long before it is applied; meanwhile every attempt at its key is a conflict.
+#[test]
+fn an_update_outlasts_a_commit_that_is_long_in_being_applied() {
+    const BATCHES: u32 = 8;
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    std::thread::scope(|scope| {
+        let batches = scope.spawn(|| {
+            for round in 0..BATCHES {
+                let mut batch = db.batch();
+                (0..20_000_u32).for_each(|number| batch.put(&rows, number.to_be_bytes(), b"row"));
+                batch.put(&rows, "key", round.to_le_bytes());
+                batch.commit().wait().unwrap();
+            }
+        });
+        while !batches.is_finished() {
+            let same = |old: Option<&[u8]>| old.map(<[u8]>::to_vec);
+            block_on(rows.fetch_update("key", same)).unwrap();
+        }
+    });
+    assert_eq!(get(&rows, "key"), Some((BATCHES - 1).to_le_bytes().to_vec()));
+}
+
 #[test]
 fn swaps_and_updates_with_bad_keys_are_refused() {
     let Fixture { place: _place, db, rows } = Fixture::new();
