@@ -145,7 +145,7 @@ impl<'a> Checkpointer<'a> {
     /// Memtables are half full, the log is long, or somebody waits for memory.
     fn is_due(&self) -> bool {
         let order = self.engine.pipeline.order();
-        order.memory.active > order.memory.max / 2
+        order.memory.is_half_active()
             || order.log.used_bytes() > self.engine.shares.log_bytes_max
             || order.memory.frozen > 0
             || order.ranges_full

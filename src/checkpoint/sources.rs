@@ -25,9 +25,12 @@ const ROWS: usize = 256;
 const ROWS_BYTES: usize = 1 << 20;
 /// For each byte that a slice may write it reads so many at most: deletes write little.
 const READ_SHARE: u64 = 2;
+/// A slice that a flush waits for ends once it has written this part of its bound.
+const HURRIED_SHARE: u64 = 4;
 
 /// The rows of several trees.
 pub(super) struct Sources<'a> {
+    engine: &'a Engine,
     /// Newest first.
     trees: Vec<TreeRows<'a>>,
     /// Bytes that the slice may write, more or less.
@@ -47,6 +50,7 @@ impl<'a> Sources<'a> {
         writer: &Writer<'_>,
     ) -> Sources<'a> {
         Sources {
+            engine,
             trees: trees.iter().map(|tree| TreeRows::new(engine, family, tree)).collect(),
             bound_bytes,
             written_before: writer.written_bytes(),
@@ -64,7 +68,12 @@ impl<'a> Sources<'a> {
     fn is_over(&self, writer: &Writer<'_>) -> bool {
         let written = writer.written_bytes() - self.written_before;
         let read = self.trees.iter().map(|tree| tree.read_bytes).sum::<u64>();
-        self.begun && written.max(read / READ_SHARE) >= self.bound_bytes
+        let done = written.max(read / READ_SHARE);
+        let is_over = |bound| done >= bound;
+        self.begun
+            && (is_over(self.bound_bytes)
+                || is_over(self.bound_bytes / HURRIED_SHARE)
+                    && self.engine.pipeline.order().memory.is_half_active())
     }
 
     /// The tree whose first row is next, once each tree has its first row.

@@ -12,8 +12,10 @@ use crate::error::{Error, ErrorKind};
 /// Part of the memory for memtables that only deletes may fill.
 const RELIEF_SHARE: usize = 16;
 
-/// Pages for another so many bytes are asked for ahead of need.
-const COVER_LOW_BYTES: usize = 32 << 10;
+/// Pages for more are asked for when those that are left do for so many bytes: a part of what is in the memtables, within bounds.
+const COVER_LOW_SHARE: usize = 4;
+const COVER_LOW_BYTES_MIN: usize = 32 << 10;
+const COVER_LOW_BYTES_MAX: usize = 4 << 20;
 
 /// What a commit needs.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,13 @@ impl Order {
             && (claim.payload_bytes == 0 || self.log_has_room(claim.payload_bytes))
     }
 
+    /// Whether nobody but the owner can make room for the commit: it will be in the next group.
+    pub(super) fn lacks_only_group(&self, claim: &Claim) -> bool {
+        self.memory_has_room(claim)
+            && self.is_covered(claim)
+            && self.segment_has_room(claim.payload_bytes)
+    }
+
     /// Whether memtables have room. A commit that finds them empty always fits.
     fn memory_has_room(&self, claim: &Claim) -> bool {
         let max = match claim.need {
@@ -168,8 +177,11 @@ impl Order {
                     self.cover.accepted = true;
                     return true;
                 }
-                let low = self.memory.used() + COVER_LOW_BYTES > self.cover.bytes;
-                low && self.cover.bytes < self.memory.max && !self.cover.is_short()
+                let used = self.memory.used();
+                let low = (used / COVER_LOW_SHARE).clamp(COVER_LOW_BYTES_MIN, COVER_LOW_BYTES_MAX);
+                used + low > self.cover.bytes
+                    && self.cover.bytes < self.memory.max
+                    && !self.cover.is_short()
             }
             Need::Relief => {
                 self.cover.nodes_active += claim.nodes;

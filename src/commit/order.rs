@@ -56,6 +56,11 @@ impl Memory {
     pub(crate) fn used(&self) -> usize {
         self.active + self.frozen
     }
+
+    /// Whether it is time for a checkpoint: the other half is what commits need meanwhile.
+    pub(crate) fn is_half_active(&self) -> bool {
+        self.active > self.max / 2
+    }
 }
 
 /// The last flush woke many: most come back within a fraction of a flush, so the next group
@@ -151,12 +156,20 @@ impl Order {
 
     /// Whether a logged commit of this size can join the open group.
     pub(crate) fn log_has_room(&self, payload_bytes: usize) -> bool {
+        self.group_has_room(payload_bytes) && self.segment_has_room(payload_bytes)
+    }
+
+    fn group_has_room(&self, payload_bytes: usize) -> bool {
         let alone = match self.grouping {
             Grouping::Shared => false,
             Grouping::PerCommit => !self.group.is_empty(),
         };
-        let padded = self.group.padded_with(payload_bytes) as u64;
-        !alone && self.group.fits(payload_bytes) && padded <= self.log.room_bytes()
+        !alone && self.group.fits(payload_bytes)
+    }
+
+    /// Whether the log's segments take the open group with the commit in it.
+    pub(crate) fn segment_has_room(&self, payload_bytes: usize) -> bool {
+        self.group.padded_with(payload_bytes) as u64 <= self.log.room_bytes()
     }
 
     /// Whether there are commits to unlogged families that no published tree has.

@@ -186,7 +186,11 @@ impl Pipeline {
             return Ok(Admission::Ordered(()));
         }
         order.want(claim);
-        self.want_room(order, payload_bytes);
+        order.log.want(group::buffer_bytes_for(payload_bytes) as u64);
+        if !order.lacks_only_group(claim) {
+            self.keeper.raise();
+            self.checkpointer.raise();
+        }
         if let Gate::Stalled(cause) = &order.gate {
             let cause = cause.clone();
             order.gate = Gate::Open;
@@ -234,20 +238,12 @@ impl Pipeline {
         }
     }
 
-    /// Asks for what is missing: a checkpoint, a larger segment.
-    fn want_room(&self, order: &mut Order, payload_bytes: usize) {
-        let needed = group::buffer_bytes_for(payload_bytes) as u64;
-        order.log.want(needed);
-        self.keeper.raise();
-        self.checkpointer.raise();
-    }
-
     pub(super) fn take_seq(&self, order: &mut Order, claim: &Claim) -> Seq {
         order.last = Seq(order.last.0 + 1);
         if order.charge(claim) {
             self.keeper.raise();
         }
-        if order.memory.active > order.memory.max / 2 && order.memory.frozen == 0 {
+        if order.memory.is_half_active() && order.memory.frozen == 0 {
             self.checkpointer.raise();
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
