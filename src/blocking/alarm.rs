@@ -47,6 +47,10 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
 }
 
 fn sleep(sleeper: &Sleeper, due: Option<Instant>) {
+    if sleeper.is_woken.load(Ordering::Acquire) {
+        // It gave way of itself: to the threads of whoever commits as well.
+        thread::yield_now();
+    }
     // Whatever else parks this thread may have taken a wake-up for its own.
     while !sleeper.is_woken.swap(false, Ordering::Acquire) {
         let Some(due) = due else {
