@@ -1,5 +1,6 @@
 //! Everything one open database shares between its handles and its threads.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,8 +23,10 @@ use crate::report::RecoveryReport;
 use crate::snapshot::Snapshots;
 use crate::state::{Family, FamilyView, Filters, State};
 
-/// Released segments that are kept to be used again.
-const RECYCLED_MAX: usize = 4;
+/// Released segments that are kept to be used again, at most.
+const RECYCLED_MAX: usize = 16;
+/// Together they are this part of the longest log at most.
+const RECYCLED_SHARE: u64 = 2;
 
 /// The families that the newest catalog names, with their names in it, ascending by id.
 pub(crate) type Published = Arc<[(Arc<str>, Arc<Family>)]>;
@@ -193,12 +196,13 @@ impl Engine {
         *self.named_segment.lock() = segment;
     }
 
-    /// A released segment of at least that size, and not much more.
-    pub(crate) fn recycled_segment(&self, pages: u32) -> Option<Extent> {
+    /// The smallest released segment of the size that is sought, or the largest if it has the least that will do.
+    pub(crate) fn recycled_segment(&self, sizes: RangeInclusive<u32>) -> Option<Extent> {
+        let (least, sought) = sizes.into_inner();
         let mut recycled = self.recycled.lock();
-        let fits = |extent: &Extent| (pages..=pages.saturating_mul(2)).contains(&extent.pages);
-        let index = recycled.iter().position(fits)?;
-        Some(recycled.swap_remove(index))
+        let larger = recycled.partition_point(|extent| extent.pages < sought);
+        let index = larger.min(recycled.len().checked_sub(1)?);
+        (recycled[index].pages >= least).then(|| recycled.remove(index))
     }
 
     /// The log before this segment is not needed any more.
@@ -208,7 +212,12 @@ impl Engine {
         recycled.extend(released.iter().map(|segment| segment.extent));
         // The largest are worth keeping; small ones of the log's youth are not.
         recycled.sort_by_key(|extent| extent.pages);
-        let excess = recycled.len().saturating_sub(RECYCLED_MAX);
+        let bytes_max = self.shares.log_bytes_max / RECYCLED_SHARE;
+        let bytes = |kept: &[Extent]| kept.iter().map(|extent| extent.len_bytes()).sum::<u64>();
+        let mut excess = recycled.len().saturating_sub(RECYCLED_MAX);
+        while excess < recycled.len() && bytes(&recycled[excess..]) > bytes_max {
+            excess += 1;
+        }
         let mut space = self.space.lock();
         recycled.drain(..excess).for_each(|extent| space.release(extent));
     }

@@ -8,20 +8,21 @@
 //! commit the file system's journal. Segments that a checkpoint released are used again without
 //! that; what is left in them is of an older life and ends a replay like blank blocks do.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ringdb_uring::Buf;
 
 use crate::alloc::reserve::Need;
 use crate::commit::Order;
-use crate::commit::signal::Signal;
+use crate::commit::signal::{Raised, Signal};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{Extent, Incarnation, PAGE_BYTES};
 use crate::log::{SEGMENT_BODY_BYTES, Segment};
 use crate::options::Options;
-use crate::room::Attempt;
+use crate::room::{Attempt, Supply};
 
 /// Pages of the first segments, unless none may be as large: a new database is small.
 const SEGMENT_PAGES_MIN: u64 = 16;
@@ -29,8 +30,13 @@ const SEGMENT_PAGES_MIN: u64 = 16;
 /// A new segment has this part of the log in use.
 const USED_FRACTION: u64 = 4;
 
+/// A released segment of this part of what is sought will do: nothing has to be written.
+const RECYCLED_FRACTION: u64 = 8;
+
 /// Bytes of zeros written at a time: a commit that comes meanwhile waits for no more.
 const ZERO_BYTES: usize = 128 << 10;
+/// And where commits wait for just these.
+const ZERO_BYTES_HURRIED: usize = 1 << 20;
 
 pub(crate) struct Keeper {
     pub(crate) incarnation: Incarnation,
@@ -43,10 +49,7 @@ impl Keeper {
     pub(crate) async fn run(mut self, engine: &Arc<Engine>, stop: &Signal) {
         loop {
             while self.supply(engine).await == Attempt::Again {}
-            let woken = std::pin::pin!(engine.pipeline.keeper.raised());
-            let stopped = std::pin::pin!(stop.raised());
-            if let futures::future::Either::Right(_) = futures::future::select(woken, stopped).await
-            {
+            if engine.pipeline.keeper.raised_before(stop).await == Raised::Other {
                 return;
             }
         }
@@ -60,8 +63,13 @@ impl Keeper {
         engine.pipeline.tell_accepted();
         engine.uncover_if_short();
         let wanted = self.make_ready_while(engine, Order::lacks_segment).await;
-        let covered = engine.cover_memtables().await;
-        let ahead = self.make_ready_while(engine, |order| order.log.wants_segment()).await;
+        let is_ready = Signal::default();
+        let ahead = async {
+            let ahead = self.make_ready_while(engine, |order| order.log.wants_segment()).await;
+            is_ready.raise();
+            ahead
+        };
+        let (covered, ahead) = futures::join!(cover_until(engine, &is_ready), ahead);
         match wanted.and(ahead).and(covered) {
             Ok(supply) => {
                 engine.is_supplied(supply);
@@ -83,9 +91,11 @@ impl Keeper {
     }
 
     async fn make_ready(&mut self, engine: &Arc<Engine>) -> Result<()> {
-        let pages = self.pages(engine);
-        let extent = match allocate(engine, pages, Need::Growth).await {
-            Err(refused) if engine.relief_is_due() => self.relieve(engine, pages, refused).await?,
+        let sizes = self.pages(engine);
+        let extent = match allocate(engine, sizes.clone(), Need::Growth).await {
+            Err(refused) if engine.relief_is_due() => {
+                self.relieve(engine, *sizes.end(), refused).await?
+            }
             allocated => allocated?,
         };
         let header = SegmentHeader {
@@ -122,7 +132,7 @@ impl Keeper {
         let wanted = engine.pipeline.order().log.wanted_bytes() + SEGMENT_BODY_BYTES;
         let least = wanted.div_ceil(PAGE_BYTES as u64) as u32;
         loop {
-            match allocate(engine, pages, Need::Relief).await {
+            match allocate(engine, pages..=pages, Need::Relief).await {
                 Err(error) if error.kind() == ErrorKind::NoSpace && pages > least => {
                     pages = (pages / 2).max(least);
                 }
@@ -132,14 +142,32 @@ impl Keeper {
         }
     }
 
-    /// In proportion to the log in use, up to the bound; as large as a waiting commit needs.
-    fn pages(&self, engine: &Engine) -> u32 {
+    /// What will do, as large as a waiting commit needs; and what is sought, in proportion to the log in use, up to the bound.
+    fn pages(&self, engine: &Engine) -> RangeInclusive<u32> {
         let order = engine.pipeline.order();
         let usual = order.log.used_bytes() / USED_FRACTION;
         let bounded = usual.min(engine.options.segment_bytes_max) / PAGE_BYTES as u64;
         let wanted = (order.log.wanted_bytes() + SEGMENT_BODY_BYTES).div_ceil(PAGE_BYTES as u64);
-        bounded.max(wanted).max(u64::from(first_pages(&engine.options))) as u32
+        let needed = wanted.max(u64::from(first_pages(&engine.options)));
+        let sought = bounded.max(needed);
+        needed.max(sought / RECYCLED_FRACTION) as u32..=sought as u32
     }
+}
+
+/// Has pages for what is in the memtables, and for what comes until segments are ready: commits do not wait for both.
+async fn cover_until(engine: &Engine, is_ready: &Signal) -> Result<Supply> {
+    let mut covered = engine.cover_memtables().await;
+    let mut asked = false;
+    while covered.is_ok() && is_ready.raised_before(&engine.pipeline.keeper).await == Raised::Other
+    {
+        covered = engine.cover_memtables().await;
+        asked = true;
+    }
+    if asked {
+        // Perhaps it was not pages that somebody asked for.
+        engine.pipeline.keeper.raise();
+    }
+    covered
 }
 
 /// Pages of the first segments.
@@ -147,8 +175,10 @@ pub(crate) fn first_pages(options: &Options) -> u32 {
     (options.segment_bytes_max / PAGE_BYTES as u64).min(SEGMENT_PAGES_MIN) as u32
 }
 
-async fn allocate(engine: &Arc<Engine>, pages: u32, need: Need) -> Result<Extent> {
-    if let Some(extent) = engine.recycled_segment(pages) {
+/// A released segment between the two sizes or larger, or a new one of the larger size.
+async fn allocate(engine: &Arc<Engine>, sizes: RangeInclusive<u32>, need: Need) -> Result<Extent> {
+    let pages = *sizes.end();
+    if let Some(extent) = engine.recycled_segment(sizes) {
         return Ok(extent);
     }
     let extent = engine.allocate(pages, need).await?;
@@ -163,7 +193,11 @@ async fn allocate(engine: &Arc<Engine>, pages: u32, need: Need) -> Result<Extent
 pub(crate) async fn fill_with_zeros(engine: &Engine, extent: Extent) -> Result<()> {
     let (mut offset, end) = (extent.start.byte_offset(), extent.end().byte_offset());
     while offset < end {
-        let len = (end - offset).min(ZERO_BYTES as u64) as usize;
+        let piece = match engine.pipeline.order().lacks_segment() {
+            true => ZERO_BYTES_HURRIED,
+            false => ZERO_BYTES,
+        };
+        let len = (end - offset).min(piece as u64) as usize;
         let (result, _) = engine.io.write(offset, Buf::zeroed(len), len).await;
         result.map_err(|cause| engine.poison("writing a log segment failed", cause))?;
         offset += len as u64;

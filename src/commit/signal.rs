@@ -1,8 +1,10 @@
 //! A flag that one task waits for and anybody raises.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 
+use futures::future::{Either, select};
 use futures::task::AtomicWaker;
 use ringdb_uring::threads::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +35,23 @@ impl Signal {
             }
         })
         .await;
+    }
+}
+
+/// Which of two signals was raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raised {
+    This,
+    Other,
+}
+
+impl Signal {
+    /// Resolves once one of them is up, and takes that one down; if both are, this one.
+    pub(crate) async fn raised_before(&self, other: &Signal) -> Raised {
+        match select(pin!(self.raised()), pin!(other.raised())).await {
+            Either::Left(_) => Raised::This,
+            Either::Right(_) => Raised::Other,
+        }
     }
 }
 
