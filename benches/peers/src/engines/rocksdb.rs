@@ -4,8 +4,8 @@
 //! one block cache of the whole memory less the write buffers.
 
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode,
-    FlushOptions, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    DBWithThreadMode, FlushOptions, MultiThreaded, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::sync::Arc;
 use std::thread;
@@ -40,6 +40,7 @@ impl Rocks {
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(buffer);
         options.set_db_write_buffer_size(2 * buffer);
+        options.set_compression_type(DBCompressionType::None);
         options.increase_parallelism(2);
         options.set_use_direct_reads(true);
         let names: Vec<String> = (0..settings.families).map(family_name).collect();
@@ -90,7 +91,7 @@ impl Engine for Rocks {
                 None => batch.delete_cf(&family, change.key),
             }
         }
-        self.db.write_opt(&batch, &options).map_err(failed)
+        self.db.write_opt(batch, &options).map_err(failed)
     }
 
     fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>> {
