@@ -222,23 +222,46 @@ impl Operations {
     }
 
     fn accepts_key(&mut self, key: &[u8]) -> bool {
-        match key.len() {
-            0 => self.refuse(ErrorKind::InvalidArgument, "a key is empty"),
-            1..=KEY_BYTES_MAX => return true,
-            _ => self.refuse(ErrorKind::TooLarge, "a key is longer than 64 KiB"),
-        }
-        false
+        self.accepts(check_key(key))
     }
 
     fn accepts_value(&mut self, len: usize) -> bool {
-        if len > VALUE_BYTES_MAX {
-            self.refuse(ErrorKind::TooLarge, "a value is longer than 1 GiB");
-        }
-        len <= VALUE_BYTES_MAX
+        self.accepts(check_value(len))
     }
 
     fn refuse(&mut self, kind: ErrorKind, message: &'static str) {
-        self.mistake.get_or_insert_with(|| Error::new(kind, message));
+        self.accepts(Err(Error::new(kind, message)));
+    }
+
+    fn accepts(&mut self, checked: Result<()>) -> bool {
+        match checked {
+            Ok(()) => true,
+            Err(error) => {
+                self.mistake.get_or_insert(error);
+                false
+            }
+        }
+    }
+}
+
+/// Whether a row may have this key and a value of so many bytes.
+pub(crate) fn check_row(key: &[u8], value_bytes: usize) -> Result<()> {
+    check_key(key)?;
+    check_value(value_bytes)
+}
+
+fn check_key(key: &[u8]) -> Result<()> {
+    match key.len() {
+        0 => Err(Error::new(ErrorKind::InvalidArgument, "a key is empty")),
+        1..=KEY_BYTES_MAX => Ok(()),
+        _ => Err(Error::new(ErrorKind::TooLarge, "a key is longer than 64 KiB")),
+    }
+}
+
+fn check_value(len: usize) -> Result<()> {
+    match len > VALUE_BYTES_MAX {
+        true => Err(Error::new(ErrorKind::TooLarge, "a value is longer than 1 GiB")),
+        false => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
 use futures::channel::oneshot;
 use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::threads::{Mutex, MutexGuard};
@@ -19,9 +20,10 @@ use crate::log::Segment;
 use crate::options::{Options, Shares};
 use crate::page::cache::PageCache;
 use crate::page::space::Space;
+use crate::page::unpublished::Unpublished;
 use crate::report::RecoveryReport;
 use crate::snapshot::Snapshots;
-use crate::state::{Family, FamilyView, Filters, State};
+use crate::state::{Family, FamilyView, Filters, State, Tree};
 
 /// Released segments that are kept to be used again, at most.
 const RECYCLED_MAX: usize = 16;
@@ -37,12 +39,25 @@ pub(crate) enum Command {
     Checkpoint(oneshot::Sender<Result<()>>),
     /// A checkpoint, and then one tree for every family.
     Compact(oneshot::Sender<Result<()>>),
+    /// A tree in front of a family's others, as a commit of its own.
+    Ingest(Box<Loaded>, oneshot::Sender<Result<Seq>>),
     /// Something to be done while nobody writes a superblock.
     Between(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Drain, checkpoint, record a clean end, stop.
     Close(oneshot::Sender<Result<()>>),
     /// The last handle is gone: finish what was ordered, stop.
     Abandon,
+}
+
+/// Rows that lie in a tree, durable, and are to be published as one commit.
+pub(crate) struct Loaded {
+    pub(crate) family: Arc<Family>,
+    pub(crate) tree: Tree,
+    /// Its first and its last key.
+    pub(crate) low: Bytes,
+    pub(crate) high: Bytes,
+    /// All that it names.
+    pub(crate) pages: Unpublished,
 }
 
 pub(crate) struct Engine {

@@ -26,16 +26,21 @@ const PIECES_IN_FLIGHT: usize = 4;
 pub(crate) async fn write(engine: Arc<Engine>, mut operations: Operations) -> Result<Operations> {
     let values = std::mem::take(&mut operations.large);
     for large in &values {
-        let mut writing = Writing::begin(&engine, large.value.len() as u64).await?;
-        let pieces: Vec<_> = large.value.chunks(CHUNK_BYTES).collect();
-        for some in pieces.chunks(PIECES_IN_FLIGHT) {
-            writing.write(&engine, some).await?;
-        }
-        let (value, reserved) = writing.end();
+        let (value, reserved) = store(&engine, &large.value).await?;
         operations.put_extent(large, &value, reserved);
     }
     sync(&engine).await?;
     Ok(operations)
+}
+
+/// Writes a value to an extent of its own; it is not durable yet.
+pub(crate) async fn store(engine: &Engine, value: &[u8]) -> Result<(ExtentValue, Reserved)> {
+    let mut writing = Writing::begin(engine, value.len() as u64).await?;
+    let pieces: Vec<_> = value.chunks(CHUNK_BYTES).collect();
+    for some in pieces.chunks(PIECES_IN_FLIGHT) {
+        writing.write(engine, some).await?;
+    }
+    Ok(writing.end())
 }
 
 /// Makes the values that were written durable, before anything names them. (I3)

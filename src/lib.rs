@@ -57,8 +57,8 @@ pub use bytes::Bytes;
 pub use db::{
     BackendKind, BackendReport, Backup, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
     ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, GetWith, Health,
-    HealthChanged, Metrics, MultiGet, Range, Snapshot, Stat, Submit, Task, TryNext, TryNextChunk,
-    Visible, Write,
+    HealthChanged, Ingest, Metrics, MultiGet, PutRow, Range, Snapshot, Stat, Submit, Task, TryNext,
+    TryNextChunk, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;

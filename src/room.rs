@@ -116,6 +116,21 @@ impl Engine {
         }
     }
 
+    /// Lets the file have so many free pages for new rows.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` if the file system is full, `Io` if it refused for another reason.
+    pub(crate) async fn make_room(&self, pages: u64) -> Result<()> {
+        loop {
+            let lacks = self.space.lock().lacks(pages, Need::Growth);
+            if lacks == 0 {
+                return Ok(());
+            }
+            self.lengthen(lacks).await?;
+        }
+    }
+
     /// Grows the file to what a checkpoint has planned.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::checkpoint::policy::{self, Age, TREES_AT_MOST};
 use crate::checkpoint::reader::Reader;
 use crate::checkpoint::rows::Rows;
 use crate::checkpoint::writer::Writer;
-use crate::engine::Engine;
+use crate::engine::{Engine, Loaded};
 use crate::error::Result;
 use crate::format::catalog::TREES_MAX;
 use crate::ids::{FamilyId, Seq};
@@ -74,6 +74,19 @@ pub(super) async fn flush(
         trees.insert(id, flushed);
     }
     Ok(trees)
+}
+
+/// Puts a tree in front of those of its family.
+pub(super) fn put_in_front(
+    engine: &Engine,
+    trees: &mut Trees,
+    loaded: &Loaded,
+    writer: &mut Writer<'_>,
+) {
+    let kept = |id| engine.state().view(id).map(|view| view.trees.clone()).unwrap_or_default();
+    let id = loaded.family.id;
+    trees.entry(id).or_insert_with(|| kept(id)).insert(0, loaded.tree.clone());
+    writer.name_pages(&loaded.pages);
 }
 
 /// One family's part.

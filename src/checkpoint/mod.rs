@@ -24,8 +24,12 @@ mod filters;
 mod flush;
 mod freeze;
 mod idle;
+mod ingest;
+pub(crate) mod inlet;
 pub(crate) mod keeper;
+pub(crate) mod load;
 mod merge;
+pub(crate) mod pieces;
 mod policy;
 pub(crate) mod publish;
 mod reader;
@@ -41,7 +45,7 @@ use futures::channel::oneshot;
 
 use crate::blocking::wait_for;
 use crate::commit::Gate;
-use crate::engine::{Command, Engine};
+use crate::engine::{Command, Engine, Loaded};
 use crate::error::{ErrorKind, Result};
 use crate::format::superblock::CHAPTERS_MAX;
 use crate::state::Tree;
@@ -118,6 +122,9 @@ impl<'a> Checkpointer<'a> {
                         drop(reply.send(self.checkpoint_all().await));
                     }
                     Command::Compact(reply) => self.begin_compacting(reply).await,
+                    Command::Ingest(loaded, reply) => {
+                        drop(reply.send(self.ingest(*loaded).await));
+                    }
                     Command::Between(work) => work.await,
                     Command::Close(reply) => {
                         let closed = self.close().await;
@@ -212,10 +219,16 @@ impl<'a> Checkpointer<'a> {
             Some(frozen) => frozen,
             None => freeze::freeze(engine),
         };
-        let mut attempt = self.attempt(&frozen, Means::Ample).await;
+        let mut attempt = self.attempt(&frozen, None, Means::Ample).await;
         if matches!(&attempt, Err(error) if error.kind() == ErrorKind::NoSpace) {
-            attempt = self.attempt(&frozen, Means::Scarce).await;
+            attempt = self.attempt(&frozen, None, Means::Scarce).await;
         }
+        self.conclude(frozen, attempt).await
+    }
+
+    /// What follows from an attempt to bring into trees what was frozen.
+    async fn conclude(&mut self, frozen: Frozen, attempt: Result<()>) -> Result<()> {
+        let engine = self.engine;
         match attempt {
             Ok(()) => {
                 self.compactions.flushed(frozen.families.iter().map(|part| part.family.id));
@@ -241,9 +254,12 @@ impl<'a> Checkpointer<'a> {
         }
     }
 
-    async fn attempt(&self, frozen: &Frozen, means: Means) -> Result<()> {
+    /// Brings what was frozen into trees, and in front of them what was loaded, which has the last seq.
+    async fn attempt(&self, frozen: &Frozen, loaded: Option<&Loaded>, means: Means) -> Result<()> {
         let engine = self.engine;
-        engine.pipeline.visible(frozen.seq).await?;
+        if loaded.is_none() {
+            engine.pipeline.visible(frozen.seq).await?;
+        }
         frozen.settle();
         engine.settle_orphans().await?;
         engine.begin_drawing();
@@ -252,7 +268,12 @@ impl<'a> Checkpointer<'a> {
         let flushed = flush::flush(engine, frozen, means, busy, &mut writer).await;
         engine.flush_bytes.fetch_add(writer.written_bytes(), Ordering::Relaxed);
         let published = match flushed {
-            Ok(trees) => publish::publish(engine, frozen, trees, &mut writer).await,
+            Ok(mut trees) => {
+                if let Some(loaded) = loaded {
+                    flush::put_in_front(engine, &mut trees, loaded, &mut writer);
+                }
+                publish::publish(engine, frozen, trees, &mut writer).await
+            }
             Err(error) => Err(error),
         };
         if published.is_err() {

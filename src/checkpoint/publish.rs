@@ -56,6 +56,8 @@ pub(crate) async fn publish(
         writer.sync().await?;
     }
     let old = swap_state(engine, trees, next.generation, |state| settle_frozen(state, frozen));
+    // Readers look again until they may see what the new state holds.
+    engine.pipeline.show_exclusive();
     settle_space(engine, &old, writer.changes(), blobs.orphans);
     engine.pipeline.set_generation(next.generation);
     *engine.superblock.lock() = next;

@@ -23,7 +23,7 @@ type Fetched = (PageId, Result<Buf>);
 pub(crate) struct Reader<'a> {
     engine: &'a Arc<Engine>,
     family: FamilyId,
-    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Fetched> + 'a>>>,
+    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Fetched> + Send + 'a>>>,
     asked: HashSet<PageId>,
     ready: HashMap<PageId, Result<Buf>>,
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::checkpoint::merge::Source;
 use crate::checkpoint::reader::Reader;
 use crate::checkpoint::writer::Writer;
+use crate::commit::signal::yield_now;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::value::ExtentValue;
@@ -18,8 +19,9 @@ use crate::ids::{Extent, FamilyId};
 use crate::state::Tree;
 use crate::tree::{Change, Leaf, Leaves, RowValue, Walk, WalkStep};
 
-/// Nodes of each tree that are read ahead.
+/// Nodes of each tree that are read ahead, and of all of them together, but for one each.
 const READ_AHEAD_NODES: usize = 16;
+const READ_AHEAD_ALL: usize = 128;
 /// Rows handed out at a time, and bytes of keys and values after which there are no more of them.
 const ROWS: usize = 256;
 const ROWS_BYTES: usize = 1 << 20;
@@ -49,9 +51,10 @@ impl<'a> Sources<'a> {
         bound_bytes: u64,
         writer: &Writer<'_>,
     ) -> Sources<'a> {
+        let ahead = (READ_AHEAD_ALL / trees.len().max(1)).clamp(1, READ_AHEAD_NODES);
         Sources {
             engine,
-            trees: trees.iter().map(|tree| TreeRows::new(engine, family, tree)).collect(),
+            trees: trees.iter().map(|tree| TreeRows::new(engine, family, tree, ahead)).collect(),
             bound_bytes,
             written_before: writer.written_bytes(),
             begun: false,
@@ -130,10 +133,28 @@ impl Source for Sources<'_> {
     }
 }
 
+/// The keys of one tree, in order.
+pub(super) struct Keys<'a>(TreeRows<'a>);
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(engine: &'a Arc<Engine>, family: FamilyId, tree: &Tree) -> Keys<'a> {
+        Keys(TreeRows::new(engine, family, tree, READ_AHEAD_NODES))
+    }
+
+    /// Those of the next leaf, none at the end. Others have their turn in between.
+    pub(super) async fn more(&mut self) -> Result<Option<Vec<Bytes>>> {
+        self.0.fill().await?;
+        yield_now().await;
+        let keys: Vec<_> = self.0.rows.drain(..).map(|(key, _)| key).collect();
+        Ok((!keys.is_empty()).then_some(keys))
+    }
+}
+
 /// The rows of one tree.
 struct TreeRows<'a> {
     reader: Reader<'a>,
     walk: Walk,
+    ahead: usize,
     /// Of the present leaf.
     rows: VecDeque<(Bytes, Change)>,
     read_bytes: u64,
@@ -142,10 +163,11 @@ struct TreeRows<'a> {
 }
 
 impl<'a> TreeRows<'a> {
-    fn new(engine: &'a Arc<Engine>, family: FamilyId, tree: &Tree) -> TreeRows<'a> {
+    fn new(engine: &'a Arc<Engine>, family: FamilyId, tree: &Tree, ahead: usize) -> TreeRows<'a> {
         TreeRows {
             reader: Reader::new(engine, family),
             walk: Walk::new(&tree.root, Leaves::All),
+            ahead,
             rows: VecDeque::new(),
             read_bytes: 0,
             is_warm: false,
@@ -164,7 +186,7 @@ impl<'a> TreeRows<'a> {
                 WalkStep::Done => return Ok(()),
                 WalkStep::Extent(_) | WalkStep::Unread(_) => self.walk.step(None),
                 WalkStep::Need(wanted) => {
-                    self.reader.read_ahead(self.walk.upcoming(READ_AHEAD_NODES));
+                    self.reader.read_ahead(self.walk.upcoming(self.ahead));
                     let node = self.reader.fetch(wanted).await?;
                     self.read_bytes += wanted.node.len_bytes() as u64;
                     self.is_warm = node.is_cached();

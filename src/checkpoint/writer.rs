@@ -16,6 +16,8 @@ use crate::format::blob::BlobRef;
 use crate::format::node_ref::NodeRef;
 use crate::format::value::ExtentValue;
 use crate::ids::{Extent, PAGE_BYTES, PageId};
+use crate::page::space::Taker;
+use crate::page::unpublished::Unpublished;
 use crate::tree::Sink;
 
 /// Pages taken at a time, so that nodes written one after another lie one after another.
@@ -35,6 +37,7 @@ type Written = Pin<Box<dyn Future<Output = (usize, std::io::Result<()>)> + Send>
 
 pub(crate) struct Writer<'a> {
     engine: &'a Arc<Engine>,
+    taker: Taker,
     run: Extent,
     queue: VecDeque<(NodeRef, Vec<u8>)>,
     in_flight: FuturesUnordered<Written>,
@@ -99,8 +102,13 @@ impl Sink for Writer<'_> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(engine: &'a Arc<Engine>) -> Writer<'a> {
+        Writer::for_taker(engine, Taker::Checkpoint)
+    }
+
+    pub(crate) fn for_taker(engine: &'a Arc<Engine>, taker: Taker) -> Writer<'a> {
         Writer {
             engine,
+            taker,
             run: Extent::default(),
             queue: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
@@ -157,17 +165,17 @@ impl<'a> Writer<'a> {
 
     fn allocate(&mut self, pages: u32) -> Extent {
         if self.run.pages < pages {
-            let mut space = self.engine.space.lock();
+            let (mut space, taker) = (self.engine.space.lock(), self.taker);
             if !self.run.is_empty() {
-                space.give_back(self.run);
+                space.give_back(self.run, taker);
             }
-            self.run = match space.allocate_up_to(RUN_PAGES.max(pages)) {
+            self.run = match space.allocate_up_to(RUN_PAGES.max(pages), taker) {
                 Some(run) if run.pages >= pages => run,
                 Some(short) => {
-                    space.give_back(short);
-                    space.allocate(pages)
+                    space.give_back(short, taker);
+                    space.allocate(pages, taker)
                 }
-                None => space.allocate(pages),
+                None => space.allocate(pages, taker),
             };
         }
         let extent = Extent { start: self.run.start, pages };
@@ -242,6 +250,14 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Everything issued so far was written when this returns.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        while !self.in_flight.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
     async fn settle_one(&mut self) -> Result<()> {
         if let Some((len, result)) = self.in_flight.next().await {
             self.in_flight_bytes -= len;
@@ -252,9 +268,7 @@ impl<'a> Writer<'a> {
 
     /// Everything written so far survives power loss when this returns.
     pub(crate) async fn sync(&mut self) -> Result<()> {
-        while !self.in_flight.is_empty() {
-            self.settle_one().await?;
-        }
+        self.settle().await?;
         if planted::is(Bug::PagesNotSynced) {
             return Ok(());
         }
@@ -262,6 +276,18 @@ impl<'a> Writer<'a> {
         synced.map_err(|cause| self.engine.poison("a sync failed", cause))?;
         self.unsynced_bytes = 0;
         Ok(())
+    }
+
+    /// Hands over what was placed inside the file so far.
+    pub(crate) fn hand_over(&mut self, pages: &mut Unpublished) {
+        let grown_pages = self.engine.space.lock().grown_pages();
+        let inside = |extent: &mut Extent| extent.end().0 <= grown_pages;
+        self.placed.extract_if(.., inside).for_each(|extent| pages.add(extent));
+    }
+
+    /// Pages that lie written already are named by the new superblock. They stay others' to free if it fails.
+    pub(crate) fn name_pages(&mut self, pages: &Unpublished) {
+        self.values.extend(pages.extents());
     }
 
     /// What was placed so far and what is retired so far.
@@ -284,13 +310,13 @@ impl<'a> Writer<'a> {
     fn release_run(&mut self) {
         let run = std::mem::take(&mut self.run);
         if !run.is_empty() {
-            self.engine.space.lock().give_back(run);
+            self.engine.space.lock().give_back(run, self.taker);
         }
     }
 
     /// The checkpoint failed: its own pages become free after the next sync. Values stay with
     /// the memtables that hold them.
-    pub(crate) fn abandon(mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.release_run();
         self.engine.space.lock().orphan(std::mem::take(&mut self.placed));
     }

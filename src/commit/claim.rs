@@ -6,6 +6,7 @@
 //! Deletes do not; where the disk is short they stop at what the reserve can rewrite.
 
 use crate::alloc::reserve::Need;
+use crate::commit::exclusive::Turn;
 use crate::commit::{Order, Pipeline};
 use crate::error::{Error, ErrorKind};
 
@@ -105,9 +106,10 @@ impl Cover {
 }
 
 impl Order {
-    /// Whether memtables, log and file have room.
+    /// Whether memtables, log and file have room, and no commit has the order to itself.
     pub(super) fn has_room(&self, claim: &Claim) -> bool {
-        self.memory_has_room(claim)
+        self.turn == Turn::Everybodys
+            && self.memory_has_room(claim)
             && self.is_covered(claim)
             && (claim.payload_bytes == 0 || self.log_has_room(claim.payload_bytes))
     }

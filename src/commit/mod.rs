@@ -15,6 +15,7 @@
 mod change;
 mod changed;
 mod claim;
+mod exclusive;
 pub(crate) mod footprint;
 pub(crate) mod group;
 #[cfg(all(test, ringdb_loom))]

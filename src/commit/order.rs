@@ -10,6 +10,7 @@ use ringdb_uring::Buf;
 use ringdb_uring::threads::Mutex;
 
 use crate::commit::claim::Cover;
+use crate::commit::exclusive::Turn;
 use crate::commit::group::{GROUP_BYTES_MAX, OpenGroup};
 use crate::commit::window::Window;
 use crate::error::Error;
@@ -102,6 +103,7 @@ pub(crate) struct Order {
     pub(crate) cover: Cover,
     pub(crate) queue: VecDeque<Arc<Ticket>>,
     pub(crate) gate: Gate,
+    pub(super) turn: Turn,
     pub(crate) dirty: Vec<Arc<Family>>,
     pub(crate) epoch: u64,
     pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
@@ -143,6 +145,7 @@ impl Order {
             cover: Cover::default(),
             queue: VecDeque::new(),
             gate: Gate::Open,
+            turn: Turn::Everybodys,
             dirty: Vec::new(),
             epoch: 1,
             names: HashMap::new(),
@@ -181,6 +184,14 @@ impl Order {
     /// Whether a group without commits has a place.
     pub(crate) fn log_has_room_for_seal(&self) -> bool {
         self.log.room_bytes() >= BLOCK_BYTES as u64
+    }
+
+    /// The last commit that states hold, once it is visible: one that has the order to itself comes into them later.
+    pub(crate) fn last_in_state(&self) -> Seq {
+        match self.turn {
+            Turn::Ordered(seq) => Seq(seq.0 - 1),
+            Turn::Everybodys | Turn::Held => self.last,
+        }
     }
 
     /// Remembers that the family has commits that are in no tree yet.

@@ -223,9 +223,10 @@ async fn begin(engine: Arc<Engine>) -> Result<Box<Course>> {
         let edit = engine.edit_state();
         let order = engine.pipeline.order();
         let names: Vec<_> = order.names.iter().map(|(n, f)| (n.clone(), f.clone())).collect();
-        let last = order.last;
+        let last = order.last_in_state();
         drop(order);
-        (Pinned::new(last, edit.current()), names)
+        let state = edit.current();
+        (Pinned::new(last.max(state.checkpoint_seq), state), names)
     };
     if engine.pipeline.is_closed() {
         return Err(closed());

@@ -14,6 +14,7 @@ mod catalog;
 mod check;
 mod health;
 mod info;
+mod ingest;
 #[cfg(all(test, ringdb_shuttle))]
 mod models;
 mod restore;
@@ -48,6 +49,7 @@ pub use health::{Health, HealthChanged};
 pub use info::{
     BackendKind, BackendReport, CheckProgress, CheckReport, Defect, FamilyStat, Metrics, Stat,
 };
+pub use ingest::{Ingest, PutRow};
 pub use range::{Range, TryNext};
 pub use snapshot::Snapshot;
 pub use write::{Commit, Submit, Visible, Write};

@@ -2,3 +2,4 @@
 
 pub(crate) mod cache;
 pub(crate) mod space;
+pub(crate) mod unpublished;

@@ -60,6 +60,15 @@ enum Drawing {
     Pages { drawn: u64, due: u64 },
 }
 
+/// Who takes pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// Of those that were promised to it.
+    Checkpoint,
+    /// Of those that were promised to nobody.
+    Ingest,
+}
+
 /// How the last growth of the file went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Growth {
@@ -186,8 +195,8 @@ impl Space {
         self.drawing = Drawing::Nothing;
     }
 
-    fn draw(&mut self, extent: Extent) -> Extent {
-        if let Drawing::Pages { drawn, .. } = &mut self.drawing {
+    fn draw(&mut self, extent: Extent, taker: Taker) -> Extent {
+        if let (Drawing::Pages { drawn, .. }, Taker::Checkpoint) = (&mut self.drawing, taker) {
             *drawn += u64::from(extent.pages);
         }
         extent
@@ -195,27 +204,27 @@ impl Space {
 
     /// A contiguous run for a checkpoint; extends the file's plan if none is free. The caller grows
     /// the file to [`Space::wanted_pages`] before it writes there.
-    pub(crate) fn allocate(&mut self, pages: u32) -> Extent {
+    pub(crate) fn allocate(&mut self, pages: u32, taker: Taker) -> Extent {
         self.reclaim();
         if let Some(extent) = self.free.allocate(pages) {
-            return self.draw(extent);
+            return self.draw(extent, taker);
         }
         let from = self.pages;
         self.plan(from + self.step_pages(u64::from(pages)));
         let extent = self.free.allocate(pages).expect("the file was extended by as much");
-        self.draw(extent)
+        self.draw(extent, taker)
     }
 
     /// A run of at most that many pages for a checkpoint, where one is free without growing the
     /// file.
-    pub(crate) fn allocate_up_to(&mut self, pages: u32) -> Option<Extent> {
+    pub(crate) fn allocate_up_to(&mut self, pages: u32, taker: Taker) -> Option<Extent> {
         self.reclaim();
-        self.free.allocate_up_to(pages).map(|extent| self.draw(extent))
+        self.free.allocate_up_to(pages).map(|extent| self.draw(extent, taker))
     }
 
-    /// A checkpoint gives back what it allocated and did not use.
-    pub(crate) fn give_back(&mut self, extent: Extent) {
-        if let Drawing::Pages { drawn, .. } = &mut self.drawing {
+    /// Gives back what was allocated and not used.
+    pub(crate) fn give_back(&mut self, extent: Extent, taker: Taker) {
+        if let (Drawing::Pages { drawn, .. }, Taker::Checkpoint) = (&mut self.drawing, taker) {
             *drawn = drawn.saturating_sub(extent.pages.into());
         }
         self.release(extent);
@@ -401,13 +410,14 @@ mod tests {
     #[test]
     fn a_refused_growth_leaves_the_plan_that_the_file_has() {
         let mut space = space(130);
-        let (first, second) = (space.allocate(200), space.allocate(300));
+        let first = space.allocate(200, Taker::Checkpoint);
+        let second = space.allocate(300, Taker::Checkpoint);
         space.growth_refused();
         space.orphan(vec![first]);
         assert!(space.occupancy().file > 130);
         space.orphan(vec![second]);
         assert_eq!((space.occupancy().file, space.occupancy().free), (130, 128));
-        let again = space.allocate(200);
+        let again = space.allocate(200, Taker::Checkpoint);
         assert_eq!(again.start, PageId(65));
         space.grown_to(400);
         assert_eq!(space.wanted_pages(), None);

@@ -20,7 +20,7 @@ use crate::ids::{Extent, Incarnation, PageId, Seq};
 use crate::log::{LogPosition, Segment};
 use crate::options::Options;
 use crate::page::cache::PageCache;
-use crate::page::space::Space;
+use crate::page::space::{Space, Taker};
 use crate::recovery::replay::Replayed;
 use crate::recovery::{Found, corrupt, io_error, read};
 use crate::report::RecoveryReport;
@@ -44,7 +44,8 @@ pub(super) async fn begin(
     let mut space = space(&io, &found, &replayed)?;
     let ordinal = found.superblock.next_segment;
     let pages = first_pages(&options);
-    let mut segment = |ordinal| Segment { extent: space.allocate(pages), ordinal };
+    let mut segment =
+        |ordinal| Segment { extent: space.allocate(pages, Taker::Checkpoint), ordinal };
     let (first, named) = (segment(ordinal), segment(ordinal + 1));
     let state = state(&found, &replayed);
     let published = published(&found, &replayed);

@@ -6,7 +6,7 @@ use crate::workload::Recorder;
 pub type Script = fn(&mut Recorder);
 
 /// Every script by name.
-pub const SCRIPTS: [(&str, Script); 12] = [
+pub const SCRIPTS: [(&str, Script); 13] = [
     ("create", create),
     ("puts", puts),
     ("batches_over_families", batches_over_families),
@@ -19,6 +19,7 @@ pub const SCRIPTS: [(&str, Script); 12] = [
     ("unlogged", unlogged),
     ("mixed", mixed),
     ("compaction", compaction),
+    ("ingest", ingest),
 ];
 
 /// Nothing but opening and closing.
@@ -180,6 +181,27 @@ pub fn unlogged(recorder: &mut Recorder) {
             recorder.sync();
         }
     }
+}
+
+/// Loads between commits, under and over their rows: in key order, in none, with large values and keys that come twice.
+pub fn ingest(recorder: &mut Recorder) {
+    recorder.create("rows");
+    for round in 0..4 {
+        for n in 0..10 {
+            let key = format!("{:03}", (n * 31 + round) % 220);
+            let changes = recorder.changes().put("rows", &key, 500);
+            let changes = if n % 3 == 0 { changes.delete("rows", &key) } else { changes };
+            changes.submit();
+        }
+        let mut changes = recorder.changes();
+        for n in 0..[20, 220, 60, 1][round] {
+            let key = format!("{:03}", if round % 2 == 0 { n * 3 } else { (n * 67) % 200 });
+            let len = if n % 50 == 49 { 70_000 } else { 2000 };
+            changes = changes.put("rows", key, len);
+        }
+        changes.ingest("rows");
+    }
+    recorder.changes().put("rows", "after", 100).commit();
 }
 
 /// Everything, in an order that the seed decides.

@@ -5,6 +5,7 @@ mod checks;
 mod durability;
 mod families;
 mod health;
+mod ingests;
 mod limits;
 mod opening;
 mod rows;

@@ -9,7 +9,7 @@ use ringdb::sim::{Choice, Disk};
 use ringdb::{ColumnFamily, Db, Durability, Error, Options, Submit};
 
 use crate::cancel::{assert_whole, every_k, well};
-use crate::fixture::{Fixture, Watchdog, assert_sound, block_on, family, get, put};
+use crate::fixture::{Fixture, Watchdog, assert_sound, block_on, family, get, put, rows_of};
 use crate::rng::Rng;
 use crate::workload::options;
 
@@ -261,5 +261,38 @@ fn swaps_and_updates_that_are_dropped_happen_whole_or_not_at_all() {
         |_| rows.fetch_update("n", |old| Some(vec![1; old.map_or(0, <[u8]>::len) + 1])),
         |_, before| well(before),
     );
+    assert_sound(&db);
+}
+
+#[test]
+fn loads_that_are_dropped_happen_whole_or_not_at_all() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(4 << 20));
+    let mut rng = Rng::new(12);
+    let value = rng.bytes(5000);
+    let large = rng.bytes(1_300_000);
+    every_k(
+        "Ingest",
+        |polls| {
+            let (rows, value, large) = (rows.clone(), value.clone(), large.clone());
+            async move {
+                let mut ingest = rows.ingest();
+                for n in 0..120u32 {
+                    // Not in key order.
+                    let key = [(n * 77 % 120) as u8];
+                    ingest.put([&polls.to_be_bytes()[..], &key].concat(), &value).await?;
+                }
+                ingest.put([&polls.to_be_bytes()[..], &[200]].concat(), &large).await?;
+                ingest.commit().await
+            }
+        },
+        |polls, output| {
+            let done = output.map(|seq| seq.unwrap()).is_some();
+            let found = block_on(rows_of(rows.prefix(polls.to_be_bytes()))).unwrap().len();
+            assert!(found == 121 || !done && found == 0, "{polls}: {found} rows, done: {done}");
+        },
+    );
+    // What a dropped load asked for has been done when this is.
+    block_on(db.checkpoint()).unwrap();
     assert_sound(&db);
 }

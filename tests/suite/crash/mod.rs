@@ -124,4 +124,5 @@ crashes! {
     power_loss_leaves_unlogged_families_as_of_a_checkpoint: 9;
     power_loss_among_everything_leaves_a_prefix: 10;
     power_loss_while_trees_are_merged_leaves_a_prefix: 11;
+    power_loss_around_loads_leaves_a_prefix: 12;
 }

@@ -1,0 +1,76 @@
+//! Publishing what was ingested: one commit, one superblock.
+//!
+//! The rows lie in a tree already. What is in the memtables is older than they are and becomes trees below it, so a checkpoint
+//! makes both durable and visible at once: a crash before its superblock leaves nothing of the ingest, and one after it has all.
+//!
+//! While that superblock is written no other commit takes a seq (see `commit::exclusive`). So most of the memtables' rows are
+//! written before, by a checkpoint of their own, and that time is a few flushes of the device.
+
+use std::iter;
+
+use crate::checkpoint::flush::Means;
+use crate::checkpoint::{Checkpointer, freeze};
+use crate::commit::footprint::Footprint;
+use crate::commit::signal::yield_now;
+use crate::engine::Loaded;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::catalog::TREES_MAX;
+use crate::ids::{FamilyId, Seq};
+
+/// Bytes of memtables that are not worth a checkpoint of their own.
+const FEW_BYTES: usize = 256 << 10;
+
+impl Checkpointer<'_> {
+    /// Orders and publishes an ingest; its seq.
+    pub(super) async fn ingest(&mut self, loaded: Loaded) -> Result<Seq> {
+        let engine = self.engine;
+        let few = engine.pipeline.order().memory.used() <= FEW_BYTES;
+        if self.frozen.is_some() || !few {
+            self.checkpoint_all().await?;
+        }
+        self.check_trees(loaded.family.id).await?;
+        let exclusive = engine.pipeline.exclude();
+        self.settle_order().await?;
+        engine.readable(&loaded.family)?;
+        let seq = exclusive.take_seq(&footprint(&loaded))?;
+        let frozen = freeze::freeze(engine);
+        let attempt = self.attempt(&frozen, Some(&loaded), Means::Ample).await;
+        drop(exclusive);
+        let (family, published) = (loaded.family.id, attempt.is_ok());
+        if published {
+            loaded.pages.keep();
+        }
+        self.conclude(frozen, attempt).await?;
+        self.compactions.flushed(iter::once(family));
+        Ok(seq)
+    }
+
+    /// The catalog has room for one more tree of the family, and one of its memtable.
+    async fn check_trees(&mut self, family: FamilyId) -> Result<()> {
+        let engine = self.engine;
+        let count = || engine.state().view(family).map_or(0, |view| view.trees.len());
+        self.compactions.flushed(iter::once(family));
+        while count() + 2 > TREES_MAX && self.compact_some().await {}
+        if count() + 2 > TREES_MAX {
+            return Err(Error::new(ErrorKind::Busy, "the family's trees wait to be merged"));
+        }
+        Ok(())
+    }
+
+    /// Everything that was ordered is visible, and its places are free.
+    async fn settle_order(&self) -> Result<()> {
+        let pipeline = &self.engine.pipeline;
+        let last = pipeline.order().last;
+        pipeline.visible(last).await?;
+        while !pipeline.places.has_room(last) {
+            yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+fn footprint(loaded: &Loaded) -> Footprint {
+    let mut footprint = Footprint::default();
+    footprint.delete_range(loaded.family.id, &loaded.low, &loaded.high);
+    footprint
+}
