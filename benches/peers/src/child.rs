@@ -12,7 +12,7 @@ use ringdb_cli::measure::key::KEY_BYTES;
 use crate::actors::{Actor, Round, on_tasks, on_threads, timer};
 use crate::data::{Change, removal, row, sorted_row};
 use crate::engines::{Engine, Outcome};
-use crate::protocol::{Answer, Load, Order, Runner, Spec, Work};
+use crate::protocol::{Answer, Keys, Load, Order, Runner, Spec, Work};
 use crate::usage::Usage;
 
 /// Runs until told to quit, or until its parent is gone.
@@ -197,6 +197,17 @@ impl Child {
         Answer { latency_us: percentiles(&recorder), ..Answer::default() }
     }
 
+    fn load_at_once(&self, keys: Keys, rows: u64) -> Outcome<Answer> {
+        let start = Instant::now();
+        let mut changes: Box<dyn Iterator<Item = Change>> = match keys {
+            Keys::Ascending => Box::new((0..rows).map(sorted_row)),
+            Keys::Random => Box::new((0..rows).map(|n| row(0, n, 0))),
+        };
+        let has_it = self.engine.load(0, &mut changes, keys)?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(Answer { ops: rows, seconds, has_it, ..Answer::default() })
+    }
+
     fn load(&mut self, load: Load, rows: u64, batch: u32) -> Outcome<Answer> {
         self.updates += u64::from(load == Load::Update);
         let version = self.updates;
@@ -219,6 +230,7 @@ impl Child {
                 batches(engine, batch, (0..rows).map(|n| row(0, n, version)))?
             }
             Load::Sorted => batches(engine, batch, (0..rows).map(sorted_row))?,
+            Load::AtOnce { keys } => return self.load_at_once(keys, rows),
             Load::RemoveHalf => {
                 batches(engine, batch, (0..rows).step_by(2).map(|n| removal(0, n)))?
             }

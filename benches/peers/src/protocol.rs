@@ -53,10 +53,19 @@ pub enum Load {
     RandomBy { writers: u32 },
     /// New rows with ascending keys.
     Sorted,
+    /// New rows in one load, with what the engine has for loads, in this order.
+    AtOnce { keys: Keys },
     /// All rows again, with other values.
     Update,
     /// Every second row is removed.
     RemoveHalf,
+}
+
+/// The order of a load's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keys {
+    Ascending,
+    Random,
 }
 
 /// What a process is told to do.

@@ -164,6 +164,8 @@ fn tables(rows: &Rows) -> Vec<Target> {
     vec![
         at_least("7 random load / best peer", 1.0, to_best(rows, "load-random", 0)),
         at_least("7 sorted load / best peer", 1.0, to_best(rows, "load-sorted", 0)),
+        at_least("7 ingest of ascending keys / best peer", 1.0, to_best(rows, "ingest-sorted", 0)),
+        at_least("7 ingest of random keys / best peer", 1.0, to_best(rows, "ingest-random", 0)),
         at_least("7 removal of half / best peer", 1.0, to_best(rows, "remove-half", 0)),
         at_least("7 update of all / best peer", 1.0, to_best(rows, "update-all", 0)),
         at_most("7 file over payload after a load", 1.15, rows.ours("size-after-load", 0)),

@@ -4,10 +4,11 @@
 use std::ops::Bound;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
+use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, WithoutTls};
 
 use super::{Durability, Engine, Outcome, Reader, Settings, failed, family_name, looked_at};
 use crate::data::{Change, Key};
+use crate::protocol::Keys;
 
 type Database = heed::Database<'static, Bytes, Bytes>;
 
@@ -60,6 +61,27 @@ impl Engine for Lmdb {
             }
         }
         begun.commit().map_err(failed)
+    }
+
+    /// One transaction; ascending keys are appended.
+    fn load(
+        &self,
+        family: u32,
+        rows: &mut dyn Iterator<Item = Change>,
+        keys: Keys,
+    ) -> Outcome<bool> {
+        let family = &self.families[family as usize];
+        let flags = match keys {
+            Keys::Ascending => PutFlags::APPEND,
+            Keys::Random => PutFlags::empty(),
+        };
+        let mut begun = self.env.write_txn().map_err(failed)?;
+        for Change { key, value } in rows {
+            let value = value.as_ref().map_or(&[][..], |value| &value[..]);
+            family.put_with_flags(&mut begun, flags, &key, value).map_err(failed)?;
+        }
+        begun.commit().map_err(failed)?;
+        Ok(true)
     }
 
     fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>> {

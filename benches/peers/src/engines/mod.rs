@@ -25,6 +25,7 @@ use ringdb_cli::exit::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Change, Key};
+use crate::protocol::Keys;
 
 /// A result whose failure ends the case.
 pub type Outcome<T> = Result<T, Failure>;
@@ -153,6 +154,16 @@ impl Settings {
 pub trait Engine: Send + Sync {
     /// Commits changes of one family, all or none.
     fn write(&self, family: u32, changes: &[Change]) -> Outcome<()>;
+
+    /// Puts rows of any number in one load, durably; false if the engine has nothing for that.
+    fn load(
+        &self,
+        _family: u32,
+        _rows: &mut dyn Iterator<Item = Change>,
+        _keys: Keys,
+    ) -> Outcome<bool> {
+        Ok(false)
+    }
 
     /// A reader of a family, for one thread.
     fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>>;

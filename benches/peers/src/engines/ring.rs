@@ -4,6 +4,7 @@ use ringdb::{Backend, ColumnFamily, Db, Options, block_on};
 
 use super::{Boxed, Calls, Durability, Engine, Outcome, Reader, Settings, family_name, looked_at};
 use crate::data::{Change, Key};
+use crate::protocol::Keys;
 
 /// A database.
 pub struct Ring {
@@ -49,6 +50,17 @@ impl Engine for Ring {
         }
         batch.commit().wait()?;
         Ok(())
+    }
+
+    fn load(&self, family: u32, rows: &mut dyn Iterator<Item = Change>, _: Keys) -> Outcome<bool> {
+        let mut ingest = self.families[family as usize].ingest();
+        block_on(async {
+            for Change { key, value } in rows {
+                ingest.put(key, value.as_ref().map_or(&[][..], |value| &value[..])).await?;
+            }
+            ingest.commit().await
+        })?;
+        Ok(true)
     }
 
     fn reader(&self, family: u32) -> Outcome<Box<dyn Reader + '_>> {

@@ -6,7 +6,7 @@ use crate::bench::{Bench, Beside, Race};
 use crate::data::ROW_BYTES;
 use crate::engines::{Durability, Name, Outcome};
 use crate::peer::Peer;
-use crate::protocol::{Answer, Load, Order, Runner, Work};
+use crate::protocol::{Answer, Keys, Load, Order, Runner, Work};
 use crate::rows::Unit;
 
 const BATCH_ROWS: u32 = 1000;
@@ -28,10 +28,35 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     bulk(bench, &mut peers, Names("remove-half", "size-after-removal"), Load::RemoveHalf)?;
     compact(bench, &mut peers)?;
     bench.remove(peers);
-    let mut peers = bench.start(specs, None);
+    let mut peers = bench.start(specs.clone(), None);
     bulk(bench, &mut peers, Names("load-sorted", "size-after-sorted-load"), Load::Sorted)?;
     bench.remove(peers);
+    for (name, keys) in [("ingest-sorted", Keys::Ascending), ("ingest-random", Keys::Random)] {
+        let mut peers = bench.start(specs.clone(), None);
+        at_once(bench, &mut peers, name, keys)?;
+        bench.remove(peers);
+    }
     Ok(())
+}
+
+/// Loads all rows at once, durably.
+fn at_once(
+    bench: &mut Bench<'_>,
+    peers: &mut Vec<Peer>,
+    name: &'static str,
+    keys: Keys,
+) -> Outcome<()> {
+    let rows = bench.rows;
+    let mut rates = Vec::new();
+    bench.each(peers, |peer| {
+        let loaded =
+            peer.ask(Order::Load { load: Load::AtOnce { keys }, rows, batch: BATCH_ROWS })?;
+        if loaded.has_it {
+            rates.push((peer.engine, loaded.ops as f64 / loaded.seconds));
+        }
+        Ok::<(), Failure>(())
+    });
+    bench.tell_values(name, Unit::PerSecond, rates)
 }
 
 struct Names(&'static str, &'static str);
