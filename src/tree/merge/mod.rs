@@ -46,8 +46,10 @@ use super::refs::{Corrupt, NodeRef, TreeRoot, Wanted};
 use crate::format::value::ExtentValue;
 use crate::ids::{FamilyId, PageId};
 
-/// Nodes that a step writes at most before it yields, give or take what one change completes.
-const NODES_PER_STEP: usize = 16;
+/// Nodes that are written at most before a step yields, give or take what one change completes: whoever takes them holds no more in
+/// memory, and has enough to join their writes. A step that ends because it wants changes goes on counting: a bulk build, which wants
+/// nothing else, would never yield.
+const NODES_PER_YIELD: usize = 32;
 /// Changes that are looked at in one round of a step, at most.
 const CHANGES_PER_ROUND: usize = 64;
 /// Rounds of a step at most: a round looks at one child, or at a few dozen changes.
@@ -104,6 +106,8 @@ pub(crate) struct Merge {
     output: Output,
     path: Vec<Frame>,
     state: State,
+    /// Nodes written by then are enough for once.
+    enough: usize,
     /// Whether anything changed: else the base stays.
     changed: bool,
 }
@@ -126,6 +130,7 @@ impl Merge {
             output: Output::new(settings, base.as_ref()),
             path: Vec::new(),
             state: State::Start,
+            enough: NODES_PER_YIELD,
             changed: false,
         }
     }
@@ -147,9 +152,9 @@ impl Merge {
         node: Option<&[u8]>,
     ) -> Result<MergeStep, Corrupt> {
         if let Some(bytes) = node {
+            self.enough = self.output.written + NODES_PER_YIELD;
             self.accept(sink, bytes)?;
         }
-        let enough = self.output.written + NODES_PER_STEP;
         for _ in 0..ROUNDS_PER_STEP {
             if self.changes.is_low(CHANGES_PER_ROUND) {
                 return Ok(MergeStep::Feed);
@@ -163,16 +168,17 @@ impl Merge {
                     return Ok(MergeStep::Need(wanted));
                 }
                 State::Probing(leaf) => self.probe(sink, leaf),
-                State::Merging(leaf) => self.merge_some(sink, leaf, enough),
+                State::Merging(leaf) => self.merge_some(sink, leaf, self.enough),
                 State::Done(tree) => {
                     self.state = State::Done(tree);
                     return Ok(MergeStep::Done(tree));
                 }
             }
-            if self.output.written >= enough {
+            if self.output.written >= self.enough {
                 break;
             }
         }
+        self.enough = self.output.written + NODES_PER_YIELD;
         Ok(MergeStep::Yield)
     }
 

@@ -63,13 +63,14 @@ impl Store {
         let mut merge = Merge::new(base, ranges, settings);
         let mut node: Option<Vec<u8>> = None;
         (self.needs, self.hints, self.written) = (Vec::new(), Vec::new(), 0);
+        let mut handed_on = 0;
         loop {
-            let before = self.written;
             let step = merge.step(self, node.take().as_deref()).unwrap();
-            assert!(self.written - before < 100, "a step is bounded");
+            assert!(self.written - handed_on < 100, "what waits to be written is bounded");
             self.hints.extend(merge.upcoming(4));
             match step {
                 MergeStep::Need(wanted) => {
+                    handed_on = self.written;
                     assert!(self.live.contains_key(&wanted.node.page), "needs what is live");
                     let bytes = self.bytes(wanted.node).to_vec();
                     let crc = node_crc(&FILE_ID, wanted.node.page, &bytes);
@@ -79,7 +80,7 @@ impl Store {
                     node = Some(bytes);
                 }
                 MergeStep::Feed => feed(&mut merge, &mut changes),
-                MergeStep::Yield => {}
+                MergeStep::Yield => handed_on = self.written,
                 MergeStep::Done(root) => return root,
             }
         }
