@@ -23,6 +23,9 @@ use crate::ids::Seq;
 use crate::large;
 use crate::page::space::Reserved;
 
+/// Bytes of large values that are written and not synced, at most, unless one alone is longer.
+const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl ColumnFamily {
@@ -56,17 +59,23 @@ impl ColumnFamily {
 /// Rows on their way into a family, as one commit.
 ///
 /// Nothing is visible before [`Ingest::commit`] resolves, and everything is afterwards, durably: power lost in between leaves all
-/// rows or none. In the order of commits its place is that of its commit, not of its rows: what others commit while rows
-/// are put is replaced by them, and a transaction conflicts that read anything between the first and the last key and commits later.
-/// For a few flushes of the device at its end no other commit is ordered.
+/// rows or none. Snapshots and backups that were begun before show none.
 ///
-/// It takes memory of its own: three sixteenths of that for memtables, of which there is half of
-/// [`Options::memory_bytes`](crate::Options::memory_bytes). The file grows by the rows' size, and for a time by twice that if
-/// they do not come in key order.
+/// In the order of commits its place is that of its commit, not of its rows. What others commit while rows are put comes before
+/// all of them: a put of a key that is loaded too is replaced, and a delete, or [`ColumnFamily::clear`], does not take them away. A
+/// transaction that read anything from the first to the last key, and commits later, conflicts.
+///
+/// At its end it is ordered alone: for as long as a superblock takes to be written, a few flushes of the device, others wait
+/// for room before they are ordered, as they do when memory is full ([`Batch::try_submit`](crate::Batch::try_submit) answers `Busy`).
+/// Reads go on all the while.
+///
+/// However many the rows are, it takes memory of its own: three sixteenths of that for memtables, of which there is half of
+/// [`Options::memory_bytes`](crate::Options::memory_bytes), and what a merge of trees takes. The file grows by the rows' size, and for
+/// a time by twice that if they do not come in key order. On a full disk it stops where other new rows do.
 ///
 /// # Cancel safety
 ///
-/// Dropped before its commit was polled, nothing happened, and its pages are free again with the next checkpoint.
+/// Dropped before its commit was polled, nothing happened; its pages are free again once they are needed, or with the next checkpoint.
 #[must_use = "nothing is loaded until it is committed"]
 pub struct Ingest {
     handle: Arc<Handle>,
@@ -75,6 +84,8 @@ pub struct Ingest {
     piece_bytes: usize,
     /// Takes the pieces; ready when there are no more, or if it failed.
     work: Boxed<Result<Option<Box<Loaded>>>>,
+    /// Bytes of large values that were written since the last sync that is known of.
+    unsynced_bytes: usize,
     failure: Option<Error>,
 }
 
@@ -84,15 +95,18 @@ impl Ingest {
         let work = load::load(engine.clone(), handle.family.clone(), inlet.clone());
         let piece_bytes = load::piece_bytes(engine);
         let (work, handle) = (Box::pin(work), handle.clone());
-        Ingest { handle, inlet, piece: None, piece_bytes, work, failure: None }
+        let (piece, unsynced_bytes, failure) = (None, 0, None);
+        Ingest { handle, inlet, piece, piece_bytes, work, unsynced_bytes, failure }
     }
 
-    /// Takes a row in: 1 byte to 64 KiB of key, up to 1 GiB of value. Ready at once most of the time; else rows before it are written.
+    /// Takes a row in: 1 byte to 64 KiB of key, up to 1 GiB of value. Ready at once most of the time; else rows before it are written,
+    /// or the value itself, if it is longer than 64 KiB.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for an empty key and `TooLarge`: the row is not taken, others may be. `NotFound` if the family was dropped,
-    /// `NoSpace`, `Closed`, `Poisoned`, `Io`: so will everything that follows.
+    /// `InvalidArgument` for an empty key, `TooLarge` for a key or value above these sizes: the row is not taken, others may be.
+    /// After `NotFound` because the family was dropped, `NoSpace`, `Closed`, `Poisoned`, `Io`, `Corrupt` or `Unsupported` nothing more
+    /// is taken: every put and the commit answer the same, nothing of the load happens, and its pages are free again.
     ///
     /// # Cancel safety
     ///
@@ -105,12 +119,12 @@ impl Ingest {
     ///
     /// # Errors
     ///
-    /// As [`Ingest::put`], and `Busy` if the family has too many trees: nothing happened. After `Poisoned` the outcome is known
-    /// when the database was opened again.
+    /// As [`Ingest::put`], and `Busy` if the family has more trees than can be merged now: nothing happened. After `Poisoned` the
+    /// outcome is known when the database was opened again.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it happens whole or not at all.
+    /// Dropped while rows are written, nothing happened. Dropped later, it happens whole or not at all.
     pub fn commit(mut self) -> Task<Option<Seq>> {
         let engine = self.handle.engine().clone();
         Task::new(&engine.clone(), async move {
@@ -124,6 +138,30 @@ impl Ingest {
 
     fn engine(&self) -> &Arc<Engine> {
         self.handle.engine()
+    }
+
+    /// Writes a large value to an extent of its own. Many of them are synced now and then: else the next commit's flush would carry
+    /// them all.
+    fn store(&mut self, value: Bytes) -> Boxed<Result<(ExtentValue, Reserved)>> {
+        let engine = self.engine().clone();
+        self.unsynced_bytes = self.unsynced_bytes.saturating_add(value.len());
+        let is_due = self.unsynced_bytes > UNSYNCED_BYTES_MAX;
+        if is_due {
+            self.unsynced_bytes = 0;
+        }
+        Box::pin(async move {
+            let stored = large::store(&engine, &value).await?;
+            if is_due {
+                large::sync(&engine).await?;
+            }
+            Ok(stored)
+        })
+    }
+
+    /// Nothing more is taken.
+    fn fail(&mut self, error: Error) -> Error {
+        self.failure = Some(error.clone());
+        error
     }
 
     /// Ready once there is a piece with room for a row.
@@ -146,14 +184,15 @@ impl Ingest {
         self.engine().here()?;
         self.inlet.offer(&mut self.piece);
         if let Poll::Ready(Err(error)) = self.work.as_mut().poll(context) {
-            self.failure = Some(error.clone());
-            return Poll::Ready(Err(error));
+            return Poll::Ready(Err(self.fail(error)));
         }
         self.inlet.offer(&mut self.piece);
         if self.piece.is_some() {
             blocking::note(&self.engine().io);
             return Poll::Pending;
         }
+        // Nobody knows how long it is before the next row.
+        blocking::pay();
         Poll::Ready(Ok(()))
     }
 
@@ -211,20 +250,21 @@ impl<K: AsRef<[u8]>, V: AsRef<[u8]>> Future for PutRow<'_, K, V> {
 
 impl<K: AsRef<[u8]>, V: AsRef<[u8]>> PutRow<'_, K, V> {
     fn poll_large(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let engine = self.ingest.engine().clone();
-        engine.here()?;
+        self.ingest.engine().here()?;
+        if let Some(failure) = &self.ingest.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
         let storing = self.storing.take().unwrap_or_else(|| {
             let value = Bytes::copy_from_slice(self.value.as_ref());
-            let engine = engine.clone();
-            Storing::Writing(Box::pin(async move { large::store(&engine, &value).await }))
+            Storing::Writing(self.ingest.store(value))
         });
         let (value, reserved) = match storing {
             Storing::Written(value, reserved) => (value, reserved),
             Storing::Writing(mut writing) => match writing.as_mut().poll(context) {
-                Poll::Ready(stored) => stored?,
+                Poll::Ready(stored) => stored.map_err(|error| self.ingest.fail(error))?,
                 Poll::Pending => {
                     self.storing = Some(Storing::Writing(writing));
-                    blocking::note(&engine.io);
+                    blocking::note(&self.ingest.engine().io);
                     return Poll::Pending;
                 }
             },
