@@ -247,6 +247,16 @@ impl Engine {
         count
     }
 
+    /// Pages that no superblock names and that are not free: in the log, kept for it, or in somebody's hands.
+    #[cfg(test)]
+    pub(crate) fn pages_in_hands(&self) -> u64 {
+        let log = self.pipeline.order().log.pages();
+        let named = self.named_segment.lock().extent.pages;
+        let recycled: u32 = self.recycled.lock().iter().map(|extent| extent.pages).sum();
+        let held = self.space.lock().occupancy();
+        held.unnamed - held.free - held.retired - log - u64::from(named + recycled)
+    }
+
     pub(crate) fn count_conflict(&self) {
         self.conflicts.fetch_add(1, Ordering::Relaxed);
     }

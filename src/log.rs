@@ -159,6 +159,13 @@ impl LogPosition {
         kept.map_or(self.current, |used| used.segment)
     }
 
+    /// Pages of all segments, the ready ones too.
+    #[cfg(test)]
+    pub(crate) fn pages(&self) -> u64 {
+        let used = self.segments().map(|used| used.segment);
+        used.chain(self.ready.iter().copied()).map(|segment| u64::from(segment.extent.pages)).sum()
+    }
+
     /// Bytes of groups, older segments counted whole.
     pub(crate) fn used_bytes(&self) -> u64 {
         let used = self.used.iter().map(|used| used.segment.extent.len_bytes()).sum::<u64>();

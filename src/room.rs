@@ -73,15 +73,22 @@ impl Engine {
             Err(error) if error.kind() == ErrorKind::NoSpace => error,
             answered => return answered,
         };
+        let again = match self.relieve(refused).await {
+            Ok(()) => self.allocate(pages, Need::Growth).await,
+            Err(refused) => Err(refused),
+        };
+        again.inspect_err(|error| self.pipeline.refused_for_space(error))
+    }
+
+    /// The disk refused: a checkpoint may give pages back.
+    async fn relieve(&self, refused: Error) -> Result<()> {
         self.is_short();
         let (reply, done) = oneshot::channel();
         self.command(Command::Checkpoint(reply));
-        let relieved = matches!(done.await, Ok(Ok(())));
-        let again = match relieved {
-            true => self.allocate(pages, Need::Growth).await,
-            false => Err(refused),
-        };
-        again.inspect_err(|error| self.pipeline.refused_for_space(error))
+        match done.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(refused),
+        }
     }
 
     /// Lets the file grow by so many pages, and by more where the disk has them.
@@ -116,12 +123,22 @@ impl Engine {
         }
     }
 
-    /// Lets the file have so many free pages for new rows.
+    /// Lets the file have so many free pages for new rows; a checkpoint is tried before it is said that it cannot.
     ///
     /// # Errors
     ///
     /// `NoSpace` if the file system is full, `Io` if it refused for another reason.
     pub(crate) async fn make_room(&self, pages: u64) -> Result<()> {
+        match self.lengthen_for(pages).await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.relieve(error).await?;
+                self.lengthen_for(pages).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn lengthen_for(&self, pages: u64) -> Result<()> {
         loop {
             let lacks = self.space.lock().lacks(pages, Need::Growth);
             if lacks == 0 {
@@ -187,6 +204,12 @@ impl Engine {
         let mut space = self.space.lock();
         orphans.into_iter().for_each(|extent| space.release(extent));
         Ok(())
+    }
+
+    /// Has extents settled that nobody wants; whether there were any.
+    pub(crate) async fn regains_orphans(&self) -> bool {
+        let has_some = self.space.lock().has_orphans();
+        has_some && self.settle_orphans().await.is_ok()
     }
 
     /// Promises pages for what is in the memtables, for the commit that waits, and for some more;

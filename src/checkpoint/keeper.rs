@@ -75,6 +75,8 @@ impl Keeper {
                 engine.is_supplied(supply);
                 Attempt::Done
             }
+            // A load that was given up may have held all there is.
+            Err(_) if engine.regains_orphans().await => Attempt::Again,
             Err(cause) => engine.fall_short(cause),
         }
     }

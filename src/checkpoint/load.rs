@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::alloc::reserve::promised_pages;
 use crate::checkpoint::filters;
 use crate::checkpoint::inlet::{Inlet, Intake};
 use crate::checkpoint::merge::{Source, Task};
@@ -35,8 +36,10 @@ const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// Runs of one rank that become one of the next.
 const RUNS_MERGED: usize = 16;
-/// Pages that the file has free before more rows are taken, of which there is a MiB or one large row: more than they can need.
-const PAGES_AHEAD: u64 = 192;
+/// Bytes of a row in a leaf besides key and value, at most.
+const ROW_BYTES: usize = 32;
+/// Pages of the path to the leaf that rows go to, besides those of the rows.
+const PATH_PAGES: u64 = 8;
 
 /// Bytes of the pieces in which rows are to come.
 pub(crate) fn piece_bytes(engine: &Engine) -> usize {
@@ -189,7 +192,7 @@ impl Drop for Load<'_> {
     }
 }
 
-/// A source that hands out rows when there is room in the file for them.
+/// A source that hands out rows once there is room in the file for them: as much as a checkpoint would be promised.
 struct Roomy<'a, S> {
     engine: &'a Engine,
     family: &'a Family,
@@ -205,8 +208,11 @@ impl<S: Source> Source for Roomy<'_, S> {
     ) -> Result<()> {
         drop(self.engine.pipeline.enter()?);
         self.engine.readable(self.family)?;
-        self.engine.make_room(PAGES_AHEAD).await?;
         writer.hand_over(self.nodes);
-        self.source.more(writer, out).await
+        self.source.more(writer, out).await?;
+        let row_bytes =
+            |(key, change): &(Bytes, Change)| key.len() + change.value_len() + ROW_BYTES;
+        let bytes: usize = out.iter().map(row_bytes).sum();
+        self.engine.make_room(promised_pages(bytes as u64) + PATH_PAGES).await
     }
 }

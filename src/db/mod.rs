@@ -15,6 +15,8 @@ mod check;
 mod health;
 mod info;
 mod ingest;
+#[cfg(test)]
+mod ingest_tests;
 #[cfg(all(test, ringdb_shuttle))]
 mod models;
 mod restore;

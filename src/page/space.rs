@@ -206,11 +206,14 @@ impl Space {
     /// the file to [`Space::wanted_pages`] before it writes there.
     pub(crate) fn allocate(&mut self, pages: u32, taker: Taker) -> Extent {
         self.reclaim();
-        if let Some(extent) = self.free.allocate(pages) {
+        let lacks = self.lacks_for(pages, taker);
+        if lacks == 0
+            && let Some(extent) = self.free.allocate(pages)
+        {
             return self.draw(extent, taker);
         }
         let from = self.pages;
-        self.plan(from + self.step_pages(u64::from(pages)));
+        self.plan(from + self.step_pages(lacks.max(u64::from(pages))));
         let extent = self.free.allocate(pages).expect("the file was extended by as much");
         self.draw(extent, taker)
     }
@@ -219,7 +222,18 @@ impl Space {
     /// file.
     pub(crate) fn allocate_up_to(&mut self, pages: u32, taker: Taker) -> Option<Extent> {
         self.reclaim();
+        if self.lacks_for(pages, taker) > 0 {
+            return None;
+        }
         self.free.allocate_up_to(pages).map(|extent| self.draw(extent, taker))
+    }
+
+    /// How many pages the file lacks for one who may not have those of others.
+    fn lacks_for(&self, pages: u32, taker: Taker) -> u64 {
+        match taker {
+            Taker::Checkpoint => 0,
+            Taker::Ingest => self.lacks(pages.into(), Need::Growth),
+        }
     }
 
     /// Gives back what was allocated and not used.
@@ -281,6 +295,10 @@ impl Space {
     /// Bytes that held states keep from being reused.
     pub(crate) fn retired_bytes(&self) -> u64 {
         self.retired_pages * PAGE_BYTES as u64
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
     }
 
     /// Extents whose writers were dropped so far. A sync that starts now ends after every write
