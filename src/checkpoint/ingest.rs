@@ -4,7 +4,8 @@
 //! makes both durable and visible at once: a crash before its superblock leaves nothing of the ingest, and one after it has all.
 //!
 //! While that superblock is written no other commit takes a seq (see `commit::exclusive`). So most of the memtables' rows are
-//! written before, by a checkpoint of their own, and that time is a few flushes of the device.
+//! written before, by checkpoints of their own, and the few that come meanwhile become trees of their own, which reads nothing and
+//! writes little more than them: that time is a few flushes of the device.
 
 use std::iter;
 
@@ -20,21 +21,20 @@ use crate::ids::{FamilyId, Seq};
 /// Bytes of memtables that are not worth a checkpoint of their own.
 const FEW_BYTES: usize = 256 << 10;
 
+/// Checkpoints before it, at most: beside writers that fill the memtables as fast as they are written, more would not help.
+const CHECKPOINTS_MAX: usize = 4;
+
 impl Checkpointer<'_> {
     /// Orders and publishes an ingest; its seq.
     pub(super) async fn ingest(&mut self, loaded: Loaded) -> Result<Seq> {
         let engine = self.engine;
-        let few = engine.pipeline.order().memory.used() <= FEW_BYTES;
-        if self.frozen.is_some() || !few {
-            self.checkpoint_all().await?;
-        }
-        self.check_trees(loaded.family.id).await?;
+        self.clear_the_way(loaded.family.id).await?;
         let exclusive = engine.pipeline.exclude();
         self.settle_order().await?;
         engine.readable(&loaded.family)?;
         let seq = exclusive.take_seq(&footprint(&loaded))?;
         let frozen = freeze::freeze(engine);
-        let attempt = self.attempt(&frozen, Some(&loaded), Means::Ample).await;
+        let attempt = self.attempt(&frozen, Some(&loaded), Means::Scarce).await;
         drop(exclusive);
         let (family, published) = (loaded.family.id, attempt.is_ok());
         if published {
@@ -43,6 +43,20 @@ impl Checkpointer<'_> {
         self.conclude(frozen, attempt).await?;
         self.compactions.flushed(iter::once(family));
         Ok(seq)
+    }
+
+    /// Leaves little to be done while nobody else is ordered.
+    async fn clear_the_way(&mut self, family: FamilyId) -> Result<()> {
+        let engine = self.engine;
+        for _ in 0..CHECKPOINTS_MAX {
+            self.check_trees(family).await?;
+            let few = engine.pipeline.order().memory.used() <= FEW_BYTES;
+            if self.frozen.is_none() && few {
+                return engine.settle_orphans().await;
+            }
+            self.checkpoint_all().await?;
+        }
+        self.check_trees(family).await
     }
 
     /// The catalog has room for one more tree of the family, and one of its memtable.

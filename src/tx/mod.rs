@@ -66,7 +66,8 @@ impl Transaction {
     fn begin(db: &Db) -> Transaction {
         let engine = db.engine();
         // A state loaded after `applied` may have trees newer than it only if a checkpoint was
-        // published in between; those hold visible commits, so looking again ends.
+        // published in between; those hold visible commits, or one that is just being shown, so
+        // looking again ends.
         let (seq, state) = loop {
             let applied = engine.pipeline.places.applied();
             let state = engine.state().clone();
