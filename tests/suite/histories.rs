@@ -20,6 +20,8 @@ const FAMILIES: [&str; 3] = ["x", "y", "z"];
 const HOT_KEYS: usize = 3;
 /// Commits of each writer, as many of them to a hot key as to the families.
 const COMMITS: u64 = 150;
+/// Loads beside them.
+const LOADS: u64 = 8;
 
 /// What was ordered, by whom, and what was seen.
 #[derive(Default)]
@@ -102,6 +104,32 @@ fn write(
     (seq, durability)
 }
 
+/// Rows of a load: as many as memory holds some of, in no order, and few keys, so that other commits meet them.
+fn random_rows(rng: &mut Rng, n: u64) -> Vec<Change> {
+    let family = FAMILIES[rng.below(3)].to_string();
+    let row = |_| Change::Put {
+        family: family.clone(),
+        key: format!("{:02}", rng.below(40)).into(),
+        value: format!("load {n} {}", "v".repeat(rng.below(3000))).into(),
+    };
+    (0..20).map(row).collect()
+}
+
+/// Loads rows into one family; the seq of that commit.
+fn load(families: &[ColumnFamily], rng: &mut Rng, n: u64, into: &History) -> Seq {
+    let rows = random_rows(rng, n);
+    let mut ingest = None;
+    for row in &rows {
+        let Change::Put { family, key, value } = row else { unreachable!() };
+        let handle = || families.iter().find(|known| known.name() == *family).expect("made");
+        let ingest = ingest.get_or_insert_with(|| handle().ingest());
+        block_on(ingest.put(key, value)).unwrap();
+    }
+    let seq = block_on(ingest.expect("there are rows").commit()).unwrap().expect("there are rows");
+    into.commits.lock().push((seq, rows));
+    seq
+}
+
 fn empty() -> State {
     State(FAMILIES.iter().map(|name| (name.to_string(), Default::default())).collect())
 }
@@ -137,6 +165,15 @@ impl Crowd<'_> {
             if n % 50 == 25 {
                 block_on(self.db.checkpoint()).unwrap();
             }
+        }
+    }
+
+    fn load_all(&self, seed: u64) {
+        let mut rng = Rng::new(seed ^ (WRITERS << 32));
+        for n in 0..LOADS {
+            let begun = self.timeline.tick();
+            let seq = load(&self.families, &mut rng, n, &self.history);
+            self.timeline.note(begun, self.timeline.tick(), What::Commit(seq.0));
         }
     }
 
@@ -210,7 +247,9 @@ pub fn run(seed: u64) -> (usize, usize) {
             (0..2).map(|_| scope.spawn(move || crowd.read_all(writing))).collect();
         let writers: Vec<_> =
             (0..WRITERS).map(|n| scope.spawn(move || crowd.write_all(seed, n))).collect();
-        let ended: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        let loader = scope.spawn(move || crowd.load_all(seed));
+        let writers = writers.into_iter().chain([loader]);
+        let ended: Vec<_> = writers.map(|writer| writer.join()).collect();
         writing.store(false, Ordering::SeqCst);
         let read: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
         assert!(ended.iter().chain(&read).all(Result::is_ok), "seed {seed}: a thread panicked");
@@ -301,7 +340,19 @@ fn concurrent_life(disk: &Disk, seed: u64, history: &History) {
                 }
             });
         }
-        scope.spawn(|| (0..4).for_each(|_| block_on(db.checkpoint()).unwrap()));
+        scope.spawn(|| {
+            let mut rng = Rng::new(seed ^ (WRITERS << 32));
+            for n in 0..LOADS {
+                disk.mark(load(&families, &mut rng, n, history).0);
+            }
+        });
+        scope.spawn(|| {
+            for _ in 0..4 {
+                block_on(db.checkpoint()).unwrap();
+                // A group that has no commits, while one is published that has no group.
+                block_on(db.sync()).unwrap();
+            }
+        });
     });
     block_on(db.close()).unwrap();
 }

@@ -183,10 +183,11 @@ pub fn unlogged(recorder: &mut Recorder) {
     }
 }
 
-/// Loads between commits, under and over their rows: in key order, in none, with large values and keys that come twice.
+/// Loads between commits, under and over their rows: in key order, in none, with large values and keys that come twice, and one that
+/// is given up.
 pub fn ingest(recorder: &mut Recorder) {
     recorder.create("rows");
-    for round in 0..4 {
+    for round in 0..5 {
         for n in 0..10 {
             let key = format!("{:03}", (n * 31 + round) % 220);
             let changes = recorder.changes().put("rows", &key, 500);
@@ -194,12 +195,19 @@ pub fn ingest(recorder: &mut Recorder) {
             changes.submit();
         }
         let mut changes = recorder.changes();
-        for n in 0..[20, 220, 60, 1][round] {
-            let key = format!("{:03}", if round % 2 == 0 { n * 3 } else { (n * 67) % 200 });
+        for n in 0..[20, 100, 220, 60, 1][round] {
+            let key =
+                format!("{:03}", if [0, 3].contains(&round) { n * 3 } else { (n * 67) % 200 });
             let len = if n % 50 == 49 { 70_000 } else { 2000 };
             changes = changes.put("rows", key, len);
         }
-        changes.ingest("rows");
+        match round {
+            1 => {
+                changes.ingest_in_vain("rows");
+                recorder.checkpoint();
+            }
+            _ => changes.ingest("rows"),
+        }
     }
     recorder.changes().put("rows", "after", 100).commit();
 }
