@@ -124,8 +124,8 @@ impl Options {
     ///
     /// Half is for memtables, seven sixteenths are for cached pages, and one sixteenth for the filters of
     /// families that have several trees. Outside of it lie: values that the program
-    /// holds, batches not yet submitted, the sets of open transactions, and fixed buffers of at
-    /// most 16 MiB for log groups and checkpoints.
+    /// holds, batches not yet submitted, the sets of open transactions, a tenth of it for each
+    /// [`Ingest`](crate::Ingest) under way, and fixed buffers of at most 16 MiB for log groups and checkpoints.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {
         self.memory_bytes = bytes.max(MEMORY_BYTES_MIN);
         self
