@@ -8,7 +8,7 @@
 //! everybody's ─▶ held: what was ordered becomes visible ─▶ ordered: the superblock is written ─▶ shown ─▶ everybody's
 //! ```
 //!
-//! If it comes to nothing, its seq is that of an empty commit.
+//! If it comes to nothing, its seq is that of an empty commit; if nobody knows what came of it, it is not shown.
 
 use ringdb_uring::threads::atomic::Ordering;
 
@@ -65,7 +65,10 @@ impl Exclusive<'_> {
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        self.pipeline.show_exclusive();
+        // After a failure nobody knows whether it happened, before the file was opened again. (I8)
+        if self.pipeline.failure().is_none() {
+            self.pipeline.show_exclusive();
+        }
         self.pipeline.order().turn = Turn::Everybodys;
         self.pipeline.wake_front();
     }
