@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ringdb::sim::{Choice, Disk};
+use ringdb::sim::{Call, Choice, Disk, Fault, Times};
 use ringdb::{Bytes, ColumnFamily, ColumnFamilyOptions, Db, ErrorKind, Ingest, Options, Seq};
 
 use crate::fixture::{Fixture, Place, assert_sound, block_on, fails, family, get, put, rows_of};
@@ -312,6 +312,38 @@ fn a_load_that_finds_the_disk_full_fails_and_the_database_goes_on() {
     load(&rows, &many(1000, &mut Rng::new(11)));
     assert_eq!(all(&rows).len(), 1002);
     assert_sound(&db);
+}
+
+#[test]
+fn a_load_that_meets_a_failing_write_is_not_shown_and_is_whole_or_nothing_afterwards() {
+    let mut unknown = 0;
+    for nth in 0.. {
+        let disk = Disk::new();
+        let open = || block_on(Options::new().memory_bytes(MEMORY_BYTES).open_sim(&disk)).unwrap();
+        let (db, mut rng) = (open(), Rng::new(14));
+        let rows = family(&db, "rows");
+        load(&rows, &many(100, &mut rng));
+        let mut ingest = rows.ingest();
+        many(150, &mut rng).iter().for_each(|(key, value)| take(&mut ingest, key, value));
+        let (seq, before) = (db.snapshot().seq(), all(&rows));
+        disk.faults().add(Call::Write, nth, Fault::Fail(Times::Once));
+        let loaded = block_on(ingest.commit());
+        if disk.faults().injected().failed == 0 {
+            loaded.expect("nothing failed");
+            assert!(unknown > 0, "a superblock was among them");
+            return;
+        }
+        if let Err(error) = &loaded {
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{nth}: {error:?}");
+            assert_eq!(db.snapshot().seq(), seq, "{nth}");
+            assert!(all(&rows) == before, "{nth}: nothing of it is shown");
+            unknown += 1;
+        }
+        disk.faults().clear();
+        drop((db, rows));
+        let found = all(&family(&open(), "rows")).len();
+        assert!(found == 150 || loaded.is_err() && found == 100, "{nth}: {found} rows");
+    }
 }
 
 #[test]
