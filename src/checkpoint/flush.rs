@@ -18,7 +18,7 @@ use crate::checkpoint::estimate::{self, Cost, Sample};
 use crate::checkpoint::filters;
 use crate::checkpoint::freeze::{Frozen, FrozenFamily};
 use crate::checkpoint::merge::{Nothing, Task};
-use crate::checkpoint::policy::{self, Age, TREES_AT_MOST};
+use crate::checkpoint::policy::{self, TREES_AT_MOST};
 use crate::checkpoint::reader::Reader;
 use crate::checkpoint::rows::Rows;
 use crate::checkpoint::writer::Writer;
@@ -151,13 +151,13 @@ impl Flush<'_> {
             return Ok(Target::Newest);
         }
         let sample = Sample::of(self.table(), self.seq);
-        let age = if trees.len() == 1 { Age::Oldest } else { Age::Younger };
-        if age == Age::Younger && !has_room(&newest.kept, &sample) {
+        let is_oldest = trees.len() == 1;
+        if !is_oldest && !has_room(&newest.kept, &sample) {
             return Ok(Target::New);
         }
         let mut reader = Reader::new(self.engine, self.id);
         let cost = estimate::cost(&mut reader, newest, &sample).await?;
-        let merges = match policy::is_worth_merging(cost, age) {
+        let merges = match policy::is_worth_merging(cost) {
             true => self.fits(cost).await,
             false => self.gives_room(cost),
         };

@@ -23,27 +23,16 @@ pub(super) const TREES_BEHIND: usize = 12;
 pub(super) const TREES_AT_MOST: usize = 32;
 const _: () = assert!(TREES_AT_MOST < crate::format::catalog::TREES_MAX);
 
-/// Rows are merged into the oldest tree if that writes so many times their own bytes at most, besides themselves.
-const WORTH: u64 = 2;
-/// Into a younger one if it writes this part of them: it will be merged with others, and written again, soon.
+/// Rows are merged into the newest tree if that writes this part of them at most, besides themselves: what is written more often is
+/// merged cheaper together with the rows of other flushes, and not while commits wait for the memory.
 const WORTH_SHARE: u64 = 2;
 /// So much is always worth it: a tree for a few rows costs as much.
 const WORTH_BYTES_MIN: u64 = 32 << 10;
 
 /// Whether rows are merged into the newest tree, or become one of their own.
-pub(super) fn is_worth_merging(cost: Cost, age: Age) -> bool {
-    let worth = match age {
-        Age::Oldest => cost.rows_bytes.saturating_mul(WORTH),
-        Age::Younger => cost.rows_bytes / WORTH_SHARE,
-    };
+pub(super) fn is_worth_merging(cost: Cost) -> bool {
+    let worth = cost.rows_bytes / WORTH_SHARE;
     cost.leaves_bytes.saturating_sub(cost.replaced_bytes) <= worth.max(WORTH_BYTES_MIN)
-}
-
-/// Whether a tree has older ones behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Age {
-    Younger,
-    Oldest,
 }
 
 /// The trees to be merged next, of a family's from newest to oldest, by their sizes. Those without one are being merged already.
@@ -160,18 +149,16 @@ mod tests {
 
     #[test]
     fn rows_that_touch_few_leaves_are_merged_in_place() {
-        let check = |rows_kib: u64, leaves_kib: u64, replaced_kib: u64, age, expected| {
+        let check = |rows_kib: u64, leaves_kib: u64, replaced_kib: u64, expected| {
             let [rows_bytes, leaves_bytes, replaced_bytes] =
                 [rows_kib, leaves_kib, replaced_kib].map(|kib| kib << 10);
             let cost = Cost { rows_bytes, leaves_bytes, replaced_bytes };
-            assert_eq!(is_worth_merging(cost, age), expected, "{cost:?}, {age:?}");
+            assert_eq!(is_worth_merging(cost), expected, "{cost:?}");
         };
-        check(1000, 2000, 0, Age::Oldest, true);
-        check(1000, 2100, 0, Age::Oldest, false);
-        check(1000, 500, 0, Age::Younger, true);
-        check(1000, 1050, 0, Age::Younger, false);
-        check(1000, 1050, 1000, Age::Younger, true);
-        check(1, 32, 0, Age::Younger, true);
-        check(1, 64, 0, Age::Oldest, false);
+        check(1000, 500, 0, true);
+        check(1000, 550, 0, false);
+        check(1000, 1500, 1000, true);
+        check(1, 32, 0, true);
+        check(1, 64, 0, false);
     }
 }

@@ -28,7 +28,7 @@ const ROWS_BYTES: usize = 1 << 20;
 /// For each byte that a slice may write it reads so many at most: deletes write little.
 const READ_SHARE: u64 = 2;
 /// A slice that a flush waits for ends once it has written this part of its bound.
-const HURRIED_SHARE: u64 = 4;
+const HURRIED_SHARE: u64 = 8;
 
 /// The rows of several trees.
 pub(super) struct Sources<'a> {
