@@ -54,7 +54,7 @@ pub(crate) use changed::Changed;
 pub(crate) use order::{Gate, Memory, Order, Ticket};
 use places::places_for;
 pub(crate) use places::{Places, Shown};
-pub(crate) use submission::{Admission, Submission, apply_op};
+pub(crate) use submission::{Admission, Submission, apply_op, row_kind};
 
 /// A flush that woke at most this many commits is followed by the next group at once. Two writers
 /// that wait for each other share every flush; if they do not, every other one.

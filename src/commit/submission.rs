@@ -299,19 +299,28 @@ impl Drop for PoisonUnlessDone<'_> {
 
 /// Inserts one operation into its memtable; commits and recovery share it.
 pub(crate) fn apply_op(seq: Seq, family: &Family, found: &Found<'_>, payload: &[u8]) {
-    let row = |kind| {
+    if let Some(kind) = row_kind(&found.op) {
         let row = &payload[found.row.clone()];
-        family.with_memtable_of(seq, |table| table.insert(seq, kind, row, found.key_bytes));
-    };
+        return family.with_memtable_of(seq, |table| table.insert(seq, kind, row, found.key_bytes));
+    }
     match &found.op {
-        Op::Put { .. } => row(Kind::Put),
-        Op::PutExtent { .. } => row(Kind::Extent),
-        Op::Delete { .. } => row(Kind::Delete),
         Op::DeleteRange { low, high, .. } => delete_range(seq, family, low, high),
         Op::ClearFamily { .. } => delete_range(seq, family, &[], &[]),
-        Op::CreateFamily { .. } | Op::DropFamily { .. } | Op::RenameFamily { .. } => {
-            unreachable!("changes of the catalog are not applied to memtables")
-        }
+        _ => unreachable!("changes of the catalog are not applied to memtables"),
+    }
+}
+
+/// What an operation on one row leaves in the memtable.
+pub(crate) fn row_kind(op: &Op<'_>) -> Option<Kind> {
+    match op {
+        Op::Put { .. } => Some(Kind::Put),
+        Op::PutExtent { .. } => Some(Kind::Extent),
+        Op::Delete { .. } => Some(Kind::Delete),
+        Op::DeleteRange { .. }
+        | Op::ClearFamily { .. }
+        | Op::CreateFamily { .. }
+        | Op::DropFamily { .. }
+        | Op::RenameFamily { .. } => None,
     }
 }
 

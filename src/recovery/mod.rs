@@ -11,6 +11,7 @@
 pub(crate) mod create;
 mod fresh;
 mod replay;
+mod rows;
 
 use std::sync::Arc;
 use std::time::Instant;

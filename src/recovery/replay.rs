@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::{Buf, Io};
 
-use crate::commit::apply_op;
+use crate::commit::{apply_op, row_kind};
 use crate::error::Result;
 use crate::format::Defect;
 use crate::format::chapter::{Chapter, ChapterEnd};
@@ -22,6 +22,7 @@ use crate::format::replay::{Expect, Groups, Life, check_tail};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{Extent, FamilyId, Generation, Seq};
 use crate::log::{Segment, UsedSegment};
+use crate::recovery::rows::Rows;
 use crate::recovery::{Found, corrupt, read};
 use crate::state::Family;
 
@@ -55,6 +56,7 @@ pub(super) async fn replay(io: &Io, found: &Found) -> Result<Replayed> {
     for chapter in chapters {
         replay.chapter(*chapter).await?;
     }
+    replay.rows.apply();
     Ok(replay.out)
 }
 
@@ -66,6 +68,7 @@ struct Replay<'a> {
     generation: Generation,
     checkpoint_seq: Seq,
     names: BTreeSet<Arc<str>>,
+    rows: Rows,
     out: Replayed,
 }
 
@@ -104,6 +107,7 @@ impl<'a> Replay<'a> {
             generation: superblock.generation,
             checkpoint_seq: superblock.checkpoint_seq,
             names: found.catalog.iter().map(|entry| entry.name.as_str().into()).collect(),
+            rows: Rows::default(),
             out,
         }
     }
@@ -245,6 +249,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let payload = Bytes::copy_from_slice(group.payload);
+        self.rows.begin_group(payload.clone());
         for commit in commits(group) {
             let applied = commit.and_then(|commit| self.commit(&commit, &payload));
             applied.map_err(|defect| {
@@ -254,6 +259,9 @@ impl<'a> Replay<'a> {
                     &format!("offset {place}: {defect}"),
                 )
             })?;
+        }
+        if self.rows.are_many() {
+            self.rows.apply();
         }
         Ok(())
     }
@@ -298,7 +306,10 @@ impl<'a> Replay<'a> {
                         self.out.touched.push(family.clone());
                     }
                     self.out.payload_bytes += found.row.len() as u64;
-                    apply_op(commit.seq, family, &found, payload);
+                    match row_kind(op) {
+                        Some(kind) => self.rows.push(commit.seq, family, kind, &found),
+                        None => apply_op(commit.seq, family, &found, payload),
+                    }
                     if planted::is(Bug::HalfBatch) {
                         break;
                     }
