@@ -89,7 +89,9 @@ fn an_update_outlasts_a_commit_that_is_long_in_being_applied() {
         let batches = scope.spawn(|| {
             for round in 0..BATCHES {
                 let mut batch = db.batch();
-                (0..20_000_u32).for_each(|number| batch.put(&rows, number.to_be_bytes(), b"row"));
+                for number in 0..20_000_u32 {
+                    batch.put(&rows, number.to_be_bytes(), b"row");
+                }
                 batch.put(&rows, "key", round.to_le_bytes());
                 batch.commit().wait().unwrap();
             }
