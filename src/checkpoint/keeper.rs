@@ -63,13 +63,17 @@ impl Keeper {
         engine.pipeline.tell_accepted();
         engine.uncover_if_short();
         let wanted = self.make_ready_while(engine, Order::lacks_segment).await;
+        let covered = engine.cover_memtables().await;
         let is_ready = Signal::default();
         let ahead = async {
             let ahead = self.make_ready_while(engine, |order| order.log.wants_segment()).await;
             is_ready.raise();
             ahead
         };
-        let (covered, ahead) = futures::join!(cover_until(engine, &is_ready), ahead);
+        let ahead = match covered {
+            Ok(Supply::Ample) => futures::join!(ahead, cover_until(engine, &is_ready)).0,
+            Ok(Supply::Bare) | Err(_) => ahead.await,
+        };
         match wanted.and(ahead).and(covered) {
             Ok(supply) => {
                 engine.is_supplied(supply);
@@ -156,20 +160,21 @@ impl Keeper {
     }
 }
 
-/// Has pages for what is in the memtables, and for what comes until segments are ready: commits do not wait for both.
-async fn cover_until(engine: &Engine, is_ready: &Signal) -> Result<Supply> {
-    let mut covered = engine.cover_memtables().await;
-    let mut asked = false;
-    while covered.is_ok() && is_ready.raised_before(&engine.pipeline.keeper).await == Raised::Other
-    {
-        covered = engine.cover_memtables().await;
-        asked = true;
+/// Promises pages to rows that come before segments are ready, so that commits do not wait for both, while the disk has more than
+/// is needed.
+async fn cover_until(engine: &Engine, is_ready: &Signal) {
+    let keeper = &engine.pipeline.keeper;
+    let mut was_asked = false;
+    while is_ready.raised_before(keeper).await == Raised::Other {
+        was_asked = true;
+        if !matches!(engine.cover_memtables().await, Ok(Supply::Ample)) {
+            break;
+        }
     }
-    if asked {
-        // Perhaps it was not pages that somebody asked for.
-        engine.pipeline.keeper.raise();
+    if was_asked {
+        // Perhaps it was not pages that somebody asked for, or there are no more of them.
+        keeper.raise();
     }
-    covered
 }
 
 /// Pages of the first segments.
