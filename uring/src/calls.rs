@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::planted::{self, Bug};
 use crate::stats::Counters;
+use crate::work::Resize;
 
 /// Interrupted or put-off calls in a row before the error is believed.
 pub(crate) const TRANSIENT_MAX: u32 = 1000;
@@ -35,6 +36,9 @@ pub(crate) trait Calls: Send + Sync {
 
     /// Lengthens the file.
     fn allocate(&self, from: u64, to: u64) -> Result<(), Errno>;
+
+    /// Cuts the file off.
+    fn truncate(&self, len_bytes: u64) -> Result<(), Errno>;
 }
 
 /// Fills the buffer from `offset`, or fails: `UnexpectedEof` if the file ends before.
@@ -105,15 +109,19 @@ pub(crate) fn sync(file: &dyn Calls, stats: &Counters) -> io::Result<()> {
     }
 }
 
-/// Makes the file `to` bytes long if it is shorter; `from` is its length now.
-pub(crate) fn grow(file: &dyn Calls, from: u64, to: u64, stats: &Counters) -> io::Result<()> {
-    if to <= from {
+/// Changes the length of the file unless it is as wanted; `from` is its length now.
+pub(crate) fn resize(file: &dyn Calls, from: u64, to: Resize, stats: &Counters) -> io::Result<()> {
+    if to.holds(from) {
         return Ok(());
     }
     let mut transient = 0;
     loop {
         stats.syscalls.bump();
-        match file.allocate(from, to) {
+        let resized = match to {
+            Resize::Grow(to) => file.allocate(from, to),
+            Resize::Shrink(to) => file.truncate(to),
+        };
+        match resized {
             Ok(()) => return Ok(()),
             Err(error) => retry(error, &mut transient, stats)?,
         }

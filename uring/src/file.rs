@@ -99,6 +99,10 @@ impl Calls for OsFile {
     fn allocate(&self, from: u64, to: u64) -> Result<(), Errno> {
         allocate(self.fd.as_fd(), from, to)
     }
+
+    fn truncate(&self, len_bytes: u64) -> Result<(), Errno> {
+        rustix::fs::ftruncate(&self.fd, len_bytes)
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -14,7 +14,7 @@ use crate::buf::Buf;
 use crate::create;
 use crate::errors::{OpenError, Refused};
 use crate::feed::Feed;
-use crate::op::{Grow, Pending, Read, Reply, Sync, Write, pair};
+use crate::op::{Grow, Pending, Read, Reply, Shrink, Sync, Write, pair};
 use crate::open;
 use crate::probe;
 use crate::queue::Request;
@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::standby::Blocked;
 use crate::stats::Stats;
-use crate::work::Part;
+use crate::work::{Part, Resize};
 
 /// Largest transfer of one operation, in bytes.
 pub const TRANSFER_BYTES_MAX: usize = 1 << 30;
@@ -230,7 +230,20 @@ impl Io {
     /// Kind `StorageFull` if there is no room; nothing else is affected.
     pub fn grow(&self, len_bytes: u64) -> Grow {
         assert!(len_bytes <= OFFSET_MAX);
-        self.submit(|reply| Request::Grow(len_bytes, reply)).grow()
+        self.submit(|reply| Request::Resize(Resize::Grow(len_bytes), reply)).grow()
+    }
+
+    /// Cuts the file off behind `len_bytes`, if it is longer, behind all growth that was submitted
+    /// before and in front of what is submitted later. A later sync makes the length durable;
+    /// until then a crash may bring the longer file back.
+    ///
+    /// Nothing may be read or written behind the new end from now on, before the file grows again.
+    ///
+    /// # Errors
+    /// Where the file ends then is not known; [`Io::len_bytes`] says where it was to end, and a
+    /// growth from there on makes that right. Nothing else is affected.
+    pub fn shrink(&self, len_bytes: u64) -> Shrink {
+        self.submit(|reply| Request::Resize(Resize::Shrink(len_bytes), reply)).shrink()
     }
 
     /// Length of the file.

@@ -5,7 +5,7 @@
 //! (`pwrite`), and a simulated disk that crashes and lies ([`sim`]).
 //!
 //! ```text
-//!  Io::read, write, sync, grow          Feed (the log)
+//!  Io::read, write, sync, grow, shrink  Feed (the log)
 //!          │ submitted when called         ▲ asked for its next durable write,
 //!          ▼                               │ one at a time
 //!      queue: order, shares, coalescing    │
@@ -89,7 +89,7 @@ pub use buf::Buf;
 pub use errors::{Locked, OpenError, OwnerGone, Refused};
 pub use feed::{Feed, Next, Pending};
 pub use io::{Close, Io, TRANSFER_BYTES_MAX};
-pub use op::{Grow, Read, Sync, Write};
+pub use op::{Grow, Read, Shrink, Sync, Write};
 pub use report::{BackendKind, Report, SyncMethod};
 pub use settings::{
     BackendChoice, Claim, Coalesce, DirectIo, QUEUE_DEPTH_DEFAULT, QUEUE_DEPTH_MAX, Settings,

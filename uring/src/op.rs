@@ -61,6 +61,10 @@ impl Pending {
     pub(crate) fn grow(self) -> Grow {
         Grow(self.0)
     }
+
+    pub(crate) fn shrink(self) -> Shrink {
+        Shrink(self.0)
+    }
 }
 
 impl Reply {
@@ -149,3 +153,6 @@ operation!(
 operation!(
     /// Resolves when the file has the length.
     Grow, io::Result<()>, |(result, _)| result);
+operation!(
+    /// Resolves when the file is cut off, or to an error.
+    Shrink, io::Result<()>, |(result, _)| result);

@@ -46,6 +46,25 @@ pub(crate) enum Waiter {
     Durable(Part),
 }
 
+/// A new length of the file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resize {
+    /// No shorter than this.
+    Grow(u64),
+    /// No longer than this.
+    Shrink(u64),
+}
+
+impl Resize {
+    /// Whether a file of this length is as wanted.
+    pub(crate) fn holds(self, len_bytes: u64) -> bool {
+        match self {
+            Resize::Grow(min) => len_bytes >= min,
+            Resize::Shrink(max) => len_bytes <= max,
+        }
+    }
+}
+
 /// One act of a backend.
 pub(crate) enum Work {
     /// Fill a buffer.
@@ -56,8 +75,8 @@ pub(crate) enum Work {
     Durable(u64, SyncMethod, Part),
     /// One sync for all who wait.
     Sync(Vec<Waiter>),
-    /// Make the file at least this long.
-    Grow(u64, u64, Reply),
+    /// Change the length of the file.
+    Resize(u64, Resize, Reply),
 }
 
 impl Work {
@@ -75,7 +94,7 @@ impl Work {
                     waiter.answer(copy_result(&result));
                 }
             }
-            Work::Grow(_, _, reply) => reply.send(result, Buf::empty()),
+            Work::Resize(_, _, reply) => reply.send(result, Buf::empty()),
         }
     }
 

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 
 use crate::backend::setup::{BELL_INDEX, FILE_INDEX, POOL_INDEX};
 use crate::buf::Buf;
-use crate::calls::{TRANSIENT_MAX, grow, is_transient, resume_read};
+use crate::calls::{TRANSIENT_MAX, is_transient, resize, resume_read};
 use crate::feed::{FeedDone, FeedWrite};
 use crate::file::OsFile;
 use crate::queue::Core;
 use crate::report::SyncMethod;
 use crate::stats::Counters;
-use crate::work::{Run, Work};
+use crate::work::{Resize, Run, Work};
 
 /// The two highest bits of a key tell whose it is; slots have neither.
 pub(crate) const TAG_MASK: u64 = 3 << 62;
@@ -73,10 +73,11 @@ impl Flight {
                 write(part.offset, &mut part.buf, part.len, done, flags(*method))
             }
             Work::Sync(_) => sync(),
-            Work::Grow(_, to, _) => {
+            Work::Resize(_, Resize::Grow(to), _) => {
                 let from = core.len_bytes();
                 opcode::Fallocate::new(FILE, *to - from).offset(from).build()
             }
+            Work::Resize(_, Resize::Shrink(_), _) => panic!("a file is cut off by a plain call"),
         }
     }
 
@@ -92,7 +93,7 @@ impl Flight {
             Work::Read(part) => part.len,
             Work::Write(run) => run.len_bytes(),
             Work::Durable(_, _, part) => part.len,
-            Work::Sync(_) | Work::Grow(..) => return Landing::Over(Ok(())),
+            Work::Sync(_) | Work::Resize(..) => return Landing::Over(Ok(())),
         };
         if matches!(self.work, Work::Read(_))
             && self.done + count < len
@@ -110,11 +111,11 @@ impl Flight {
     }
 
     fn failed(&self, error: io::Error, file: &OsFile, core: &Core) -> io::Result<()> {
-        if let Work::Grow(_, to, _) = &self.work
+        if let Work::Resize(_, to, _) = &self.work
             && Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP)
         {
             // No reservation on this file system: the plain call sets the length only.
-            return grow(file, core.len_bytes(), *to, &core.stats);
+            return resize(file, core.len_bytes(), *to, &core.stats);
         }
         Err(error)
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::calls::{Calls, Durably, grow, read_full, sync, write_full};
+use crate::calls::{Calls, Durably, read_full, resize, sync, write_full};
 use crate::feed::FeedWrite;
 use crate::planted::{self, Bug};
 use crate::queue::Core;
@@ -23,7 +23,7 @@ pub(crate) fn perform(file: &dyn Calls, core: &Core, work: &mut Work) -> io::Res
             write_full(file, part.offset, &pieces, first_step(*method), stats)
         }
         Work::Sync(_) => sync(file, stats),
-        Work::Grow(_, len_bytes, _) => grow(file, core.len_bytes(), *len_bytes, stats),
+        Work::Resize(_, to, _) => resize(file, core.len_bytes(), *to, stats),
     }
 }
 

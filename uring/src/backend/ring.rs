@@ -21,13 +21,13 @@ use crate::backend::Backend;
 use crate::backend::flight::{BELL_TAG, Bell, FEED_TAG, FeedFlight, Flight, Landing, TAG_MASK};
 use crate::backend::perform::write_durably;
 use crate::backend::setup::Ready;
-use crate::calls::TRANSIENT_MAX;
+use crate::calls::{TRANSIENT_MAX, resize};
 use crate::errors::copy;
 use crate::feed::{FeedDone, FeedWrite};
 use crate::file::OsFile;
 use crate::queue::{Core, Limits};
 use crate::slots::Slots;
-use crate::work::Work;
+use crate::work::{Resize, Work};
 
 /// After as many writes of the feed without anything else in the ring, the next one is a plain
 /// call: a direct durable write through the ring ends in two kernel workers before its owner is
@@ -182,8 +182,14 @@ impl Backend for Ring {
         while let Some(work) = self.core.pop() {
             self.feeds_alone = 0;
             match &work {
-                Work::Grow(_, len_bytes, _) if *len_bytes <= self.core.len_bytes() => {
+                Work::Resize(_, to, _) if to.holds(self.core.len_bytes()) => {
                     self.core.finish(work, Ok(()));
+                }
+                // Kernels before 6.9 cannot in the ring, and whoever writes to the file waits for
+                // it either way.
+                Work::Resize(_, to @ Resize::Shrink(_), _) => {
+                    let cut = resize(&*self.file, self.core.len_bytes(), *to, &self.core.stats);
+                    self.core.finish(work, cut);
                 }
                 _ => self.launch(Flight::new(work)),
             }

@@ -9,7 +9,7 @@ use crate::stats::Counters;
 use crate::threads::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::threads::{Condvar, Mutex};
 use crate::wake::Urgency;
-use crate::work::Work;
+use crate::work::{Resize, Work};
 
 /// The sync methods by their numbers.
 const METHODS: [SyncMethod; 3] =
@@ -140,6 +140,9 @@ impl Core {
             self.sync_failed.store(true, Ordering::SeqCst);
         }
         self.count(&work, &result);
+        if let Work::Resize(_, to, _) = &work {
+            self.resized(*to, result.is_ok());
+        }
         let mut guarded = self.guarded.lock();
         guarded.queue.landed(&work);
         let work = match work {
@@ -196,6 +199,16 @@ impl Core {
         self.len_bytes.load(Ordering::Acquire)
     }
 
+    /// The end that a failed cut was to leave is believed, wherever the file ends: a growth from
+    /// there on is right for both.
+    fn resized(&self, to: Resize, well: bool) {
+        match to {
+            Resize::Grow(min) if well => drop(self.len_bytes.fetch_max(min, Ordering::AcqRel)),
+            Resize::Grow(_) => {}
+            Resize::Shrink(max) => drop(self.len_bytes.fetch_min(max, Ordering::AcqRel)),
+        }
+    }
+
     /// Counts a write of the feed.
     pub(crate) fn count_feed(&self, len: usize, result: &io::Result<()>) {
         match result {
@@ -227,9 +240,7 @@ impl Core {
                 stats.durable_bytes.add(part.len as u64);
             }
             Work::Sync(_) => stats.syncs.bump(),
-            Work::Grow(_, len_bytes, _) => {
-                self.len_bytes.fetch_max(*len_bytes, Ordering::AcqRel);
-            }
+            Work::Resize(..) => {}
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The queue: what was asked and not yet given to the device, and in which order it may go.
 //!
 //! Rules, whatever the backend:
-//! - Reads, page writes, durable writes, syncs and growth have a share each of what may be in the
-//!   kernel at once, so none starves another and log writes always find room.
+//! - Reads, page writes, durable writes, syncs and changes of the length have a share each of what may be
+//!   in the kernel at once, so none starves another and log writes always find room.
+//! - Changes of the length are made one at a time, in the order in which they were submitted.
 //! - A sync is given out only after every write submitted before it has completed. Writes carry an
 //!   epoch; each sync ends one; the sync is ready when all epochs up to its own have none left. A
 //!   linked chain in the ring was rejected: it breaks on a short write.
@@ -26,7 +27,7 @@ use crate::op::Reply;
 use crate::report::SyncMethod;
 use crate::settings::Coalesce;
 use crate::wake::Urgency;
-use crate::work::{Part, Waiter, Work};
+use crate::work::{Part, Resize, Waiter, Work};
 
 pub(crate) use core::Core;
 
@@ -40,8 +41,8 @@ pub(crate) enum Request {
     Durable(SyncMethod, Part),
     /// Make everything before it durable.
     Sync(Reply),
-    /// Lengthen the file.
-    Grow(u64, Reply),
+    /// Change the length of the file.
+    Resize(Resize, Reply),
 }
 
 impl Request {
@@ -51,7 +52,7 @@ impl Request {
             Request::Read(part) | Request::Write(part) | Request::Durable(_, part) => {
                 part.reply.send(result, part.buf);
             }
-            Request::Sync(reply) | Request::Grow(_, reply) => reply.send(result, Buf::empty()),
+            Request::Sync(reply) | Request::Resize(_, reply) => reply.send(result, Buf::empty()),
         }
     }
 }
@@ -87,7 +88,7 @@ impl Limits {
         }
     }
 
-    /// The most operations that are ever in the kernel: both shares, a sync and a growth.
+    /// The most operations that are ever in the kernel: both shares, a sync and a change of the length.
     #[cfg(target_os = "linux")]
     pub(crate) fn in_flight_max(&self) -> usize {
         self.reads + self.writes + 2
@@ -100,7 +101,7 @@ struct Flying {
     writes: usize,
     write_bytes: usize,
     syncs: usize,
-    grows: usize,
+    resizes: usize,
 }
 
 /// The queue itself, without lock or clock.
@@ -112,7 +113,7 @@ pub(crate) struct Queue {
     reads: VecDeque<Part>,
     writes: Elevator,
     durables: VecDeque<(u64, SyncMethod, Part)>,
-    grows: VecDeque<(u64, u64, Reply)>,
+    resizes: VecDeque<(u64, Resize, Reply)>,
     syncs: VecDeque<(u64, Waiter)>,
     ready: Vec<Waiter>,
     epochs: VecDeque<usize>,
@@ -130,7 +131,7 @@ impl Queue {
             reads: VecDeque::new(),
             writes: Elevator::new(coalesce),
             durables: VecDeque::new(),
-            grows: VecDeque::new(),
+            resizes: VecDeque::new(),
             syncs: VecDeque::new(),
             ready: Vec::new(),
             epochs: VecDeque::from([0]),
@@ -146,7 +147,7 @@ impl Queue {
             Request::Write(_) if (self.writes.len() + 1).is_multiple_of(RUN_PARTS_MAX) => {
                 Urgency::Now // A full run gains nothing from waiting.
             }
-            Request::Write(_) | Request::Grow(..) => Urgency::Batch,
+            Request::Write(_) | Request::Resize(..) => Urgency::Batch,
         }
     }
 
@@ -186,7 +187,7 @@ impl Queue {
         !self.reads.is_empty() && flying.reads < limits.reads
             || !self.ready.is_empty() && flying.syncs == 0
             || !self.durables.is_empty() && flying.writes < limits.writes
-            || !self.grows.is_empty() && flying.grows == 0
+            || !self.resizes.is_empty() && flying.resizes == 0
             || page && flying.writes < limits.writes && flying.write_bytes < limits.write_bytes
     }
 
@@ -205,8 +206,8 @@ impl Queue {
                 self.completed(*epoch, 1);
             }
             Work::Sync(_) => self.flying.syncs -= 1,
-            Work::Grow(epoch, ..) => {
-                self.flying.grows -= 1;
+            Work::Resize(epoch, ..) => {
+                self.flying.resizes -= 1;
                 self.completed(*epoch, 1);
             }
         }
@@ -220,8 +221,8 @@ impl Queue {
 
     /// Whether nothing waits and nothing flies.
     pub(crate) fn is_idle(&self) -> bool {
-        let Flying { reads, writes, syncs, grows, .. } = self.flying;
-        self.queued == 0 && self.line.is_empty() && reads + writes + syncs + grows == 0
+        let Flying { reads, writes, syncs, resizes, .. } = self.flying;
+        self.queued == 0 && self.line.is_empty() && reads + writes + syncs + resizes == 0
     }
 
     /// Everything that was not given out, to be refused.
@@ -236,7 +237,7 @@ impl Queue {
         all.extend(self.reads.drain(..).map(Request::Read));
         all.extend(self.writes.drain().map(Request::Write));
         all.extend(self.durables.drain(..).map(|(_, method, part)| Request::Durable(method, part)));
-        all.extend(self.grows.drain(..).map(|(_, len, reply)| Request::Grow(len, reply)));
+        all.extend(self.resizes.drain(..).map(|(_, to, reply)| Request::Resize(to, reply)));
         all.extend(self.syncs.drain(..).map(|(_, sync)| waiter(sync)));
         all.extend(self.ready.drain(..).map(waiter));
         all
@@ -256,9 +257,9 @@ impl Queue {
                 *current += 1;
                 self.durables.push_back((epoch, method, part));
             }
-            Request::Grow(len_bytes, reply) => {
+            Request::Resize(to, reply) => {
                 *current += 1;
-                self.grows.push_back((epoch, len_bytes, reply));
+                self.resizes.push_back((epoch, to, reply));
             }
             Request::Sync(reply) => {
                 self.syncs.push_back((epoch, Waiter::Sync(reply)));
@@ -273,12 +274,12 @@ impl Queue {
             .choose_read()
             .or_else(|| self.choose_sync())
             .or_else(|| self.choose_durable())
-            .or_else(|| self.choose_grow())
+            .or_else(|| self.choose_resize())
             .or_else(|| self.choose_write())?;
         self.queued -= match &work {
             Work::Write(run) => run.parts.len(),
             Work::Sync(waiters) => waiters.len(),
-            Work::Read(_) | Work::Durable(..) | Work::Grow(..) => 1,
+            Work::Read(_) | Work::Durable(..) | Work::Resize(..) => 1,
         };
         Some(work)
     }
@@ -309,13 +310,13 @@ impl Queue {
         Some(Work::Durable(epoch, method, part))
     }
 
-    fn choose_grow(&mut self) -> Option<Work> {
-        if self.flying.grows > 0 {
+    fn choose_resize(&mut self) -> Option<Work> {
+        if self.flying.resizes > 0 {
             return None;
         }
-        let (epoch, len_bytes, reply) = self.grows.pop_front()?;
-        self.flying.grows += 1;
-        Some(Work::Grow(epoch, len_bytes, reply))
+        let (epoch, to, reply) = self.resizes.pop_front()?;
+        self.flying.resizes += 1;
+        Some(Work::Resize(epoch, to, reply))
     }
 
     fn choose_write(&mut self) -> Option<Work> {

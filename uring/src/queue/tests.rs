@@ -19,7 +19,7 @@ fn push(queue: &mut Queue, letters: &str) {
             'w' => Request::Write(part(block, 1)),
             'd' => Request::Durable(SyncMethod::WriteThenSync, part(block, 1)),
             's' => Request::Sync(pair().0),
-            'g' => Request::Grow(block, pair().0),
+            'g' => Request::Resize(Resize::Grow(block), pair().0),
             _ => panic!("no such letter"),
         };
         queue.push(request);
@@ -32,7 +32,7 @@ fn letter(work: &Work) -> char {
         Work::Write(_) => 'w',
         Work::Durable(..) => 'd',
         Work::Sync(_) => 's',
-        Work::Grow(..) => 'g',
+        Work::Resize(..) => 'g',
     }
 }
 
@@ -132,7 +132,7 @@ fn a_write_above_the_bound_goes_alone() {
 }
 
 #[test]
-fn growths_are_one_at_a_time() {
+fn changes_of_the_length_are_one_at_a_time() {
     let mut queue = queue(128);
     push(&mut queue, "gg");
     let first = pop_all(&mut queue);

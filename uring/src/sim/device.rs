@@ -174,4 +174,13 @@ impl Calls for SimFile {
         state.plan.judge(Call::Grow, 0, 0)?;
         state.resize(self.file, to)
     }
+
+    fn truncate(&self, len_bytes: u64) -> Result<(), Errno> {
+        let mut state = self.ready();
+        state.plan.judge(Call::Shrink, 0, 0)?;
+        let file = self.file;
+        state.files.get_mut(&file).ok_or(Errno::NOENT)?.truncate(len_bytes);
+        state.note(|| Event::Cut { file, len_bytes });
+        Ok(())
+    }
 }

@@ -18,6 +18,8 @@ pub enum Call {
     Sync,
     /// Growth of a file.
     Grow,
+    /// Cutting a file off.
+    Shrink,
 }
 
 /// How often a fault strikes.
@@ -88,6 +90,8 @@ pub struct Calls {
     pub syncs: u64,
     /// Growths.
     pub grows: u64,
+    /// Files cut off.
+    pub shrinks: u64,
 }
 
 impl Calls {
@@ -97,6 +101,7 @@ impl Calls {
             Call::Write => &mut self.writes,
             Call::Sync => &mut self.syncs,
             Call::Grow => &mut self.grows,
+            Call::Shrink => &mut self.shrinks,
         }
     }
 }

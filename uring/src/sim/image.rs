@@ -3,7 +3,7 @@
 //! The model (RELIABILITY, "the device model"): a write is sure to survive once a sync that
 //! started after the write completed has succeeded, or, if it is a durable write, once it
 //! completed itself. Any subset of the others survives, each whole, torn at sector borders, or not
-//! at all. Lengths and names survive or not on their own, names until the directory is synced.
+//! at all. Lengths, longer and shorter, and names survive or not on their own, names until the directory is synced.
 //! What a failed sync covered, and what a failed write wrote, is undefined for ever: no later sync
 //! makes it sure.
 //!
@@ -70,8 +70,10 @@ pub enum Unsynced {
         /// Length; it tears at multiples of [`SECTOR_BYTES`].
         len_bytes: usize,
     },
-    /// A file's new length.
+    /// A file's new length, if it was shorter.
     Size(u64),
+    /// A file's new length, if it was longer.
+    Cut(u64),
     /// A name, given or removed.
     Name,
 }
@@ -87,6 +89,7 @@ pub(super) struct Medium {
 enum Change {
     Write { call: CallId, file: FileId, offset: u64, bytes: Arc<[u8]> },
     Size { file: FileId, len_bytes: u64 },
+    Cut { file: FileId, len_bytes: u64 },
     Name { from: Option<PathBuf>, to: PathBuf, file: FileId },
     Unname { path: PathBuf },
 }
@@ -183,6 +186,9 @@ impl Replay {
             Event::Size { file, len_bytes } => {
                 self.open(Change::Size { file, len_bytes }, Stage::Completed);
             }
+            Event::Cut { file, len_bytes } => {
+                self.open(Change::Cut { file, len_bytes }, Stage::Completed);
+            }
             Event::Sync { call, file } => {
                 let covered = |open: &&Open| {
                     open.stage == Stage::Completed && open.change.file() == Some(file)
@@ -230,9 +236,18 @@ impl Replay {
     }
 
     /// Older writes that had completed cannot undo one that is now sure: where they overlap, they
-    /// carry its bytes from here on.
-    fn supersede(&mut self, index: usize) {
+    /// carry its bytes from here on. Nor does an older cut take what is sure behind it.
+    fn supersede(&mut self, index: usize, covers: impl Fn(&Open) -> bool) {
         let (older, newer) = self.open.split_at_mut(index);
+        if let Some((file, end)) = newer[0].change.reaches() {
+            for open in older.iter_mut().filter(|open| !covers(open)) {
+                if let Change::Cut { file: f, len_bytes } = &mut open.change
+                    && *f == file
+                {
+                    *len_bytes = end.max(*len_bytes);
+                }
+            }
+        }
         let Change::Write { file, offset, bytes, .. } = &newer[0].change else { return };
         for open in older.iter_mut().filter(|open| open.stage != Stage::Issued) {
             let Change::Write { file: f, offset: o, bytes: b, .. } = &mut open.change else {
@@ -262,7 +277,7 @@ impl Replay {
         };
         for index in 0..self.open.len() {
             if covers(&self.open[index]) {
-                self.supersede(index);
+                self.supersede(index, covers);
             }
         }
         let sure = &mut self.sure;
@@ -310,6 +325,10 @@ impl Medium {
             Change::Size { file, len_bytes } => {
                 self.files.entry(*file).or_default().grow(*len_bytes)
             }
+            Change::Cut { file, len_bytes } => {
+                let content = self.files.entry(*file).or_default();
+                content.truncate(content.len_bytes().min(*len_bytes));
+            }
             Change::Name { from, to, file } => {
                 if let Some(from) = from {
                     self.names.remove(from);
@@ -325,15 +344,29 @@ impl Medium {
 impl Change {
     fn file(&self) -> Option<FileId> {
         match self {
-            Change::Write { file, .. } | Change::Size { file, .. } => Some(*file),
+            Change::Write { file, .. } | Change::Size { file, .. } | Change::Cut { file, .. } => {
+                Some(*file)
+            }
             Change::Name { .. } | Change::Unname { .. } => None,
+        }
+    }
+
+    /// The end of what is in its file for sure, once the change is.
+    fn reaches(&self) -> Option<(FileId, u64)> {
+        match self {
+            Change::Write { file, offset, bytes, .. } => Some((*file, offset + bytes.len() as u64)),
+            Change::Size { file, len_bytes } => Some((*file, *len_bytes)),
+            Change::Cut { .. } | Change::Name { .. } | Change::Unname { .. } => None,
         }
     }
 
     fn sectors(&self) -> usize {
         match self {
             Change::Write { bytes, .. } => bytes.len().div_ceil(SECTOR_BYTES),
-            Change::Size { .. } | Change::Name { .. } | Change::Unname { .. } => 1,
+            Change::Size { .. }
+            | Change::Cut { .. }
+            | Change::Name { .. }
+            | Change::Unname { .. } => 1,
         }
     }
 
@@ -343,6 +376,7 @@ impl Change {
                 Unsynced::Write { offset: *offset, len_bytes: bytes.len() }
             }
             Change::Size { len_bytes, .. } => Unsynced::Size(*len_bytes),
+            Change::Cut { len_bytes, .. } => Unsynced::Cut(*len_bytes),
             Change::Name { .. } | Change::Unname { .. } => Unsynced::Name,
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::calls::{Calls, Durably, grow, sync, write_full};
+use crate::calls::{Calls, Durably, resize, sync, write_full};
 use crate::errors::{Locked, OpenError};
 use crate::planted::{self, Bug};
 use crate::settings::Claim;
@@ -15,6 +15,7 @@ use crate::sim::faults::Call;
 use crate::sim::trace::{Event, FileId};
 use crate::sim::{Disk, State};
 use crate::stats::Counters;
+use crate::work::Resize;
 
 /// How a file is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +160,7 @@ impl Disk {
 
 fn fill(file: &dyn Calls, len_bytes: u64, contents: &[(u64, &[u8])]) -> io::Result<()> {
     let stats = Counters::default();
-    grow(file, 0, len_bytes, &stats)?;
+    resize(file, 0, Resize::Grow(len_bytes), &stats)?;
     for (offset, bytes) in contents {
         write_full(file, *offset, &[bytes], Durably::No, &stats)?;
     }

@@ -19,8 +19,10 @@ pub(super) enum Event {
     Write { call: CallId, file: FileId, offset: u64, bytes: Arc<[u8]>, how: Durably },
     /// It is over.
     WriteOver { call: CallId, result: Ended },
-    /// The file's length was changed.
+    /// The file was lengthened.
     Size { file: FileId, len_bytes: u64 },
+    /// The file was cut off.
+    Cut { file: FileId, len_bytes: u64 },
     /// A sync of the file was issued.
     Sync { call: CallId, file: FileId },
     /// It is over.
@@ -88,6 +90,7 @@ impl fmt::Debug for Event {
             }
             Event::WriteOver { call, result } => write!(f, "#{call} write over {result:?}"),
             Event::Size { file, len_bytes } => write!(f, "size of file {file} is {len_bytes}"),
+            Event::Cut { file, len_bytes } => write!(f, "file {file} is cut off at {len_bytes}"),
             Event::Sync { call, file } => write!(f, "#{call} sync file {file}"),
             Event::SyncOver { call, result } => write!(f, "#{call} sync over {result:?}"),
             Event::Name { from, to, file } => write!(f, "name {from:?} -> {to:?} for file {file}"),

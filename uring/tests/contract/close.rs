@@ -36,6 +36,7 @@ fn after_a_close_everything_is_refused() {
         closed(block_on(io.write_durable(0, full(1, 7), BLOCK_BYTES)).0.unwrap_err());
         closed(block_on(io.sync()).unwrap_err());
         closed(block_on(io.grow(1 << 20)).unwrap_err());
+        closed(block_on(io.shrink(1 << 12)).unwrap_err());
         assert!(!io.drive(&|| false));
         io.kick();
         block_on(io.close());

@@ -205,3 +205,29 @@ fn damage_on_the_medium_is_read() {
         assert_eq!(buf[5], 1);
     });
 }
+
+#[test]
+fn a_cut_survives_or_not_and_takes_nothing_that_is_sure_behind_it() {
+    simulated(|place, disk| {
+        let io = place.fresh();
+        let (long, short) = (at(400), at(200));
+        block_on(io.grow(long)).unwrap();
+        block_on(io.sync()).unwrap();
+        block_on(io.shrink(short)).unwrap();
+        assert_eq!(disk.unsynced(disk.crash_points() - 1), [Unsynced::Cut(short)]);
+        let len = |choice| {
+            let image = disk.image(disk.crash_points() - 1, choice);
+            image.contents(&place.path).unwrap().len() as u64
+        };
+        assert_eq!((len(Choice::None), len(Choice::All)), (long, short));
+        disk.faults().add(Call::Sync, 0, Fault::Fail(Times::Once));
+        assert!(block_on(io.sync()).is_err());
+        assert_eq!((len(Choice::None), len(Choice::All)), (long, short), "undefined");
+        block_on(io.grow(at(300))).unwrap();
+        block_on(io.sync()).unwrap();
+        assert_eq!((len(Choice::None), len(Choice::All)), (long, at(300)));
+        block_on(io.shrink(short)).unwrap();
+        block_on(io.sync()).unwrap();
+        assert_eq!((len(Choice::None), len(Choice::All)), (short, short));
+    });
+}

@@ -28,7 +28,7 @@ fn a_failed_read_fails_alone() {
 fn a_device_that_fails_for_ever_answers_everyone() {
     simulated(|place, disk| {
         let io = place.fresh();
-        for call in [Call::Read, Call::Write, Call::Sync, Call::Grow] {
+        for call in [Call::Read, Call::Write, Call::Sync, Call::Grow, Call::Shrink] {
             disk.faults().add(call, 0, Fault::Fail(Times::Forever));
         }
         assert!(block_on(io.read(0, full(1, 0))).0.is_err());
@@ -36,12 +36,13 @@ fn a_device_that_fails_for_ever_answers_everyone() {
         assert!(block_on(io.write_durable(0, full(1, 0), BLOCK_BYTES)).0.is_err());
         assert!(block_on(io.sync()).is_err());
         assert!(block_on(io.grow(at(1000))).is_err());
+        assert!(block_on(io.shrink(at(1))).is_err());
         let feed = Blocks::attach(&io);
         feed.give(1, 1);
         io.kick();
         feed.wait_done(1);
         let calls = disk.faults().calls();
-        assert_eq!((calls.writes, calls.grows), (3, 2), "nothing is tried again");
+        assert_eq!((calls.writes, calls.grows, calls.shrinks), (3, 2, 1), "nothing is tried again");
         block_on(io.close());
     });
 }
@@ -118,15 +119,16 @@ fn a_transfer_of_nothing_is_an_error() {
 fn interrupted_calls_are_made_again() {
     simulated(|place, disk| {
         let io = place.fresh();
-        for call in [Call::Read, Call::Write, Call::Sync, Call::Grow] {
+        for call in [Call::Read, Call::Write, Call::Sync, Call::Grow, Call::Shrink] {
             disk.faults().add(call, 0, Fault::Interrupt);
         }
         block_on(io.write(at(0), full(1, 7), BLOCK_BYTES)).0.unwrap();
         block_on(io.read(at(0), full(1, 0))).0.unwrap();
         block_on(io.sync()).unwrap();
         block_on(io.grow(at(1000))).unwrap();
-        assert_eq!(disk.faults().injected().interrupted, 4);
-        assert_eq!(io.stats().resubmitted, 4);
+        block_on(io.shrink(at(900))).unwrap();
+        assert_eq!(disk.faults().injected().interrupted, 5);
+        assert_eq!(io.stats().resubmitted, 5);
     });
 }
 
@@ -141,6 +143,33 @@ fn a_full_disk_refuses_growth_and_nothing_else() {
         disk.faults().set_capacity(None);
         block_on(io.grow(at(1000))).unwrap();
         assert_eq!(io.len_bytes(), at(1000));
+    });
+}
+
+#[test]
+fn a_cut_that_failed_is_made_right_by_growth() {
+    simulated(|place, disk| {
+        let io = place.fresh();
+        disk.faults().add(Call::Shrink, 0, Fault::Fail(Times::Once));
+        let cut = block_on(io.shrink(at(5)));
+        assert_eq!(cut.unwrap_err().raw_os_error(), Some(EIO));
+        assert_eq!(io.len_bytes(), at(5));
+        assert!(place.contents().len() as u64 > at(5));
+        block_on(io.grow(at(1000))).unwrap();
+        assert_eq!((io.len_bytes(), place.contents().len() as u64), (at(1000), at(1000)));
+    });
+}
+
+#[test]
+fn what_is_cut_off_is_room_for_others() {
+    simulated(|place, disk| {
+        let io = place.fresh();
+        block_on(io.grow(at(1000))).unwrap();
+        disk.faults().set_capacity(Some(at(1000)));
+        assert!(block_on(io.grow(at(1001))).is_err());
+        block_on(io.shrink(at(500))).unwrap();
+        assert_eq!(place.contents().len() as u64, at(500));
+        block_on(io.grow(at(1000))).unwrap();
     });
 }
 

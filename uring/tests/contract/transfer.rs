@@ -116,7 +116,7 @@ fn no_bytes_are_transferred_at_once() {
 }
 
 #[test]
-fn a_file_grows_and_never_shrinks() {
+fn growth_never_makes_a_file_shorter() {
     everywhere(|place| {
         let io = place.fresh();
         let long = at(BLOCKS + 64);
@@ -129,6 +129,31 @@ fn a_file_grows_and_never_shrinks() {
         let contents = place.contents();
         assert_eq!(contents.len() as u64, long);
         assert_eq!(bytes_of_blocks(&contents)[BLOCKS + 62..], [Some(0), Some(7)]);
+    });
+}
+
+#[test]
+fn a_file_that_is_cut_off_keeps_what_is_in_front_and_grows_again_as_zeros() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let long = at(BLOCKS + 64);
+        block_on(io.grow(long)).unwrap();
+        for block in [BLOCKS + 1, BLOCKS + 2, BLOCKS + 63] {
+            block_on(io.write(at(block), full(1, 7), BLOCK_BYTES)).0.unwrap();
+        }
+        block_on(io.shrink(at(BLOCKS + 2))).unwrap();
+        block_on(io.shrink(at(BLOCKS + 9))).unwrap();
+        assert_eq!(io.len_bytes(), at(BLOCKS + 2));
+        let (read, _) = block_on(io.read(at(BLOCKS + 2), full(1, 1)));
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        // In the order in which they were asked for.
+        let (grown, cut) = (io.grow(long), io.shrink(at(BLOCKS + 3)));
+        block_on(grown).and(block_on(cut)).unwrap();
+        block_on(io.sync()).unwrap();
+        block_on(io.close());
+        let contents = place.contents();
+        assert_eq!(contents.len() as u64, at(BLOCKS + 3));
+        assert_eq!(bytes_of_blocks(&contents)[BLOCKS + 1..], [Some(7), Some(0)]);
     });
 }
 
