@@ -207,6 +207,11 @@ impl Engine {
         self.named_segment.lock().ordinal + 1
     }
 
+    /// The segment that the last ready one names.
+    pub(crate) fn named_segment(&self) -> Segment {
+        *self.named_segment.lock()
+    }
+
     pub(crate) fn set_named_segment(&self, segment: Segment) {
         *self.named_segment.lock() = segment;
     }
@@ -235,6 +240,11 @@ impl Engine {
         }
         let mut space = self.space.lock();
         recycled.drain(..excess).for_each(|extent| space.release(extent));
+    }
+
+    /// Pages of released segments that are kept for the log.
+    pub(crate) fn recycled_pages(&self) -> u64 {
+        self.recycled.lock().iter().map(|extent| u64::from(extent.pages)).sum()
     }
 
     /// Gives the released segments that were kept for the log to whoever needs pages, and

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::{BLOCK_BYTES, Extent, Seq};
+use crate::ids::{BLOCK_BYTES, Extent, PageId, Seq};
 
 /// Ready segments the keeper holds ahead of the current one.
 pub(crate) const READY_SEGMENTS: usize = 2;
@@ -56,6 +56,17 @@ pub(crate) struct LogPosition {
     ready: VecDeque<Segment>,
     /// The largest group that waited for room since the last segment was made ready.
     wanted_bytes: u64,
+    leaving: Leaving,
+}
+
+/// Whether the log is to leave the end of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// For segments in front of this page, once there are some.
+    Below(PageId),
+    /// With the next group, for the ready segment of this ordinal.
+    For(u64),
 }
 
 /// Where a closed group is written.
@@ -79,6 +90,7 @@ impl LogPosition {
             used,
             ready,
             wanted_bytes: 0,
+            leaving: Leaving::No,
         }
     }
 
@@ -95,17 +107,73 @@ impl LogPosition {
     /// Gives a group its place. Ready segments that are too small for it are passed over.
     pub(crate) fn place(&mut self, padded_bytes: u64, last: Seq) -> GroupPlace {
         assert!(padded_bytes <= self.room_bytes(), "admission let in more than the log can take");
-        let mut opened = false;
+        let mut opened = self.leave(padded_bytes);
         while padded_bytes > self.current_room_bytes() {
-            let next = self.ready.pop_front().expect("room_bytes counted a segment that fits");
-            self.used.push_back(self.current());
-            (self.current, self.offset_bytes, opened) = (next, SEGMENT_BODY_BYTES, true);
+            self.open_next();
+            opened = true;
         }
         let offset_bytes = self.current.extent.start.byte_offset() + self.offset_bytes;
         self.last_group_bytes = self.offset_bytes;
         self.offset_bytes += padded_bytes;
         self.last = last;
         GroupPlace { ordinal: self.current.ordinal, offset_bytes, opened }
+    }
+
+    fn open_next(&mut self) {
+        let next = self.ready.pop_front().expect("room_bytes counted a segment that fits");
+        self.used.push_back(self.current());
+        (self.current, self.offset_bytes) = (next, SEGMENT_BODY_BYTES);
+    }
+
+    /// Leaves for the segment that it is to leave for, unless the group does not fit there; says whether that is settled now.
+    fn leave(&mut self, padded_bytes: u64) -> bool {
+        let Leaving::For(ordinal) = self.leaving else { return false };
+        self.leaving = Leaving::No;
+        let there = self.ready.iter().find(|segment| segment.ordinal == ordinal);
+        if there.is_some_and(|segment| padded_bytes <= segment.body_bytes()) {
+            while self.current.ordinal < ordinal {
+                self.open_next();
+            }
+        }
+        true
+    }
+
+    /// The log is to leave for segments in front of a page; the keeper finds some.
+    pub(crate) fn leave_for(&mut self, limit: PageId) {
+        self.leaving = Leaving::Below(limit);
+    }
+
+    /// Where segments are wanted that it can leave for.
+    pub(crate) fn leaves_for(&self) -> Option<PageId> {
+        match self.leaving {
+            Leaving::Below(limit) => Some(limit),
+            Leaving::No | Leaving::For(_) => None,
+        }
+    }
+
+    /// With the next group it leaves for the first ready segment that is good, as are those behind it, if they are enough. False if
+    /// they are not.
+    pub(crate) fn leave_now(&mut self, is_good: impl Fn(Extent) -> bool) -> bool {
+        let good = self.ready.iter().rev().take_while(|segment| is_good(segment.extent));
+        let Some(first) = good.take(READY_SEGMENTS + 1).nth(READY_SEGMENTS) else { return false };
+        self.leaving = Leaving::For(first.ordinal);
+        true
+    }
+
+    /// It stays where it is after all.
+    pub(crate) fn stay(&mut self) {
+        self.leaving = Leaving::No;
+    }
+
+    /// Whether it has not left yet and still is to.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
+    /// All its segments, those without groups among them.
+    pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> {
+        let held = self.segments().map(|used| used.segment);
+        held.chain(self.ready.iter().copied()).map(|segment| segment.extent)
     }
 
     fn current(&self) -> UsedSegment {
@@ -162,8 +230,7 @@ impl LogPosition {
     /// Pages of all segments, the ready ones too.
     #[cfg(test)]
     pub(crate) fn pages(&self) -> u64 {
-        let used = self.segments().map(|used| used.segment);
-        used.chain(self.ready.iter().copied()).map(|segment| u64::from(segment.extent.pages)).sum()
+        self.extents().map(|extent| u64::from(extent.pages)).sum()
     }
 
     /// Bytes of groups, older segments counted whole.
@@ -176,7 +243,6 @@ impl LogPosition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PageId;
 
     fn segment(ordinal: u64, pages: u32) -> Segment {
         Segment { extent: Extent { start: PageId(ordinal * 100), pages }, ordinal }

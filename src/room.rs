@@ -18,11 +18,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
+use ringdb_uring::threads::Mutex;
 
 use crate::alloc::reserve::Need;
 use crate::engine::{Command, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Extent, PageId};
+use crate::page::space::Space;
 
 /// Bytes of memtables that the file has pages for beyond what is there, at least.
 const COVER_BYTES_MIN: usize = 64 << 10;
@@ -95,11 +97,14 @@ impl Engine {
     async fn lengthen(&self, lacks: u64) -> Result<()> {
         let (end, mut step) = self.space.lock().next_step(lacks);
         loop {
-            match self.io.grow(PageId(end + step).byte_offset()).await {
-                Ok(()) => {
-                    self.space.lock().grown_to(end + step);
-                    return Ok(());
-                }
+            let asking = Asking::of(&self.space, end + step);
+            let grown = self.io.grow(PageId(end + step).byte_offset()).await;
+            if grown.is_ok() {
+                self.space.lock().grown_to(end + step);
+            }
+            drop(asking);
+            match grown {
+                Ok(()) => return Ok(()),
                 Err(cause) if is_full(&cause) && step > lacks => {
                     self.space.lock().step_refused(step);
                     step = (step / 2).max(lacks);
@@ -157,11 +162,14 @@ impl Engine {
     pub(crate) async fn grow(&self) -> Result<()> {
         loop {
             let Some(pages) = self.space.lock().wanted_pages() else { return Ok(()) };
-            match self.io.grow(PageId(pages).byte_offset()).await {
-                Ok(()) => {
-                    self.space.lock().grown_to(pages);
-                    return Ok(());
-                }
+            let asking = Asking::of(&self.space, pages);
+            let grown = self.io.grow(PageId(pages).byte_offset()).await;
+            if grown.is_ok() {
+                self.space.lock().grown_to(pages);
+            }
+            drop(asking);
+            match grown {
+                Ok(()) => return Ok(()),
                 Err(cause) => {
                     let mut space = self.space.lock();
                     if !is_full(&cause) || !space.plan_less() {
@@ -171,6 +179,23 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Cuts off what the newest superblock does not know to be in the file. (I6)
+    ///
+    /// # Errors
+    ///
+    /// `Io` if the file system refused; nothing depends on it.
+    pub(crate) async fn cut_off(&self) -> Result<()> {
+        let cut = {
+            // Growth that is asked for from now on comes behind the cut.
+            let space = self.space.lock();
+            self.io.shrink(PageId(space.kept_pages()).byte_offset())
+        };
+        cut.await.map_err(|cause| {
+            let error = Error::new(ErrorKind::Io, "the file could not be cut off");
+            error.with_detail(self.io.path().display().to_string()).with_source(cause)
+        })
     }
 
     fn refusal(&self, pages: u64, cause: io::Error) -> Error {
@@ -336,6 +361,19 @@ impl Engine {
         }
     }
 
+    /// Bytes of memtables that pages are promised for at least.
+    pub(crate) fn least_cover_bytes(&self) -> usize {
+        self.pipeline.order().memory.used() + COVER_BYTES_MIN
+    }
+
+    /// Promises no more ahead of need than that.
+    pub(crate) fn uncover(&self) {
+        let mut order = self.pipeline.order();
+        let least = order.memory.used() + COVER_BYTES_MIN;
+        order.cover.bytes = order.cover.bytes.min(least);
+        self.space.lock().promise_only(order.cover.bytes as u64);
+    }
+
     /// The keeper found no room. A commit that waits is told so, but only once neither released
     /// segments nor a checkpoint have anything more to give back.
     pub(crate) fn fall_short(&self, cause: Error) -> Attempt {
@@ -382,6 +420,22 @@ impl Engine {
     pub(crate) fn relief_is_due(&self) -> bool {
         let order = self.pipeline.order();
         order.cover.segment_waits && order.memory.used() == 0
+    }
+}
+
+/// A growth that may be under way.
+struct Asking<'a>(&'a Mutex<Space>);
+
+impl Asking<'_> {
+    fn of(space: &Mutex<Space>, pages: u64) -> Asking<'_> {
+        space.lock().ask(pages);
+        Asking(space)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().answered();
     }
 }
 

@@ -18,6 +18,9 @@ use crate::ids::{Extent, PAGE_BYTES, PageId};
 /// How many sizes of runs are looked at for the lowest place.
 const SIZES_TRIED_MAX: usize = 16;
 
+/// How many of the lowest runs are looked at for a low place.
+const LOW_RUNS_TRIED_MAX: usize = 256;
+
 /// A shorter run is a crumb: nodes of large rows do not fit into it.
 const CRUMB_PAGES: u64 = 8;
 
@@ -157,6 +160,21 @@ impl FreeSpace {
     pub(crate) fn allocate_up_to(&mut self, pages: u32) -> Option<Extent> {
         let longest = u32::try_from(self.largest_run()).unwrap_or(u32::MAX);
         if longest == 0 { None } else { self.allocate(pages.min(longest)) }
+    }
+
+    /// The lowest pages in a row in front of `limit`, as many as there are but no more than `most`;
+    /// nothing if none of the lowest runs has `least`.
+    pub(crate) fn allocate_below(
+        &mut self,
+        limit: PageId,
+        least: u32,
+        most: u32,
+    ) -> Option<Extent> {
+        let runs = self.by_place.range(..limit.0).take(LOW_RUNS_TRIED_MAX);
+        let mut runs = runs.map(|(&start, &pages)| Run { start, pages });
+        let pages = |run: Run| run.end().min(limit.0) - run.start;
+        let run = runs.find(|run| pages(*run) >= u64::from(least))?;
+        Some(self.cut_front(run, pages(run).min(u64::from(most))))
     }
 
     /// Gives pages back; neighbours become one run.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::compaction::{Compaction, Goal};
+use crate::checkpoint::flush::Trees;
 use crate::checkpoint::policy::{self, TREES_AT_MOST, TREES_BEHIND};
 use crate::checkpoint::publish;
 use crate::checkpoint::writer::Writer;
@@ -24,10 +25,10 @@ const SLICE_SHARE: u64 = 2;
 const SLICE_BYTES_MAX: u64 = 32 << 20;
 
 /// Pages that a slice needs besides what it merges: catalog and free map; and for each source the path to where it is cut.
-const FIXED_PAGES: u64 = 8;
+pub(super) const BESIDES_PAGES: u64 = 8;
 const PATH_PAGES: u64 = 4;
 /// Fewer are not worth a superblock.
-const SLICE_PAGES_MIN: u64 = 4;
+pub(super) const SLICE_PAGES_MIN: u64 = 4;
 
 pub(super) struct Compactions {
     under_way: Vec<Compaction>,
@@ -199,10 +200,9 @@ enum Progress {
 async fn run(engine: &Arc<Engine>, compaction: &mut Compaction) -> Result<Progress> {
     let view = engine.state().view(compaction.family).cloned();
     let Some(view) = view else { return Ok(Progress::All) };
-    let bytes = engine.shares.memtable_bytes_max as u64 / SLICE_SHARE;
-    let bytes = bytes.min(SLICE_BYTES_MAX);
+    let bytes = slice_bytes(engine);
     let sources = compaction.left(&view.trees).count() as u64;
-    let besides = FIXED_PAGES + PATH_PAGES * sources;
+    let besides = BESIDES_PAGES + PATH_PAGES * sources;
     let pages = engine.pages_to_merge(bytes / PAGE_BYTES as u64 + besides).await;
     let pages = pages.saturating_sub(besides);
     if pages < SLICE_PAGES_MIN {
@@ -215,23 +215,33 @@ async fn run(engine: &Arc<Engine>, compaction: &mut Compaction) -> Result<Progre
     let mut writer = Writer::new(engine);
     let merged = compaction.slice(engine, &view.trees, bound_bytes, &mut writer).await;
     engine.merge_bytes.fetch_add(writer.written_bytes(), Ordering::Relaxed);
-    let published = match merged {
-        Ok(slice) => {
-            let (base, is_last) = (slice.base, slice.is_last);
-            let published = publish::publish_trees(engine, slice.trees, &mut writer).await;
-            published.map(|()| (base, is_last))
+    let slice = merged.map(|slice| (slice.trees, (slice.base, slice.is_last)));
+    let (base, is_last) = publish_slice(engine, slice, writer).await?;
+    compaction.advance(base);
+    Ok(if is_last { Progress::All } else { Progress::Some })
+}
+
+/// Publishes what a slice came to, or gives back what it wrote.
+pub(super) async fn publish_slice<T>(
+    engine: &Arc<Engine>,
+    slice: Result<(Trees, T)>,
+    mut writer: Writer<'_>,
+) -> Result<T> {
+    let published = match slice {
+        Ok((trees, outcome)) => {
+            let published = publish::publish_trees(engine, trees, &mut writer).await;
+            published.map(|()| outcome)
         }
         Err(error) => Err(error),
     };
     match published {
-        Ok((base, is_last)) => {
-            compaction.advance(base);
-            engine.pipeline.keeper.raise();
-            Ok(if is_last { Progress::All } else { Progress::Some })
-        }
-        Err(error) => {
-            writer.abandon();
-            Err(error)
-        }
+        Ok(_) => engine.pipeline.keeper.raise(),
+        Err(_) => writer.abandon(),
     }
+    published
+}
+
+/// Bytes that a slice may write.
+pub(super) fn slice_bytes(engine: &Engine) -> u64 {
+    (engine.shares.memtable_bytes_max as u64 / SLICE_SHARE).min(SLICE_BYTES_MAX)
 }

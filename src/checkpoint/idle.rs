@@ -1,7 +1,7 @@
 //! When nobody commits for a while, all trees of a family become one: reads look in one place, and what was replaced gives its
-//! pages back.
+//! pages back, to the file system as well.
 //!
-//! One alarm is set while there is something to be merged, and none else. At the alarm, commits that came meanwhile set another;
+//! One alarm is set while there is something to be merged or cut off, and none else. At the alarm, commits that came meanwhile set another;
 //! if none came, merging begins, and it ends with the first commit that does. What was merged by then stays merged.
 //!
 //! A simulated disk has no idle time: what is written to it must not depend on how fast a test runs.
@@ -14,6 +14,7 @@ use ringdb_uring::BackendKind;
 
 use crate::blocking::alarm;
 use crate::checkpoint::compactions::Compactions;
+use crate::checkpoint::shrink::Shrinking;
 use crate::engine::Engine;
 use crate::ids::Seq;
 
@@ -33,8 +34,13 @@ pub(super) enum Idle {
 
 impl Idle {
     /// Waits until the checkpointer has something to do.
-    pub(super) async fn wait(&mut self, engine: &Engine, compactions: &mut Compactions) {
-        self.watch(engine, compactions);
+    pub(super) async fn wait(
+        &mut self,
+        engine: &Engine,
+        compactions: &mut Compactions,
+        shrinking: &Shrinking,
+    ) {
+        self.watch(engine, compactions, shrinking);
         let raised = pin!(engine.pipeline.checkpointer.raised());
         let Idle::Watched { last, until } = *self else { return raised.await };
         if let Either::Right(_) = select(raised, pin!(alarm(until))).await {
@@ -49,9 +55,10 @@ impl Idle {
         }
     }
 
-    fn watch(&mut self, engine: &Engine, compactions: &Compactions) {
+    fn watch(&mut self, engine: &Engine, compactions: &Compactions, shrinking: &Shrinking) {
         let has_failed = engine.pipeline.failure().is_some();
-        if has_failed || !compactions.could_merge(engine) || is_simulated(engine) {
+        let has_work = || compactions.could_merge(engine) || shrinking.is_wanted(engine);
+        if has_failed || is_simulated(engine) || !has_work() {
             *self = Idle::Unknown;
         } else if *self == Idle::Unknown {
             let last = engine.pipeline.order().last;
@@ -59,12 +66,23 @@ impl Idle {
         }
     }
 
+    /// Whether trees are merged because nobody commits.
+    pub(super) fn is_merging(self) -> bool {
+        matches!(self, Idle::Merging { .. })
+    }
+
     /// Ends the merging if there are commits again.
-    pub(super) fn look(&mut self, engine: &Engine, compactions: &mut Compactions) {
+    pub(super) fn look(
+        &mut self,
+        engine: &Engine,
+        compactions: &mut Compactions,
+        shrinking: &mut Shrinking,
+    ) {
         if let Idle::Merging { last } = *self
             && engine.pipeline.order().last != last
         {
             compactions.stop_merging_all();
+            shrinking.stop(engine);
             *self = Idle::Unknown;
         }
     }

@@ -20,8 +20,9 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{Extent, Incarnation, PAGE_BYTES};
-use crate::log::{SEGMENT_BODY_BYTES, Segment};
+use crate::log::{READY_SEGMENTS, SEGMENT_BODY_BYTES, Segment};
 use crate::options::Options;
+use crate::page::space::Taker;
 use crate::room::{Attempt, Supply};
 
 /// Pages of the first segments, unless none may be as large: a new database is small.
@@ -32,6 +33,10 @@ const USED_FRACTION: u64 = 4;
 
 /// A released segment of this part of what is sought will do: nothing has to be written.
 const RECYCLED_FRACTION: u64 = 8;
+
+/// Looks at whether the log can leave, with a segment made ready after each: the one that was named already, the one it leaves for, and
+/// those to be ready then.
+const LEAVING_LOOKS: usize = READY_SEGMENTS + 3;
 
 /// Bytes of zeros written at a time: a commit that comes meanwhile waits for no more.
 const ZERO_BYTES: usize = 128 << 10;
@@ -66,9 +71,10 @@ impl Keeper {
         let covered = engine.cover_memtables().await;
         let is_ready = Signal::default();
         let ahead = async {
+            let left = self.let_leave(engine).await;
             let ahead = self.make_ready_while(engine, |order| order.log.wants_segment()).await;
             is_ready.raise();
-            ahead
+            left.and(ahead)
         };
         let ahead = match covered {
             Ok(Supply::Ample) => futures::join!(ahead, cover_until(engine, &is_ready)).0,
@@ -96,6 +102,27 @@ impl Keeper {
         Ok(())
     }
 
+    /// Has segments ready that the log can leave for, if it is to leave the end of the file; it stays where there is no room for
+    /// them.
+    async fn let_leave(&mut self, engine: &Arc<Engine>) -> Result<()> {
+        for _ in 0..LEAVING_LOOKS {
+            let Some(limit) = engine.pipeline.order().log.leaves_for() else { return Ok(()) };
+            let pages = first_pages(&engine.options);
+            let is_good = |extent: Extent| extent.end() <= limit && extent.pages <= pages;
+            if is_good(self.named.extent) && engine.pipeline.order().log.leave_now(is_good) {
+                engine.pipeline.write_group();
+                return Ok(());
+            }
+            let found = engine.space.lock().allocate_below(limit, pages, pages, Taker::Ingest);
+            let Some(extent) = found else { break };
+            fill_or_orphan(engine, extent).await?;
+            self.name(engine, extent).await?;
+        }
+        engine.pipeline.order().log.stay();
+        engine.pipeline.checkpointer.raise();
+        Ok(())
+    }
+
     async fn make_ready(&mut self, engine: &Arc<Engine>) -> Result<()> {
         let sizes = self.pages(engine);
         let extent = match allocate(engine, sizes.clone(), Need::Growth).await {
@@ -104,6 +131,11 @@ impl Keeper {
             }
             allocated => allocated?,
         };
+        self.name(engine, extent).await
+    }
+
+    /// The segment that was named is ready, with this one named behind it.
+    async fn name(&mut self, engine: &Arc<Engine>, extent: Extent) -> Result<()> {
         let header = SegmentHeader {
             file_id: engine.file_id,
             incarnation: self.incarnation,
@@ -189,11 +221,16 @@ async fn allocate(engine: &Arc<Engine>, sizes: RangeInclusive<u32>, need: Need) 
         return Ok(extent);
     }
     let extent = engine.allocate(pages, need).await?;
-    if let Err(error) = fill_with_zeros(engine, extent).await {
-        engine.space.lock().orphan(vec![extent]);
-        return Err(error);
-    }
+    fill_or_orphan(engine, extent).await?;
     Ok(extent)
+}
+
+async fn fill_or_orphan(engine: &Engine, extent: Extent) -> Result<()> {
+    let filled = fill_with_zeros(engine, extent).await;
+    if filled.is_err() {
+        engine.space.lock().orphan(vec![extent]);
+    }
+    filled
 }
 
 /// Writes every block once.

@@ -11,7 +11,9 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::FamilyId;
-use crate::tree::{Change, Filter, KeyHash, Merge, MergeStep, RangeDelete, Settings, Tombstones};
+use crate::tree::{
+    Change, Filter, KeyHash, Merge, MergeStep, Moves, RangeDelete, Settings, Tombstones,
+};
 
 /// Nodes that a merge names ahead of need.
 const READ_AHEAD_NODES: usize = 32;
@@ -46,48 +48,75 @@ impl Task<'_> {
     pub(super) async fn run(
         self,
         source: &mut impl Source,
-        mut filter: Option<&mut Filter>,
+        filter: Option<&mut Filter>,
         writer: &mut Writer<'_>,
     ) -> Result<Option<TreeRoot>> {
+        let (engine, family) = (self.engine, self.family);
+        drive(&mut self.merge(), engine, family, source, filter, writer).await
+    }
+
+    /// Moves nodes to where the writer puts them. The new tree, and the key from which on nodes are left to be moved.
+    pub(super) async fn move_nodes(
+        self,
+        moves: Moves,
+        writer: &mut Writer<'_>,
+    ) -> Result<(Option<TreeRoot>, Option<Vec<u8>>)> {
+        let (engine, family) = (self.engine, self.family);
+        let mut merge = self.merge().moving(moves);
+        let root = drive(&mut merge, engine, family, &mut Nothing, None, writer).await?;
+        Ok((root, merge.moved().and_then(Moves::into_rest)))
+    }
+
+    fn merge(self) -> Merge {
         let settings = Settings {
             family: self.family,
             file_id: self.engine.file_id,
             tombstones: self.tombstones,
         };
-        let mut merge = Merge::new(self.base, self.ranges, settings);
-        let mut reader = Reader::new(self.engine, self.family);
-        let mut changes = Vec::new();
-        writer.set_warm(false);
-        let mut step = merge.step(writer, None);
-        loop {
-            match step.map_err(|corrupt| reader.contradiction(&corrupt))? {
-                MergeStep::Done(root) => {
-                    writer.flush().await?;
-                    return Ok(root);
+        Merge::new(self.base, self.ranges, settings)
+    }
+}
+
+async fn drive(
+    merge: &mut Merge,
+    engine: &Arc<Engine>,
+    family: FamilyId,
+    source: &mut impl Source,
+    mut filter: Option<&mut Filter>,
+    writer: &mut Writer<'_>,
+) -> Result<Option<TreeRoot>> {
+    let mut reader = Reader::new(engine, family);
+    let mut changes = Vec::new();
+    writer.set_warm(false);
+    let mut step = merge.step(writer, None);
+    loop {
+        match step.map_err(|corrupt| reader.contradiction(&corrupt))? {
+            MergeStep::Done(root) => {
+                writer.flush().await?;
+                return Ok(root);
+            }
+            MergeStep::Yield => {
+                writer.flush().await?;
+                yield_now().await;
+                step = merge.step(writer, None);
+            }
+            MergeStep::Feed => {
+                source.more(writer, &mut changes).await?;
+                if let Some(filter) = &mut filter {
+                    changes.iter().for_each(|(key, _)| filter.insert(KeyHash::of(key)));
                 }
-                MergeStep::Yield => {
-                    writer.flush().await?;
-                    yield_now().await;
-                    step = merge.step(writer, None);
+                match changes.is_empty() {
+                    true => merge.end(),
+                    false => merge.feed(changes.drain(..)),
                 }
-                MergeStep::Feed => {
-                    source.more(writer, &mut changes).await?;
-                    if let Some(filter) = &mut filter {
-                        changes.iter().for_each(|(key, _)| filter.insert(KeyHash::of(key)));
-                    }
-                    match changes.is_empty() {
-                        true => merge.end(),
-                        false => merge.feed(changes.drain(..)),
-                    }
-                    step = merge.step(writer, None);
-                }
-                MergeStep::Need(wanted) => {
-                    reader.read_ahead(merge.upcoming(READ_AHEAD_NODES));
-                    let node = reader.fetch(wanted).await?;
-                    writer.set_warm(node.is_cached());
-                    step = reader.with_bytes(&node, |bytes| merge.step(writer, Some(bytes)));
-                    writer.flush().await?;
-                }
+                step = merge.step(writer, None);
+            }
+            MergeStep::Need(wanted) => {
+                reader.read_ahead(merge.upcoming(READ_AHEAD_NODES));
+                let node = reader.fetch(wanted).await?;
+                writer.set_warm(node.is_cached());
+                step = reader.with_bytes(&node, |bytes| merge.step(writer, Some(bytes)));
+                writer.flush().await?;
             }
         }
     }

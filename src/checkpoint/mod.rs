@@ -10,7 +10,8 @@
 //! 5. *Publish* the new roots; retire what the old ones alone named; release log segments.
 //!
 //! Between checkpoints, trees are merged by size, a slice at a time, each published like a
-//! checkpoint that has nothing frozen. When nobody commits they are merged down to one.
+//! checkpoint that has nothing frozen. When nobody commits they are merged down to one, and what is free at the end of the file by
+//! then is cut off (`shrink`).
 //!
 //! A checkpoint that finds the disk full gives its pages back and leaves the frozen memtables
 //! where readers see them; the next attempt merges the same ones. A failed write poisons. (I8)
@@ -34,6 +35,7 @@ mod policy;
 pub(crate) mod publish;
 mod reader;
 mod rows;
+mod shrink;
 mod sources;
 mod writer;
 
@@ -55,6 +57,7 @@ use flush::Means;
 use freeze::Frozen;
 use idle::Idle;
 use keeper::Keeper;
+use shrink::{Shrinking, Step};
 
 /// Logs of crashed openings that are kept before a checkpoint joins them: a superblock names few,
 /// and an opening that crashes before it has done so leaves one more only if it took commits.
@@ -103,6 +106,7 @@ struct Checkpointer<'a> {
     compactions: Compactions,
     /// Those who wait for every family to have one tree.
     compacting: Vec<oneshot::Sender<Result<()>>>,
+    shrinking: Shrinking,
     idle: Idle,
 }
 
@@ -110,12 +114,13 @@ impl<'a> Checkpointer<'a> {
     fn new(engine: &'a Arc<Engine>) -> Checkpointer<'a> {
         let compactions = Compactions::new(engine);
         let (frozen, compacting, idle) = (None, Vec::new(), Idle::Unknown);
-        Checkpointer { engine, frozen, compactions, compacting, idle }
+        let shrinking = Shrinking::new();
+        Checkpointer { engine, frozen, compactions, compacting, shrinking, idle }
     }
 
     async fn run(mut self) {
         loop {
-            self.idle.wait(self.engine, &mut self.compactions).await;
+            self.idle.wait(self.engine, &mut self.compactions, &self.shrinking).await;
             for command in self.engine.take_commands() {
                 match command {
                     Command::Checkpoint(reply) => {
@@ -140,7 +145,7 @@ impl<'a> Checkpointer<'a> {
                 self.checkpoint_or_stall().await;
             }
             if self.compacting.is_empty() {
-                self.idle.look(self.engine, &mut self.compactions);
+                self.idle.look(self.engine, &mut self.compactions, &mut self.shrinking);
             }
             if self.compact_some().await {
                 self.engine.pipeline.checkpointer.raise();
@@ -160,26 +165,62 @@ impl<'a> Checkpointer<'a> {
             || order.memory_wanted && order.memory.active > 0
     }
 
-    /// Merges a slice of some trees, if there are any to be merged and there is room.
+    /// Merges a slice of some trees, or goes on to shorten the file once those are merged that were to be. Says whether to look
+    /// for more at once.
     async fn compact_some(&mut self) -> bool {
-        let engine = self.engine;
-        let sliced = self.compactions.slice(engine).await;
-        let done = match sliced {
-            Sliced::Postponed(ref error) => Some(Err(error.clone())),
-            Sliced::Some | Sliced::Nothing if self.compactions.are_merged() => Some(Ok(())),
-            Sliced::Nothing => engine.pipeline.failure().map(Err),
-            Sliced::Some => None,
-        };
-        if let Some(done) = done {
-            self.compacting.drain(..).for_each(|reply| drop(reply.send(done.clone())));
+        if let Some(failure) = self.engine.pipeline.failure() {
+            self.compacted(&Err(failure));
+            return false;
+        }
+        let merged = self.merge_some().await;
+        let is_asked = !self.compacting.is_empty() || self.idle.is_merging();
+        if !is_asked || !self.compactions.are_merged() {
+            return merged;
+        }
+        match self.shorten_some().await {
+            Ok(Step::Some | Step::Checkpoint) => true,
+            Ok(Step::Waits) => merged,
+            Ok(Step::Done) => {
+                self.compacted(&Ok(()));
+                merged
+            }
+            Err(cause) => {
+                self.shrinking.give_up(self.engine);
+                // Without room to move anything the trees are merged all the same.
+                let full = cause.kind() == ErrorKind::NoSpace;
+                self.compacted(&if full { Ok(()) } else { Err(cause) });
+                merged
+            }
+        }
+    }
+
+    /// Merges a slice of some trees, if there are any to be merged and there is room.
+    async fn merge_some(&mut self) -> bool {
+        let sliced = self.compactions.slice(self.engine).await;
+        if let Sliced::Postponed(cause) = &sliced {
+            self.compacted(&Err(cause.clone()));
         }
         matches!(sliced, Sliced::Some)
+    }
+
+    async fn shorten_some(&mut self) -> Result<Step> {
+        let step = self.shrinking.step(self.engine).await?;
+        if matches!(step, Step::Checkpoint) {
+            self.checkpoint_all().await?;
+            self.compactions.merge_all(self.engine);
+        }
+        Ok(step)
+    }
+
+    /// Those who wait for it are told how the merging ended.
+    fn compacted(&mut self, outcome: &Result<()>) {
+        self.compacting.drain(..).for_each(|reply| drop(reply.send(outcome.clone())));
     }
 
     /// On a full disk, rows that newer trees replaced or deleted are room that is needed now.
     async fn compact_for_space(&mut self) {
         self.compactions.merge_all(self.engine);
-        while self.compact_some().await {}
+        while self.merge_some().await {}
     }
 
     /// All that was committed so far goes into one tree a family, slice by slice.
@@ -187,6 +228,7 @@ impl<'a> Checkpointer<'a> {
         match self.checkpoint_all().await {
             Ok(()) => {
                 self.compactions.merge_all(self.engine);
+                self.shrinking.unsettle();
                 self.compacting.push(reply);
             }
             Err(cause) => drop(reply.send(Err(cause))),
@@ -213,7 +255,7 @@ impl<'a> Checkpointer<'a> {
     async fn checkpoint(&mut self) -> Result<()> {
         let engine = self.engine;
         // Flushes that are faster than the merging of what they leave wait for it here.
-        while self.compactions.is_behind(engine) && self.compact_some().await {}
+        while self.compactions.is_behind(engine) && self.merge_some().await {}
         self.compactions.give_way(engine);
         let frozen = match self.frozen.take() {
             Some(frozen) => frozen,
@@ -232,6 +274,9 @@ impl<'a> Checkpointer<'a> {
         match attempt {
             Ok(()) => {
                 self.compactions.flushed(frozen.families.iter().map(|part| part.family.id));
+                if !frozen.families.is_empty() {
+                    self.shrinking.unsettle();
+                }
                 engine.checkpoints.fetch_add(1, Ordering::Relaxed);
                 let is_full = engine.is_full();
                 if is_full {

@@ -54,6 +54,8 @@ pub(crate) struct Writer<'a> {
     /// Whether the base of the node being replaced was in the cache.
     warm: bool,
     extents: Extents,
+    /// Where there is room in front of this page, nothing is placed behind it.
+    below: Option<PageId>,
     written_bytes: u64,
 }
 
@@ -120,6 +122,7 @@ impl<'a> Writer<'a> {
             superseded: Vec::new(),
             warm: false,
             extents: Extents::Retire,
+            below: None,
             written_bytes: 0,
         }
     }
@@ -127,6 +130,11 @@ impl<'a> Writer<'a> {
     /// What becomes of the extents that are taken out from now on.
     pub(crate) fn set_extents(&mut self, extents: Extents) {
         self.extents = extents;
+    }
+
+    /// A writer that places in front of a page what has room there.
+    pub(crate) fn below(engine: &'a Arc<Engine>, limit: PageId) -> Writer<'a> {
+        Writer { below: Some(limit), ..Writer::new(engine) }
     }
 
     /// Bytes of pages written so far.
@@ -169,7 +177,9 @@ impl<'a> Writer<'a> {
             if !self.run.is_empty() {
                 space.give_back(self.run, taker);
             }
-            self.run = match space.allocate_up_to(RUN_PAGES.max(pages), taker) {
+            let most = RUN_PAGES.max(pages);
+            let low = self.below.and_then(|limit| space.allocate_below(limit, pages, most, taker));
+            self.run = match low.or_else(|| space.allocate_up_to(most, taker)) {
                 Some(run) if run.pages >= pages => run,
                 Some(short) => {
                     space.give_back(short, taker);

@@ -236,6 +236,12 @@ impl Pipeline {
         self.io.kick();
     }
 
+    /// Has a group written, an empty one if there are no commits.
+    pub(crate) fn write_group(&self) {
+        self.order.lock().forced = true;
+        self.io.kick();
+    }
+
     /// Begins a freeze: successors in front of every family written since the last one. The
     /// caller publishes them, then calls [`Pipeline::freeze`].
     pub(crate) fn dirty(&self) -> Vec<Arc<Family>> {

@@ -22,7 +22,7 @@ use ringdb_uring::threads::Mutex;
 
 use crate::alloc::free_space::FreeSpace;
 use crate::alloc::reserve::{Need, promised_pages, relief_nodes, reserve_pages};
-use crate::ids::{Extent, PAGE_BYTES};
+use crate::ids::{Extent, PAGE_BYTES, PageId};
 use crate::state::Hold;
 
 /// Smallest step by which the file grows, in pages.
@@ -30,7 +30,7 @@ const GROWTH_PAGES_MIN: u64 = 32;
 /// Largest step by which the file grows beyond what is asked, in pages.
 const GROWTH_PAGES_MAX: u64 = (64 << 20) / PAGE_BYTES as u64;
 /// Part of the file by which it grows.
-const GROWTH_FRACTION: u64 = 8;
+const GROWTH_FRACTION: u64 = 16;
 
 pub(crate) struct Space {
     free: FreeSpace,
@@ -49,6 +49,14 @@ pub(crate) struct Space {
     /// Pages that the checkpoint of what is in the memtables is going to need.
     promised_pages: u64,
     drawing: Drawing,
+    asked: Asked,
+}
+
+/// Growths under way, and the longest file that they were asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    growths: usize,
+    pages: u64,
 }
 
 /// How much of the promise the checkpoint under way has taken.
@@ -107,6 +115,7 @@ impl Space {
             step_pages_max: GROWTH_PAGES_MAX,
             promised_pages: 0,
             drawing: Drawing::Nothing,
+            asked: Asked::default(),
         }
     }
 
@@ -121,7 +130,9 @@ impl Space {
         if lacks > 0 {
             return Err(lacks);
         }
-        match self.free.allocate(pages) {
+        // Values and log segments stay where they are, so they should not be at the end.
+        let low = self.free.allocate_below(PageId(self.grown_pages), pages, pages);
+        match low.or_else(|| self.free.allocate(pages)) {
             Some(extent) if extent.end().0 <= self.grown_pages => Ok(extent),
             // A checkpoint has planned that far, and its own growth is on the way.
             Some(beyond) => {
@@ -226,6 +237,23 @@ impl Space {
             return None;
         }
         self.free.allocate_up_to(pages).map(|extent| self.draw(extent, taker))
+    }
+
+    /// The lowest run in front of `limit`, of so many pages at least and at most; nothing if there
+    /// is none. Never beyond the file.
+    pub(crate) fn allocate_below(
+        &mut self,
+        limit: PageId,
+        least: u32,
+        most: u32,
+        taker: Taker,
+    ) -> Option<Extent> {
+        self.reclaim();
+        if self.lacks_for(least, taker) > 0 {
+            return None;
+        }
+        let limit = limit.min(PageId(self.grown_pages));
+        self.free.allocate_below(limit, least, most).map(|extent| self.draw(extent, taker))
     }
 
     /// How many pages the file lacks for one who may not have those of others.
@@ -361,6 +389,49 @@ impl Space {
         (self.pages.max(self.grown_pages), self.step_pages(pages))
     }
 
+    /// A growth to so many pages is asked of the file.
+    pub(crate) fn ask(&mut self, pages: u64) {
+        self.asked.growths += 1;
+        self.asked.pages = self.asked.pages.max(pages);
+    }
+
+    /// It was answered, or nobody waits for the answer any more.
+    pub(crate) fn answered(&mut self) {
+        self.asked.growths -= 1;
+        if self.asked.growths == 0 {
+            self.asked.pages = 0;
+        }
+    }
+
+    /// Takes the free pages at the end of the file out of use, down to so many pages at most.
+    /// Nobody allocates there before the file grows again; the superblock that knows no more of
+    /// them comes first, then the file can be cut off behind [`Space::kept_pages`].
+    pub(crate) fn cut_towards(&mut self, pages: u64) {
+        self.reclaim();
+        self.pages = self.free.shrink_towards(pages);
+        let unnamed = self.unnamed.shrink_towards(self.pages);
+        assert_eq!(unnamed, self.pages, "free pages are unnamed");
+        self.grown_pages = self.grown_pages.min(self.pages);
+    }
+
+    /// How long the file must stay, in pages: growth that is under way counts.
+    pub(crate) fn kept_pages(&self) -> u64 {
+        self.pages.max(self.grown_pages).max(self.asked.pages)
+    }
+
+    /// Free pages at the end of the file.
+    pub(crate) fn tail_pages(&mut self) -> u64 {
+        self.reclaim();
+        self.free.tail_pages()
+    }
+
+    /// Pages that are in use for something, and those of them that the newest superblock, or the
+    /// one being built, names.
+    pub(crate) fn used_pages(&mut self) -> u64 {
+        self.reclaim();
+        self.pages - self.free.pages()
+    }
+
     fn step_pages(&self, pages: u64) -> u64 {
         let generous = (self.pages / GROWTH_FRACTION).clamp(GROWTH_PAGES_MIN, GROWTH_PAGES_MAX);
         pages.max(generous.min(self.step_pages_max))
@@ -417,7 +488,6 @@ impl Drop for Reserved {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PageId;
 
     fn space(pages: u64) -> Space {
         let mut free = FreeSpace::new(0);

@@ -52,11 +52,13 @@ pub enum Bug {
     MovedValuesFreed,
     /// Merging some trees forgets the deletes that hide rows of older ones.
     DeletesForgotten,
+    /// A file is cut off before the superblock that knows of it is durable.
+    FileCutEarly,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 23] = [
         Bug::LogNotDurable,
         Bug::PagesNotSynced,
         Bug::DirectoryNotSynced,
@@ -79,6 +81,7 @@ impl Bug {
         Bug::NamedBeforeWhole,
         Bug::MovedValuesFreed,
         Bug::DeletesForgotten,
+        Bug::FileCutEarly,
     ];
 }
 

@@ -18,6 +18,9 @@
 //!   changes. A leaf that they cover is dropped unread unless extents are in it; changes in its range go on as if into an
 //!   empty leaf.
 //!
+//! A merge may also be told to move nodes ([`moves`]): a leaf in the wrong place is written again as if a row in it had changed, and
+//! inner nodes are opened to find such leaves.
+//!
 //! Changes are fed by the caller, some hundred at a time: where they come from may have to be waited for, and a merge never
 //! waits. It asks for more while it still has enough to see which leaves will be wanted.
 //!
@@ -28,12 +31,14 @@
 //! node at the right edge costs nothing and the next merge there takes it in.
 
 mod changes;
+mod moves;
 mod output;
 mod path;
 mod ranges;
 mod rewrite;
 
 pub(crate) use changes::Change;
+pub(crate) use moves::Moves;
 pub(crate) use ranges::RangeDelete;
 
 use bytes::Bytes;
@@ -103,6 +108,7 @@ pub(crate) struct Merge {
     settings: Settings,
     changes: Changes,
     ranges: Ranges,
+    moves: Option<Moves>,
     output: Output,
     path: Vec<Frame>,
     state: State,
@@ -127,12 +133,23 @@ impl Merge {
             settings,
             changes: Changes::default(),
             ranges: Ranges::new(range_deletes),
+            moves: None,
             output: Output::new(settings, base.as_ref()),
             path: Vec::new(),
             state: State::Start,
             enough: NODES_PER_YIELD,
             changed: false,
         }
+    }
+
+    /// Has it move nodes as well.
+    pub(crate) fn moving(self, moves: Moves) -> Merge {
+        Merge { moves: Some(moves), ..self }
+    }
+
+    /// What is left to be moved, once all is done.
+    pub(crate) fn moved(self) -> Option<Moves> {
+        self.moves
     }
 
     /// Appends changes, which follow those before in key order, each key once.
@@ -190,6 +207,9 @@ impl Merge {
                 break;
             }
             frame.upcoming(self.changes.keys_ahead(), max, &mut upcoming);
+            if let Some(moves) = &self.moves {
+                frame.upcoming_moves(moves, max, &mut upcoming);
+            }
         }
         upcoming
     }
@@ -201,11 +221,14 @@ impl Merge {
             return;
         };
         let idle = self.changes.peek_below(None).is_none() && !self.ranges.touch_below(None);
-        self.state = if idle {
+        let moves = self.moves.as_mut();
+        let moves = moves.is_some_and(|moves| moves.open(base.root, base.height, &[], None));
+        self.state = if idle && !moves {
             State::Done(self.base)
         } else {
             let (wanted, low, high) = (base.wanted(), Vec::new(), None);
-            State::Wanting(Target { wanted, low, high, purpose: Purpose::Change })
+            let purpose = if moves { Purpose::Move } else { Purpose::Change };
+            State::Wanting(Target { wanted, low, high, purpose })
         };
     }
 }

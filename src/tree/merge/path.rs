@@ -6,6 +6,7 @@ use super::super::inner::{Child, Inner};
 use super::super::leaf::Leaf;
 use super::super::node::{HEADER_BYTES, SLOT_BYTES};
 use super::super::refs::{Corrupt, TreeRoot, Wanted};
+use super::moves::Moves;
 
 /// What a merge does next.
 pub(super) enum State {
@@ -36,6 +37,8 @@ pub(super) struct Target {
 pub(super) enum Purpose {
     /// Something in it may change.
     Change,
+    /// It, or something below it, may lie where it may not.
+    Move,
     /// What is pending in front of it is too small for a node (M3).
     Join,
 }
@@ -117,6 +120,15 @@ impl Frame {
                 last = index;
             }
         }
+    }
+
+    /// Appends the children behind the present one that are opened because of where they lie.
+    pub(super) fn upcoming_moves(&self, moves: &Moves, max: usize, upcoming: &mut Vec<Wanted>) {
+        let (inner, level) = (Inner::new(&self.bytes), self.child_level());
+        let children = (self.index + 1..inner.len()).map(|index| inner.child(index));
+        let opened = children.filter(|child| level > 0 || moves.concern(*child));
+        let room = max.saturating_sub(upcoming.len());
+        upcoming.extend(opened.map(|node| Wanted { node, level }).take(room));
     }
 }
 

@@ -21,8 +21,10 @@ impl Merge {
         self.ranges.advance(&low);
         let ranged = self.ranges.touch_below(high.as_deref());
         let touched = ranged || self.changes.peek_below(high.as_deref()).is_some();
+        let moves = self.moves.as_mut();
+        let moves = moves.is_some_and(|m| m.open(child.node, level, &low, high.as_deref()));
         let joins = fate == Fate::Rewritten && self.output.is_small(level);
-        if !touched && !joins {
+        if !touched && !joins && !moves {
             if fate == Fate::Rewritten {
                 self.output.keep(sink, child, level, &low);
             }
@@ -39,7 +41,11 @@ impl Merge {
             return Ok(());
         }
         let wanted = Wanted { node: child.node, level };
-        let purpose = if joins { Purpose::Join } else { Purpose::Change };
+        let purpose = match (joins, moves) {
+            (true, _) => Purpose::Join,
+            (false, true) => Purpose::Move,
+            (false, false) => Purpose::Change,
+        };
         self.state = State::Wanting(Target { wanted, low, high, purpose });
         Ok(())
     }
@@ -54,7 +60,7 @@ impl Merge {
             let leaf = OpenLeaf::open(target, bytes)?;
             match purpose {
                 Purpose::Change => self.state = State::Probing(leaf),
-                Purpose::Join => self.rewrite_leaf(sink, leaf),
+                Purpose::Move | Purpose::Join => self.rewrite_leaf(sink, leaf),
             }
             return Ok(());
         }
@@ -64,6 +70,9 @@ impl Merge {
             self.output.retire(sink, wanted.node);
         }
         self.path.push(frame);
+        if purpose == Purpose::Move && self.moves.as_ref().is_some_and(|m| m.concern(wanted.node)) {
+            self.rewrite_path(sink);
+        }
         Ok(())
     }
 
