@@ -59,7 +59,7 @@ const CHECKS: [Check; 12] = [
 ];
 
 /// The scripts that are crashed, each about something else.
-const CRASHED: [(&str, Script); 8] = [
+const CRASHED: [(&str, Script); 9] = [
     ("create", scripts::create),
     ("puts", scripts::puts),
     ("batches_over_families", scripts::batches_over_families),
@@ -68,6 +68,7 @@ const CRASHED: [(&str, Script); 8] = [
     ("extents", scripts::extents),
     ("log_wrap", scripts::log_wrap),
     ("compaction", scripts::compaction),
+    ("shrinking", scripts::shrinking),
 ];
 
 fn crash_images(watchdog: &Watchdog) {

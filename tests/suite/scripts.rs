@@ -6,7 +6,7 @@ use crate::workload::Recorder;
 pub type Script = fn(&mut Recorder);
 
 /// Every script by name.
-pub const SCRIPTS: [(&str, Script); 13] = [
+pub const SCRIPTS: [(&str, Script); 14] = [
     ("create", create),
     ("puts", puts),
     ("batches_over_families", batches_over_families),
@@ -20,6 +20,7 @@ pub const SCRIPTS: [(&str, Script); 13] = [
     ("mixed", mixed),
     ("compaction", compaction),
     ("ingest", ingest),
+    ("shrinking", shrinking),
 ];
 
 /// Nothing but opening and closing.
@@ -271,4 +272,31 @@ pub fn compaction(recorder: &mut Recorder) {
     recorder.changes().delete_range("rows", "100", "110").put("rows", "105", 300).commit();
     recorder.compact();
     recorder.changes().put("rows", "after", 100).commit();
+}
+
+/// A file that becomes much shorter, with rows, some large values and the log at its end, and grows again.
+pub fn shrinking(recorder: &mut Recorder) {
+    const ROWS: usize = 400;
+    recorder.create("rows");
+    recorder.create("other");
+    for first in (0..ROWS).step_by(40) {
+        let mut changes = recorder.changes();
+        for n in first..first + 40 {
+            changes = changes.put("rows", format!("{n:03}"), 3000);
+        }
+        changes.put("other", format!("{first:03}"), 4000).submit();
+        if first == 120 {
+            recorder.changes().put("other", "large", 70_000).submit();
+            recorder.checkpoint();
+        }
+    }
+    recorder.checkpoint();
+    recorder.changes().delete_range("rows", "010", "380").delete("other", "large").commit();
+    recorder.compact();
+    recorder.changes().put("rows", "after", 100).commit();
+    for n in 0..40 {
+        recorder.changes().put("rows", format!("{n:03}"), 9000).submit();
+    }
+    recorder.checkpoint();
+    recorder.changes().put("other", "last", 100).commit();
 }

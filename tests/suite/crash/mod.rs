@@ -125,4 +125,5 @@ crashes! {
     power_loss_among_everything_leaves_a_prefix: 10;
     power_loss_while_trees_are_merged_leaves_a_prefix: 11;
     power_loss_around_loads_leaves_a_prefix: 12;
+    power_loss_while_the_file_is_cut_off_leaves_a_prefix: 13;
 }

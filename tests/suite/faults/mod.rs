@@ -33,6 +33,9 @@ fn script(recorder: &mut Recorder) {
     recorder.changes().put("rows", "large", 200_000).put("other", "huge", 1 << 20).commit();
     recorder.sync();
     recorder.read_all();
+    recorder.changes().delete("rows", "large").delete("other", "huge").commit();
+    recorder.compact();
+    recorder.changes().put("rows", "after", 100).commit();
 }
 
 /// What goes wrong, and how often it did.
@@ -162,6 +165,7 @@ fn assert_typed(error: &Error, call: Call, context: &str) {
         // A family whose creation failed is not there for what follows.
         Call::Write | Call::Sync => &[ErrorKind::Io, ErrorKind::Poisoned, ErrorKind::NotFound],
         Call::Grow => &[ErrorKind::Io, ErrorKind::NotFound],
+        Call::Shrink => &[ErrorKind::Io],
     };
     assert!(expected.contains(&error.kind()), "{context}: {error:?}");
 }
@@ -257,6 +261,12 @@ fn syncs_that_fail_for_ever_poison_and_reopening_recovers() {
 fn a_growth_that_fails_hangs_nobody() {
     fail_each(Call::Grow, ONCE);
     fail_each(Call::Grow, FOREVER);
+}
+
+#[test]
+fn a_cut_that_fails_costs_nothing() {
+    fail_each(Call::Shrink, ONCE);
+    fail_each(Call::Shrink, FOREVER);
 }
 
 #[test]
