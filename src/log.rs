@@ -282,6 +282,35 @@ mod tests {
     }
 
     #[test]
+    fn the_log_leaves_for_the_first_of_enough_segments_with_the_next_group() {
+        let mut log = LogPosition::new(segment(9, 2), VecDeque::new(), Seq(0));
+        let is_good = |extent: Extent| extent.start < PageId(500);
+        log.add_ready(segment(8, 2));
+        log.leave_for(PageId(500));
+        for ordinal in 1..=3 {
+            assert!(!log.leave_now(is_good));
+            let low = Segment { ordinal: 9 + ordinal, ..segment(ordinal, 2) };
+            log.add_ready(low);
+        }
+        assert!(log.leave_now(is_good) && log.is_leaving());
+        let place = log.place(4096, Seq(0));
+        assert_eq!((place.ordinal, place.opened, log.is_leaving()), (10, true, false));
+        assert_eq!(log.first_after(Seq(0)).ordinal, 10);
+        assert_eq!(log.release_before(segment(1, 2)).len(), 2);
+        assert!(!log.wants_segment());
+    }
+
+    #[test]
+    fn a_group_that_is_too_large_for_the_segment_it_would_leave_for_lets_the_log_stay() {
+        let mut log = LogPosition::new(segment(1, 8), VecDeque::new(), Seq(0));
+        (2..5).for_each(|ordinal| log.add_ready(segment(ordinal, 1)));
+        log.leave_for(PageId(900));
+        assert!(log.leave_now(|_| true));
+        let place = log.place(32_768, Seq(3));
+        assert_eq!((place.ordinal, place.opened, log.is_leaving()), (1, true, false));
+    }
+
+    #[test]
     #[should_panic(expected = "admission")]
     fn a_group_without_a_place_is_our_mistake() {
         LogPosition::new(segment(1, 1), VecDeque::new(), Seq(0)).place(8192, Seq(1));

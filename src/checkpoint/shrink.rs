@@ -40,7 +40,7 @@ const SLACK_PAGES: u64 = 32;
 /// Less than this part of what is in use is not worth it.
 const WORTH_SHARE: u64 = 32;
 /// Nor are fewer pages.
-const WORTH_PAGES_MIN: u64 = 64;
+const WORTH_PAGES_MIN: u64 = 96;
 /// Segments that the log has at least: in use, ready, named, and one more.
 const LOG_SEGMENTS: u64 = 5;
 /// Catalog and free map move only with the superblock that says so, and give their pages back with the next.
@@ -270,6 +270,8 @@ async fn cut(engine: &Arc<Engine>, limit: PageId, cuts: u32) -> Result<bool> {
         [superblock.catalog.extent, superblock.free_map.extent]
     };
     let moves = cuts == 0 && blobs.iter().any(|extent| extent.end() > limit);
+    engine.uncover();
+    let ahead = promised_pages(engine.least_cover_bytes() as u64);
     {
         let mut space = engine.space.lock();
         let pages = space.occupancy().file;
@@ -277,7 +279,7 @@ async fn cut(engine: &Arc<Engine>, limit: PageId, cuts: u32) -> Result<bool> {
         if shortest + WORTH_PAGES_MIN > pages && !moves {
             return Ok(false);
         }
-        space.cut_towards(shortest);
+        space.cut_towards(shortest, ahead);
     }
     if planted::is(Bug::FileCutEarly) {
         engine.cut_off().await?;

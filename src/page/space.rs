@@ -403,14 +403,19 @@ impl Space {
         }
     }
 
-    /// Takes the free pages at the end of the file out of use, down to so many pages at most.
-    /// Nobody allocates there before the file grows again; the superblock that knows no more of
-    /// them comes first, then the file can be cut off behind [`Space::kept_pages`].
-    pub(crate) fn cut_towards(&mut self, pages: u64) {
+    /// Takes the free pages at the end of the file out of use, down to so many pages at most, but
+    /// not those of the reserve, of what is promised, and so many to be promised. Nobody allocates there before the file
+    /// grows again; the superblock that knows no more of them comes first, then the file can be
+    /// cut off behind [`Space::kept_pages`].
+    pub(crate) fn cut_towards(&mut self, pages: u64, ahead: u64) {
         self.reclaim();
-        self.pages = self.free.shrink_towards(pages);
-        let unnamed = self.unnamed.shrink_towards(self.pages);
-        assert_eq!(unnamed, self.pages, "free pages are unnamed");
+        let before = self.pages;
+        self.shrink_plan_to(pages);
+        // What is left may lie in crumbs: the reserve would have to be grown at once.
+        let lacks = self.lacks(ahead, Need::Growth);
+        if lacks > 0 {
+            self.plan((self.pages + lacks).min(before));
+        }
         self.grown_pages = self.grown_pages.min(self.pages);
     }
 
@@ -425,8 +430,7 @@ impl Space {
         self.free.tail_pages()
     }
 
-    /// Pages that are in use for something, and those of them that the newest superblock, or the
-    /// one being built, names.
+    /// Pages that are in use for something.
     pub(crate) fn used_pages(&mut self) -> u64 {
         self.reclaim();
         self.pages - self.free.pages()
@@ -438,7 +442,11 @@ impl Space {
     }
 
     fn shrink_plan(&mut self) {
-        self.pages = self.free.shrink_towards(self.grown_pages);
+        self.shrink_plan_to(self.grown_pages);
+    }
+
+    fn shrink_plan_to(&mut self, pages: u64) {
+        self.pages = self.free.shrink_towards(pages);
         let unnamed = self.unnamed.shrink_towards(self.pages);
         assert_eq!(unnamed, self.pages, "free pages are unnamed");
     }
@@ -486,29 +494,4 @@ impl Drop for Reserved {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn space(pages: u64) -> Space {
-        let mut free = FreeSpace::new(0);
-        free.grow(0, pages);
-        Space::new(free.clone(), free, pages)
-    }
-
-    #[test]
-    fn a_refused_growth_leaves_the_plan_that_the_file_has() {
-        let mut space = space(130);
-        let first = space.allocate(200, Taker::Checkpoint);
-        let second = space.allocate(300, Taker::Checkpoint);
-        space.growth_refused();
-        space.orphan(vec![first]);
-        assert!(space.occupancy().file > 130);
-        space.orphan(vec![second]);
-        assert_eq!((space.occupancy().file, space.occupancy().free), (130, 128));
-        let again = space.allocate(200, Taker::Checkpoint);
-        assert_eq!(again.start, PageId(65));
-        space.grown_to(400);
-        assert_eq!(space.wanted_pages(), None);
-        assert_eq!(space.occupancy().file, 400);
-    }
-}
+mod tests;

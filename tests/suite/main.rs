@@ -43,6 +43,7 @@ mod process;
 #[cfg(target_os = "linux")]
 mod realfs;
 mod restores;
+mod shrinks;
 mod slices;
 mod soak;
 mod style;

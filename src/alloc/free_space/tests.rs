@@ -49,6 +49,19 @@ fn pages_that_a_file_names_twice_are_not_given_back_twice() {
 }
 
 #[test]
+fn the_lowest_run_in_front_of_a_limit_is_taken() {
+    let mut free = with_runs(1000, &[(100, 1), (200, 3), (300, 20), (400, 90)]);
+    let mut below = |limit, least, most| free.allocate_below(PageId(limit), least, most);
+    assert_eq!(below(1000, 2, 8), Some(extent(200, 3)));
+    assert_eq!(below(310, 4, 99), Some(extent(300, 10)));
+    assert_eq!(below(310, 1, 99), Some(extent(100, 1)));
+    assert_eq!(below(310, 1, 99), None);
+    assert_eq!(below(400, 11, 99), None);
+    assert_eq!(below(1000, 11, 12), Some(extent(400, 12)));
+    assert_eq!(runs(&free), [(310, 10), (412, 78)]);
+}
+
+#[test]
 fn the_lowest_of_the_tightest_runs_is_taken() {
     let mut free = with_runs(1000, &[(100, 50), (200, 3), (300, 2), (400, 2)]);
     assert_eq!(free.allocate(2), Some(extent(100, 2)));

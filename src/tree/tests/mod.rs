@@ -3,6 +3,7 @@
 mod hostile;
 mod merge;
 mod model;
+mod moves;
 mod node;
 mod search;
 mod walk;
@@ -12,8 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::{
-    Change, Expected, ExtentValue, Leaf, Merge, MergeStep, NodeRef, Pages, RangeDelete, RowValue,
-    Settings, Sink, Tombstones, TreeRoot, Wanted, check, node_crc,
+    Change, Expected, ExtentValue, Leaf, Merge, MergeStep, Moves, NodeRef, Pages, RangeDelete,
+    RowValue, Settings, Sink, Tombstones, TreeRoot, Wanted, check, node_crc,
 };
 use super::{Leaves, Walk, WalkStep};
 use crate::ids::{Extent, FamilyId, PageId};
@@ -59,8 +60,19 @@ impl Store {
         ranges: Vec<RangeDelete>,
         settings: Settings,
     ) -> Option<TreeRoot> {
-        let mut changes = changes.into_iter().map(|(key, change)| (Bytes::from(key), change));
         let mut merge = Merge::new(base, ranges, settings);
+        self.run(&mut merge, changes)
+    }
+
+    /// Moves nodes out of the pages from a limit on; the new root, and the key from which on nodes are left.
+    fn move_nodes(&mut self, base: TreeRoot, moves: Moves) -> (Option<TreeRoot>, Option<Vec<u8>>) {
+        let mut merge = Merge::new(Some(base), Vec::new(), SETTINGS).moving(moves);
+        let root = self.run(&mut merge, Vec::new());
+        (root, merge.moved().and_then(Moves::into_rest))
+    }
+
+    fn run(&mut self, merge: &mut Merge, changes: Vec<(Vec<u8>, Change)>) -> Option<TreeRoot> {
+        let mut changes = changes.into_iter().map(|(key, change)| (Bytes::from(key), change));
         let mut node: Option<Vec<u8>> = None;
         (self.needs, self.hints, self.written) = (Vec::new(), Vec::new(), 0);
         let mut handed_on = 0;
@@ -79,7 +91,7 @@ impl Store {
                     self.needs.push(wanted);
                     node = Some(bytes);
                 }
-                MergeStep::Feed => feed(&mut merge, &mut changes),
+                MergeStep::Feed => feed(merge, &mut changes),
                 MergeStep::Yield => handed_on = self.written,
                 MergeStep::Done(root) => return root,
             }
