@@ -282,12 +282,16 @@ impl Db {
     /// family: reads look in one place, and what was overwritten or deleted gives its pages back.
     /// Commits, reads and checkpoints go on meanwhile; what they add may be in trees of its own.
     ///
+    /// Then what lies at the end of the file moves to free pages in front, if there are many, and the file gets shorter. Values
+    /// above 64 KiB do not move, nor what a snapshot sees: the file ends behind the last of them.
+    ///
     /// It happens by itself as trees become many, and when nothing was committed for a second or two, unless the database is on a
     /// simulated disk. It stops when commits come.
     ///
     /// # Errors
     ///
-    /// `NoSpace`, `Poisoned`, `Corrupt`, `Io`, `Closed`; what was merged by then stays merged.
+    /// `NoSpace`, `Poisoned`, `Corrupt`, `Io`, `Closed`; what was merged by then stays merged. `Io` also if the file could not be cut
+    /// off: nothing else is the worse for it.
     ///
     /// # Cancel safety
     ///

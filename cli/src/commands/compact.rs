@@ -1,4 +1,4 @@
-//! `ringdb compact`: one tree for each column family, and what that freed.
+//! `ringdb compact`: one tree for each column family, and how short the file is then.
 
 use std::io::{self, Write};
 
@@ -22,8 +22,9 @@ fn compact(db: &Db) -> Result<(), Failure> {
     let before = trees(db);
     block_on(db.compact())?;
     let (before, after) = (counted(before, "tree"), counted(trees(db), "tree"));
-    let free = db.stat().free_bytes;
-    writeln!(io::stdout(), "{before} before, {after} now, {} free", counted(free, "byte"))?;
+    let stat = db.stat();
+    let (file, free) = (counted(stat.file_bytes, "byte"), counted(stat.free_bytes, "byte"));
+    writeln!(io::stdout(), "{before} before, {after} now, a file of {file}, {free} free")?;
     Ok(())
 }
 
