@@ -70,10 +70,12 @@ fn a_slice_that_fails_leaves_what_was_merged_before_it() {
             break;
         }
         fails(compacted, ErrorKind::Io);
-        most_slices = most_slices.max(slices(&db) - before);
-        assert!(trees(&db) > 1, "not all is merged");
         db.health().writes.expect("commits go on");
         check(&db, &rows);
+        if trees(&db) == 1 {
+            break; // It failed behind the merging, where the file gets shorter.
+        }
+        most_slices = most_slices.max(slices(&db) - before);
     }
     assert!(most_slices > 0, "one failed behind others");
     block_on(db.compact()).expect("the next attempt goes on");
