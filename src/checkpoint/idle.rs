@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::ids::Seq;
 
 /// A database without commits for this long is idle.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether anybody commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ impl Idle {
                 true => Idle::Merging { last },
                 false => Idle::Unknown,
             };
-            if matches!(self, Idle::Merging { .. }) {
+            if let Idle::Merging { last } = *self {
+                engine.pipeline.order().idle_since = Some(last);
                 compactions.merge_all(engine);
             }
             engine.pipeline.checkpointer.raise();
@@ -59,7 +60,7 @@ impl Idle {
         let has_failed = engine.pipeline.failure().is_some();
         let has_work = || compactions.could_merge(engine) || shrinking.is_wanted(engine);
         if has_failed || is_simulated(engine) || !has_work() {
-            *self = Idle::Unknown;
+            self.end(engine);
         } else if *self == Idle::Unknown {
             let last = engine.pipeline.order().last;
             *self = Idle::Watched { last, until: Instant::now() + IDLE_AFTER };
@@ -78,13 +79,17 @@ impl Idle {
         compactions: &mut Compactions,
         shrinking: &mut Shrinking,
     ) {
-        if let Idle::Merging { last } = *self
-            && engine.pipeline.order().last != last
-        {
+        if engine.pipeline.order().is_idle_no_more() {
             compactions.stop_merging_all();
             shrinking.stop(engine);
-            *self = Idle::Unknown;
+            self.end(engine);
         }
+    }
+
+    /// There are commits again, or somebody wants the trees merged whoever commits.
+    pub(super) fn end(&mut self, engine: &Engine) {
+        engine.pipeline.order().idle_since = None;
+        *self = Idle::Unknown;
     }
 }
 

@@ -144,8 +144,9 @@ impl<'a> Checkpointer<'a> {
             if self.engine.pipeline.failure().is_none() && self.is_due() {
                 self.checkpoint_or_stall().await;
             }
-            if self.compacting.is_empty() {
-                self.idle.look(self.engine, &mut self.compactions, &mut self.shrinking);
+            match self.compacting.is_empty() {
+                true => self.idle.look(self.engine, &mut self.compactions, &mut self.shrinking),
+                false => self.idle.end(self.engine),
             }
             if self.compact_some().await {
                 self.engine.pipeline.checkpointer.raise();
@@ -225,6 +226,7 @@ impl<'a> Checkpointer<'a> {
 
     /// All that was committed so far goes into one tree a family, slice by slice.
     async fn begin_compacting(&mut self, reply: oneshot::Sender<Result<()>>) {
+        self.idle.end(self.engine);
         match self.checkpoint_all().await {
             Ok(()) => {
                 self.compactions.merge_all(self.engine);

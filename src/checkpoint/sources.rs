@@ -72,11 +72,14 @@ impl<'a> Sources<'a> {
         let written = writer.written_bytes() - self.written_before;
         let read = self.trees.iter().map(|tree| tree.read_bytes).sum::<u64>();
         let done = written.max(read / READ_SHARE);
-        let is_over = |bound| done >= bound;
-        self.begun
-            && (is_over(self.bound_bytes)
-                || is_over(self.bound_bytes / HURRIED_SHARE)
-                    && self.engine.pipeline.order().memory.is_half_active())
+        self.begun && (done >= self.bound_bytes || self.is_hurried(done))
+    }
+
+    /// Whether others wait for the slice to end.
+    fn is_hurried(&self, done: u64) -> bool {
+        let order = self.engine.pipeline.order();
+        let is_flush_due = order.memory.is_half_active();
+        is_flush_due && done >= self.bound_bytes / HURRIED_SHARE || order.is_idle_no_more()
     }
 
     /// The tree whose first row is next, once each tree has its first row.

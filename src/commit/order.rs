@@ -114,6 +114,8 @@ pub(crate) struct Order {
     pub(crate) memory_wanted: bool,
     /// A memtable has as many range deletes as it should have.
     pub(crate) ranges_full: bool,
+    /// The last commit before trees are merged because nobody commits.
+    pub(crate) idle_since: Option<Seq>,
     pub(crate) window: Window,
 }
 
@@ -153,6 +155,7 @@ impl Order {
             unlogged_frozen: false,
             memory_wanted: false,
             ranges_full: false,
+            idle_since: None,
             window: Window::new(last, WINDOW_BYTES),
         }
     }
@@ -199,6 +202,11 @@ impl Order {
         if family.dirty_epoch.swap(self.epoch, Ordering::Relaxed) != self.epoch {
             self.dirty.push(family.clone());
         }
+    }
+
+    /// Whether somebody commits again.
+    pub(crate) fn is_idle_no_more(&self) -> bool {
+        self.idle_since.is_some_and(|last| self.last != last)
     }
 
     /// Those who wait for room hear the cause. Never opens what was closed.
