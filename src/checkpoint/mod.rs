@@ -141,12 +141,12 @@ impl<'a> Checkpointer<'a> {
                     Command::Abandon => return self.finish().await,
                 }
             }
-            if self.engine.pipeline.failure().is_none() && self.is_due() {
-                self.checkpoint_or_stall().await;
-            }
             match self.compacting.is_empty() {
                 true => self.idle.look(self.engine, &mut self.compactions, &mut self.shrinking),
                 false => self.idle.end(self.engine),
+            }
+            if self.engine.pipeline.failure().is_none() && self.is_due() {
+                self.checkpoint_or_stall().await;
             }
             if self.compact_some().await {
                 self.engine.pipeline.checkpointer.raise();

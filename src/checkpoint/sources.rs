@@ -29,6 +29,8 @@ const ROWS_BYTES: usize = 1 << 20;
 const READ_SHARE: u64 = 2;
 /// A slice that a flush waits for ends once it has written this part of its bound.
 const HURRIED_SHARE: u64 = 8;
+/// And one of an idle database that is idle no more: this part.
+const IDLE_NO_MORE_SHARE: u64 = 64;
 
 /// The rows of several trees.
 pub(super) struct Sources<'a> {
@@ -78,8 +80,9 @@ impl<'a> Sources<'a> {
     /// Whether others wait for the slice to end.
     fn is_hurried(&self, done: u64) -> bool {
         let order = self.engine.pipeline.order();
-        let is_flush_due = order.memory.is_half_active();
-        is_flush_due && done >= self.bound_bytes / HURRIED_SHARE || order.is_idle_no_more()
+        let has_done = |share| done >= self.bound_bytes / share;
+        has_done(HURRIED_SHARE) && order.memory.is_half_active()
+            || has_done(IDLE_NO_MORE_SHARE) && order.is_idle_no_more()
     }
 
     /// The tree whose first row is next, once each tree has its first row.
