@@ -285,7 +285,7 @@ impl Db {
     /// Then what lies at the end of the file moves to free pages in front, if there are many, and the file gets shorter. Values
     /// above 64 KiB do not move, nor what a snapshot sees: the file ends behind the last of them.
     ///
-    /// It happens by itself as trees become many, and when nothing was committed for a second or two, unless the database is on a
+    /// It happens by itself as trees become many, and when nothing was committed for five seconds, unless the database is on a
     /// simulated disk. It stops when commits come.
     ///
     /// # Errors
