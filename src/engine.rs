@@ -25,10 +25,8 @@ use crate::report::RecoveryReport;
 use crate::snapshot::Snapshots;
 use crate::state::{Family, FamilyView, Filters, State, Tree};
 
-/// Released segments that are kept to be used again, at most.
-const RECYCLED_MAX: usize = 16;
-/// Together they are this part of the longest log at most.
-const RECYCLED_SHARE: u64 = 2;
+/// Released segments that are kept to be used again, at most; together they are no longer than the longest log.
+const RECYCLED_MAX: usize = 32;
 
 /// The families that the newest catalog names, with their names in it, ascending by id.
 pub(crate) type Published = Arc<[(Arc<str>, Arc<Family>)]>;
@@ -232,7 +230,7 @@ impl Engine {
         recycled.extend(released.iter().map(|segment| segment.extent));
         // The largest are worth keeping; small ones of the log's youth are not.
         recycled.sort_by_key(|extent| extent.pages);
-        let bytes_max = self.shares.log_bytes_max / RECYCLED_SHARE;
+        let bytes_max = self.shares.log_bytes_max;
         let bytes = |kept: &[Extent]| kept.iter().map(|extent| extent.len_bytes()).sum::<u64>();
         let mut excess = recycled.len().saturating_sub(RECYCLED_MAX);
         while excess < recycled.len() && bytes(&recycled[excess..]) > bytes_max {
