@@ -25,7 +25,7 @@ const PARTS: usize = 12;
 const FACTOR: u64 = 0x243F_6A88_85A3_08D3;
 
 pub(super) struct Filter {
-    /// Keys that were added.
+    /// The number of the next key that is added: how many were, and places that were passed over.
     keys: AtomicUsize,
     parts: [OnceLock<Box<[AtomicU64]>>; PARTS],
 }
@@ -46,6 +46,14 @@ impl Filter {
     #[inline]
     pub(super) fn may_have(&self, key: &[u8]) -> bool {
         self.has_all(&Bits::of(key))
+    }
+
+    /// So many keys will be added: they go into one part, with room for them.
+    pub(super) fn reserve(&self, keys: usize) {
+        let next = self.keys.load(Ordering::Relaxed);
+        let has_room = |part: &usize| first_of(part + 1) >= next.max(first_of(*part)) + keys;
+        let part = (part_of(next)..PARTS - 1).find(has_room).unwrap_or(PARTS - 1);
+        self.keys.fetch_max(first_of(part), Ordering::Relaxed);
     }
 
     /// Adds a key that is about to be inserted; gives the heap bytes that this took.
@@ -78,9 +86,13 @@ impl Filter {
 /// The part that the key with this number is added to.
 #[inline]
 fn part_of(number: usize) -> usize {
-    // Parts up to n have room for (4^(n+1) - 1) / 3 times the first one's keys.
     let part = (number / FIRST_KEYS * 3 + 1).ilog2() as usize / 2;
     part.min(PARTS - 1)
+}
+
+/// The first number of a part.
+fn first_of(part: usize) -> usize {
+    FIRST_KEYS * ((1 << (2 * part)) - 1) / 3
 }
 
 /// Words of a part: a power of two.
@@ -151,9 +163,25 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_were_announced_are_in_one_part() {
+        let filter = Filter::new();
+        filter.add(&key(0));
+        filter.reserve(500);
+        assert_eq!(filter.add(&key(1)), 0, "there was room");
+        filter.reserve(40_000);
+        assert!(filter.may_have(&key(0)) && !filter.may_have(&key(2)));
+        let bytes: usize = (2..40_002).map(|number| filter.add(&key(number))).sum();
+        assert_eq!(bytes, 256 * FIRST_KEYS * 2);
+        assert!((0..40_002).all(|number| filter.may_have(&key(number))));
+        filter.reserve(usize::MAX / 2);
+        assert!(filter.may_have(&key(0)));
+    }
+
+    #[test]
     fn parts_grow_by_four() {
         let parts = [0, 511, 512, 2559, 2560, 10_751, 10_752].map(part_of);
         assert_eq!(parts, [0, 0, 1, 1, 2, 2, 3]);
+        assert!((0..PARTS).all(|part| part_of(first_of(part)) == part));
         assert_eq!(part_of(usize::MAX / 6), PARTS - 1);
     }
 }

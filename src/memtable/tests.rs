@@ -32,6 +32,26 @@ fn insert(memtable: &Memtable, seq: u64, kind: Kind, key: &[u8], value: &[u8]) {
     memtable.insert(Seq(seq), kind, &[key, value].concat(), key.len());
 }
 
+struct Gathered {
+    seq: Seq,
+    kind: Kind,
+    bytes: Vec<u8>,
+    key_len: usize,
+}
+
+impl Gathered {
+    fn row(&self) -> NewRow<'_> {
+        NewRow { seq: self.seq, kind: self.kind, bytes: &self.bytes, key_len: self.key_len }
+    }
+}
+
+/// Inserts rows together, and takes them.
+fn insert_sorted(memtable: &Memtable, rows: &mut Vec<Gathered>) {
+    rows.sort_by(|one, other| one.row().key().cmp(other.row().key()));
+    memtable.insert_sorted(rows.iter().map(Gathered::row));
+    rows.clear();
+}
+
 fn visible_in_model(
     model: &Model,
     ranges: &[(Vec<u8>, Vec<u8>, u64)],
@@ -100,6 +120,8 @@ fn agrees_with_model(seed: u64) {
     let (memtable, mut model, mut ranges) = (Memtable::new(), Model::new(), Vec::new());
     let style = random.below(6);
     let steps = 6_000;
+    // In half of all histories rows are inserted many at a time.
+    let (gathers, mut gathered) = (random.below(2) == 0, Vec::new());
     for step in 1..=steps {
         let style = if style == 5 { random.below(5) } else { style };
         let key = some_key(&mut random, style, step);
@@ -112,9 +134,18 @@ fn agrees_with_model(seed: u64) {
         }
         let kind = [Kind::Put, Kind::Put, Kind::Extent, Kind::Delete][random.below(4) as usize];
         let value = if kind == Kind::Delete { vec![] } else { step.to_be_bytes().to_vec() };
-        insert(&memtable, step, kind, &key, &value);
+        if gathers {
+            let (bytes, key_len) = ([&key[..], &value[..]].concat(), key.len());
+            gathered.push(Gathered { seq: Seq(step), kind, bytes, key_len });
+            if random.below(400) == 0 {
+                insert_sorted(&memtable, &mut gathered);
+            }
+        } else {
+            insert(&memtable, step, kind, &key, &value);
+        }
         model.insert((key, Reverse(step)), (kind, value));
     }
+    insert_sorted(&memtable, &mut gathered);
     assert_eq!(memtable.entries(), model.len());
     for at in [0, 1, steps / 3, steps - 1, steps, u64::MAX] {
         let expected = visible_in_model(&model, &ranges, at);

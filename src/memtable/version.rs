@@ -11,16 +11,16 @@ use crate::ids::Seq;
 
 /// A row that is about to be added.
 #[derive(Clone, Copy)]
-pub(super) struct NewRow<'a> {
-    pub(super) seq: Seq,
-    pub(super) kind: Kind,
+pub(crate) struct NewRow<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) kind: Kind,
     /// The key, then the value.
-    pub(super) bytes: &'a [u8],
-    pub(super) key_len: usize,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) key_len: usize,
 }
 
 impl<'a> NewRow<'a> {
-    pub(super) fn key(&self) -> &'a [u8] {
+    pub(crate) fn key(&self) -> &'a [u8] {
         &self.bytes[..self.key_len]
     }
 }

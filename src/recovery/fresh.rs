@@ -208,7 +208,7 @@ fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
     for family in replayed.families.values() {
         order.names.insert(family.name(), family.clone());
     }
-    for family in replayed.touched.iter().chain(&replayed.dropped) {
+    for family in replayed.touched.values().chain(&replayed.dropped) {
         order.mark_dirty(family);
     }
     order.memory.active = replayed.payload_bytes as usize;

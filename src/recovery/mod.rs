@@ -8,6 +8,7 @@
 //!
 //! Nothing is believed before it is checked, and nothing is accepted before step 4 is durable.
 
+mod chain;
 pub(crate) mod create;
 mod fresh;
 mod replay;
@@ -65,7 +66,9 @@ async fn open_file(
         let named = Io::sync_name(io.path(), settings);
         named.map_err(|cause| create::open_error(io.path(), cause))?;
     }
-    let replayed = replay::replay(&io, &found).await?;
+    // What the page cache may take is free: nothing was read yet.
+    let rows_bytes_max = options.shares().cache_bytes_max;
+    let replayed = replay::replay(&io, &found, rows_bytes_max).await?;
     fresh::begin(io, options, found, replayed, started).await
 }
 

@@ -7,23 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ringdb_uring::Io;
 use ringdb_uring::planted::{self, Bug};
-use ringdb_uring::{Buf, Io};
 
 use crate::commit::{apply_op, row_kind};
 use crate::error::Result;
 use crate::format::Defect;
 use crate::format::chapter::{Chapter, ChapterEnd};
 use crate::format::commits::{Commit, commits};
-use crate::format::group::Group;
+use crate::format::group::GROUP_HEADER_BYTES;
 use crate::format::record::Op;
-use crate::format::replay::{Expect, Groups, Life, check_tail};
-use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::replay::{Expect, Groups, Life, Located, check_tail};
+use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::ids::{Extent, FamilyId, Generation, Seq};
 use crate::log::{Segment, UsedSegment};
+use crate::recovery::chain::{Chain, Read};
 use crate::recovery::rows::Rows;
-use crate::recovery::{Found, corrupt, read};
+use crate::recovery::{Found, corrupt};
 use crate::state::Family;
 
 /// What the log held.
@@ -33,7 +33,7 @@ pub(super) struct Replayed {
     /// Families of the catalog that the log dropped; their trees are still on disk.
     pub(super) dropped: Vec<Arc<Family>>,
     /// Families that have rows in memory now.
-    pub(super) touched: Vec<Arc<Family>>,
+    pub(super) touched: BTreeMap<FamilyId, Arc<Family>>,
     /// Extents of large values that the log names.
     pub(super) values: Vec<Extent>,
     /// Segments that hold the log.
@@ -50,8 +50,9 @@ pub(super) struct Replayed {
     pub(super) tail: String,
 }
 
-pub(super) async fn replay(io: &Io, found: &Found) -> Result<Replayed> {
-    let mut replay = Replay::new(io, found);
+/// Replays all; rows that wait to be sorted take up to about so many bytes.
+pub(super) async fn replay(io: &Io, found: &Found, rows_bytes_max: usize) -> Result<Replayed> {
+    let mut replay = Replay::new(io, found, rows_bytes_max);
     let chapters = &found.superblock.chapters;
     for chapter in chapters {
         replay.chapter(*chapter).await?;
@@ -72,15 +73,8 @@ struct Replay<'a> {
     out: Replayed,
 }
 
-/// A segment that was read whole.
-struct Read {
-    segment: Segment,
-    successor: Extent,
-    bytes: Buf,
-}
-
 impl<'a> Replay<'a> {
-    fn new(io: &'a Io, found: &Found) -> Replay<'a> {
+    fn new(io: &'a Io, found: &Found, rows_bytes_max: usize) -> Replay<'a> {
         let superblock = &found.superblock;
         let families = found.catalog.iter().map(|entry| {
             let family = Family::new(entry.id, &entry.name, entry.options.logging, Seq(0));
@@ -89,7 +83,7 @@ impl<'a> Replay<'a> {
         let out = Replayed {
             families: families.collect(),
             dropped: Vec::new(),
-            touched: Vec::new(),
+            touched: BTreeMap::new(),
             values: Vec::new(),
             segments: Vec::new(),
             passing: Vec::new(),
@@ -107,7 +101,7 @@ impl<'a> Replay<'a> {
             generation: superblock.generation,
             checkpoint_seq: superblock.checkpoint_seq,
             names: found.catalog.iter().map(|entry| entry.name.as_str().into()).collect(),
-            rows: Rows::default(),
+            rows: Rows::new(rows_bytes_max),
             out,
         }
     }
@@ -122,7 +116,11 @@ impl<'a> Replay<'a> {
             previous_crc: None,
             after: Seq(0),
         };
-        let Some(mut current) = self.segment(first, expect.life).await? else {
+        let last_ordinal = chapter.end.map(|end| end.ordinal);
+        let mut chain =
+            Chain::find(self.io, &self.file_id, incarnation, first, last_ordinal).await?;
+        let read = chain.next().await?;
+        let Some(mut current) = read.filter(|read| read.successor.is_some()) else {
             let detail = format!("segment at offset {}", first.extent.start.byte_offset());
             return Err(corrupt(self.io, "the first segment of the log is damaged", &detail));
         };
@@ -143,7 +141,7 @@ impl<'a> Replay<'a> {
                 if is_past(&chapter, current.segment.ordinal, located.offset_bytes) {
                     break;
                 }
-                self.group(&located.group, current.segment, located.offset_bytes)?;
+                self.group(&located, &current)?;
                 any = true;
                 end_bytes = located.offset_bytes + located.group.padded_bytes() as u64;
                 end = ChapterEnd {
@@ -155,11 +153,12 @@ impl<'a> Replay<'a> {
             }
             self.out.log_bytes += groups.offset_bytes();
             segments.push(UsedSegment { segment: current.segment, end_bytes, last: end.last_seq });
-            if any {
-                behind.clear();
+            match any {
+                true => behind.clear(),
+                // The log has ended, most likely: what is behind it is read meanwhile.
+                false => self.rows.apply(),
             }
-            let ordinal = current.segment.ordinal + 1;
-            let life = Life { incarnation, ordinal };
+            let life = Life { incarnation, ordinal: current.segment.ordinal + 1 };
             expect = match any {
                 true if planted::is(Bug::HoleSkipped) => {
                     Expect { life, previous_crc: None, after: end.last_seq }
@@ -169,16 +168,14 @@ impl<'a> Replay<'a> {
                 // one that its first group did not fit into.
                 false => Expect { life, previous_crc: expect.previous_crc.or(Some(0)), ..expect },
             };
-            let next = Segment { extent: current.successor, ordinal };
             behind.push(current);
-            let ended = chapter.end.is_some_and(|end| end.ordinal < ordinal);
-            match self.segment(next, life).await? {
-                Some(read) if !ended => current = read,
-                None if !ended => {
-                    self.without_head(next, life).await?;
+            match chain.next().await? {
+                Some(read) if read.successor.is_some() => current = read,
+                Some(read) => {
+                    self.check_without_head(&read, life)?;
                     break;
                 }
-                Some(_) | None => break,
+                None => break,
             }
         }
         // What lies behind the end will not be replayed again: it is free.
@@ -204,43 +201,20 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Reads a segment whole, if its head says that it is the one expected.
-    async fn segment(&self, segment: Segment, life: Life) -> Result<Option<Read>> {
-        let extent = segment.extent;
-        if extent.is_empty() || extent.end().byte_offset() > self.io.len_bytes() {
-            return Ok(None);
-        }
-        let offset = extent.start.byte_offset();
-        let head = read(self.io, offset, SEGMENT_HEADER_BYTES).await?;
-        let Ok(header) = SegmentHeader::decode(&head, &self.file_id) else { return Ok(None) };
-        let expected = header.incarnation == life.incarnation
-            && header.ordinal == life.ordinal
-            && header.extent == extent;
-        if !expected {
-            return Ok(None);
-        }
-        let bytes = read(self.io, offset, extent.len_bytes() as usize).await?;
-        Ok(Some(Read { segment, successor: header.successor, bytes }))
-    }
-
     /// A head is durable before its segment takes a group: a group of the expected life behind a
     /// head that does not say so proves that the head is damaged.
-    async fn without_head(&self, segment: Segment, life: Life) -> Result<()> {
-        let extent = segment.extent;
-        if extent.is_empty() || extent.end().byte_offset() > self.io.len_bytes() {
-            return Ok(());
-        }
-        let offset = extent.start.byte_offset();
-        let bytes = read(self.io, offset, extent.len_bytes() as usize).await?;
+    fn check_without_head(&self, read: &Read, life: Life) -> Result<()> {
         let behind = SEGMENT_HEADER_BYTES as u64;
-        check_tail(&bytes, &self.file_id, life, behind, Seq(0)).map_err(|_| {
+        check_tail(&read.bytes, &self.file_id, life, behind, Seq(0)).map_err(|_| {
+            let offset = read.segment.extent.start.byte_offset();
             let detail = format!("segment at offset {offset}, ordinal {}", life.ordinal);
             corrupt(self.io, "the head of a log segment is damaged", &detail)
         })
     }
 
-    fn group(&mut self, group: &Group<'_>, segment: Segment, offset: u64) -> Result<()> {
-        let place = segment.extent.start.byte_offset() + offset;
+    fn group(&mut self, located: &Located<'_>, read: &Read) -> Result<()> {
+        let group = &located.group;
+        let place = read.segment.extent.start.byte_offset() + located.offset_bytes;
         if group.header.generation > self.generation {
             let detail = format!("offset {place}: generation {}", group.header.generation.0);
             return Err(corrupt(self.io, "the newest superblock is lost", &detail));
@@ -248,10 +222,10 @@ impl<'a> Replay<'a> {
         if group.header.last_seq <= self.checkpoint_seq || group.header.commits == 0 {
             return Ok(());
         }
-        let payload = Bytes::copy_from_slice(group.payload);
-        self.rows.begin_group(payload.clone());
+        self.rows.are_in(&read.bytes);
+        let payload_at = located.offset_bytes as usize + GROUP_HEADER_BYTES;
         for commit in commits(group) {
-            let applied = commit.and_then(|commit| self.commit(&commit, &payload));
+            let applied = commit.and_then(|commit| self.commit(&commit, group.payload, payload_at));
             applied.map_err(|defect| {
                 corrupt(
                     self.io,
@@ -266,7 +240,12 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn commit(&mut self, commit: &Commit<'_>, payload: &Bytes) -> std::result::Result<(), Defect> {
+    fn commit(
+        &mut self,
+        commit: &Commit<'_>,
+        payload: &[u8],
+        payload_at: usize,
+    ) -> std::result::Result<(), Defect> {
         if commit.seq <= self.checkpoint_seq {
             return Ok(());
         }
@@ -302,12 +281,10 @@ impl<'a> Replay<'a> {
                     let Some(family) = self.out.families.get(&op.family()) else {
                         return Err(UNKNOWN_FAMILY);
                     };
-                    if !self.out.touched.iter().any(|known| known.id == family.id) {
-                        self.out.touched.push(family.clone());
-                    }
+                    self.out.touched.entry(family.id).or_insert_with(|| family.clone());
                     self.out.payload_bytes += found.row.len() as u64;
                     match row_kind(op) {
-                        Some(kind) => self.rows.push(commit.seq, family, kind, &found),
+                        Some(kind) => self.rows.push(commit.seq, family, kind, &found, payload_at),
                         None => apply_op(commit.seq, family, &found, payload),
                     }
                     if planted::is(Bug::HalfBatch) {

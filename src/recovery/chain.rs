@@ -1,0 +1,95 @@
+//! The segments of a log, read one behind the other, and ahead of need.
+//!
+//! The head of each names the next. All heads are read first, so that the device always has whole segments to read while others
+//! are replayed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ringdb_uring::{Buf, Io};
+
+use crate::error::Result;
+use crate::format::checksum::FileId;
+use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::ids::{Extent, Incarnation};
+use crate::log::Segment;
+use crate::recovery::{io_error, read};
+
+/// Segments that are read ahead.
+const AHEAD: usize = 3;
+
+/// The segments of one incarnation's log that are still to come.
+pub(super) struct Chain<'a> {
+    io: &'a Io,
+    segments: VecDeque<Headed>,
+    reading: VecDeque<ringdb_uring::Read>,
+}
+
+struct Headed {
+    segment: Segment,
+    successor: Option<Extent>,
+}
+
+/// A segment that was read whole.
+pub(super) struct Read {
+    pub(super) segment: Segment,
+    /// What its head names; nothing if the head does not say that it is the segment that is expected.
+    pub(super) successor: Option<Extent>,
+    pub(super) bytes: Arc<Buf>,
+}
+
+impl<'a> Chain<'a> {
+    /// Finds the segments from the first on. Nothing is behind one without its head, one that is not in the file, and the last one,
+    /// if that is known.
+    pub(super) async fn find(
+        io: &'a Io,
+        file_id: &FileId,
+        incarnation: Incarnation,
+        first: Segment,
+        last_ordinal: Option<u64>,
+    ) -> Result<Chain<'a>> {
+        let (mut segments, mut next) = (VecDeque::new(), Some(first));
+        while let Some(segment) = next.take() {
+            let extent = segment.extent;
+            if extent.is_empty() || extent.end().byte_offset() > io.len_bytes() {
+                break;
+            }
+            let head = read(io, extent.start.byte_offset(), SEGMENT_HEADER_BYTES).await?;
+            let is_expected = |header: &SegmentHeader| {
+                let of = (header.incarnation, header.ordinal, header.extent);
+                of == (incarnation, segment.ordinal, extent)
+            };
+            let header = SegmentHeader::decode(&head, file_id).ok().filter(is_expected);
+            let successor = header.map(|header| header.successor);
+            segments.push_back(Headed { segment, successor });
+            if last_ordinal.is_none_or(|last| segment.ordinal < last) {
+                let ordinal = segment.ordinal + 1;
+                next = successor.map(|extent| Segment { extent, ordinal });
+            }
+        }
+        Ok(Chain { io, segments, reading: VecDeque::new() })
+    }
+
+    /// The next segment.
+    pub(super) async fn next(&mut self) -> Result<Option<Read>> {
+        self.read_ahead();
+        let Some(read) = self.reading.pop_front() else { return Ok(None) };
+        let (result, bytes) = read.await;
+        let Headed { segment, successor } = self.segments.pop_front().expect("it was being read");
+        // The device is not to wait for what becomes of this one.
+        self.read_ahead();
+        let what = || format!("reading at offset {} failed", segment.extent.start.byte_offset());
+        result.map_err(|cause| io_error(self.io, &what(), cause))?;
+        Ok(Some(Read { segment, successor, bytes: Arc::new(bytes) }))
+    }
+
+    fn read_ahead(&mut self) {
+        while self.reading.len() < AHEAD
+            && let Some(Headed { segment, .. }) = self.segments.get(self.reading.len())
+        {
+            let extent = segment.extent;
+            let buf = Buf::zeroed(extent.len_bytes() as usize);
+            self.reading.push_back(self.io.read(extent.start.byte_offset(), buf));
+        }
+    }
+}
