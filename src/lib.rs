@@ -58,7 +58,7 @@ pub use db::{
     BackendKind, BackendReport, Backup, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
     ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, GetWith, Health,
     HealthChanged, Ingest, Metrics, MultiGet, PutRow, Range, Snapshot, Stat, Submit, Task, TryNext,
-    TryNextChunk, Visible, Write,
+    TryNextChunk, TryNextWith, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;

@@ -52,7 +52,7 @@ pub use info::{
     BackendKind, BackendReport, CheckProgress, CheckReport, Defect, FamilyStat, Metrics, Stat,
 };
 pub use ingest::{Ingest, PutRow};
-pub use range::{Range, TryNext};
+pub use range::{Range, TryNext, TryNextWith};
 pub use snapshot::Snapshot;
 pub use write::{Commit, Submit, Visible, Write};
 

@@ -13,6 +13,7 @@ use crate::blocking;
 use crate::commit::signal::yield_now;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::read::chunk::Lent;
 use crate::read::lookup;
 use crate::read::scan::{Next as Step, Scan};
 use crate::read::source::Row;
@@ -120,6 +121,42 @@ impl Range {
         TryNext { range: self }
     }
 
+    /// Lends the next row to a closure, key and value, and resolves to what that returns, or to `None` at the end. Nearly every row is
+    /// lent out of what the scan has read, with no copy of its own and no reference counted.
+    ///
+    /// If the closure panics, the row is taken all the same.
+    ///
+    /// # Errors
+    ///
+    /// As the stream's items.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no row.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # ringdb::block_on(async {
+    /// let db = ringdb::Db::in_memory().await?;
+    /// let users = db.column_family("users").await?;
+    /// users.put("ada", "1815").await?;
+    /// users.put("alan", "1912").await?;
+    /// let (mut rows, mut bytes) = (users.iter(), 0);
+    /// while let Some(len) = rows.try_next_with(|key, value| key.len() + value.len()).await? {
+    ///     bytes += len;
+    /// }
+    /// assert_eq!(bytes, 15);
+    /// # Ok::<(), ringdb::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn try_next_with<T, F>(&mut self, look: F) -> TryNextWith<'_, F>
+    where
+        F: FnOnce(&[u8], &[u8]) -> T,
+    {
+        TryNextWith { range: self, look: Some(look) }
+    }
+
     fn start(&self, origin: Origin, span: Span, own: Vec<Row>) -> Result<Option<Box<Running>>> {
         self.engine.here()?;
         let (family, pinned) = match origin {
@@ -146,6 +183,19 @@ impl Range {
         match &mut self.state {
             State::Scanning(running) if self.turn + 1 < ROWS_PER_TURN => {
                 let row = running.scan.ready()?;
+                self.turn += 1;
+                Some(row)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same, and lends it.
+    #[inline]
+    fn lend_ready(&mut self) -> Option<Lent<'_>> {
+        match &mut self.state {
+            State::Scanning(running) if self.turn + 1 < ROWS_PER_TURN => {
+                let row = running.scan.lend_ready()?;
                 self.turn += 1;
                 Some(row)
             }
@@ -298,6 +348,33 @@ impl Future for TryNext<'_> {
             Some(row) => Poll::Ready(Ok(Some(row))),
             None => self.range.poll_read(context).map(Option::transpose),
         }
+    }
+}
+
+/// The future of [`Range::try_next_with`].
+#[must_use = "futures do nothing until polled"]
+pub struct TryNextWith<'a, F> {
+    range: &'a mut Range,
+    look: Option<F>,
+}
+
+// Nothing of it is pinned.
+impl<F> Unpin for TryNextWith<'_, F> {}
+
+impl<T, F: FnOnce(&[u8], &[u8]) -> T> Future for TryNextWith<'_, F> {
+    type Output = Result<Option<T>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Option<T>>> {
+        let this = &mut *self;
+        let mut look = |key: &[u8], value: &[u8]| {
+            this.look.take().expect("it is not polled after it was ready")(key, value)
+        };
+        if let Some(row) = this.range.lend_ready() {
+            return Poll::Ready(Ok(Some(row.show(look))));
+        }
+        let next = this.range.poll_read(context).map(Option::transpose);
+        next.map_ok(|row| row.map(|(key, value)| look(&key, &value)))
     }
 }
 

@@ -134,6 +134,28 @@ pub(crate) struct Chunk {
     apart: VecDeque<Bytes>,
 }
 
+/// A row that is looked at where it lies. It is taken when this is dropped, looked at or not.
+pub(crate) struct Lent<'a> {
+    bytes: &'a mut Bytes,
+    value_at: usize,
+    end: usize,
+}
+
+impl Lent<'_> {
+    /// Shows key and value.
+    #[inline]
+    pub(crate) fn show<T>(self, look: impl FnOnce(&[u8], &[u8]) -> T) -> T {
+        look(&self.bytes[HEADER_BYTES..self.value_at], &self.bytes[self.value_at..self.end])
+    }
+}
+
+impl Drop for Lent<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.bytes.advance(self.end);
+    }
+}
+
 impl From<Rows> for Chunk {
     fn from(rows: Rows) -> Chunk {
         Chunk { bytes: rows.bytes.into(), apart: rows.apart }
@@ -144,12 +166,23 @@ impl Chunk {
     /// Takes the next row if its value lies here, as nearly all do.
     #[inline]
     pub(crate) fn pop_whole(&mut self) -> Option<(Value, Value)> {
-        let (key_len, value_len) = self.header()?;
-        if value_len & (EXTENT | APART) != 0 {
-            return None;
-        }
+        let (key_len, value_len) = self.header_of_whole()?;
         self.bytes.advance(HEADER_BYTES);
         Some((self.take(key_len), self.take(value_len)))
+    }
+
+    /// The same, and lends the row where it lies.
+    #[inline]
+    pub(crate) fn lend_whole(&mut self) -> Option<Lent<'_>> {
+        let (key_len, value_len) = self.header_of_whole()?;
+        let value_at = HEADER_BYTES + key_len as usize;
+        Some(Lent { bytes: &mut self.bytes, value_at, end: value_at + value_len as usize })
+    }
+
+    /// The header of the next row, if its value lies here.
+    #[inline]
+    fn header_of_whole(&self) -> Option<(u32, u32)> {
+        self.header().filter(|(_, value_len)| value_len & (EXTENT | APART) == 0)
     }
 
     /// Takes the next row.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::RangeDelete;
 use crate::page::cache::{Held, View};
-use crate::read::chunk::{Chunk, KeyAt, Rows};
+use crate::read::chunk::{Chunk, KeyAt, Lent, Rows};
 use crate::read::lookup::Stored;
 use crate::read::source::{Row, Source, Window};
 use crate::read::span::{Span, along};
@@ -117,6 +117,12 @@ impl Scan {
     #[inline]
     pub(crate) fn ready(&mut self) -> Option<(Value, Value)> {
         self.chunk.pop_whole()
+    }
+
+    /// The same, and lends it.
+    #[inline]
+    pub(crate) fn lend_ready(&mut self) -> Option<Lent<'_>> {
+        self.chunk.lend_whole()
     }
 
     /// The next row, as far as memory goes.

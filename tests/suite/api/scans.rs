@@ -137,6 +137,46 @@ fn a_range_is_a_stream() {
 }
 
 #[test]
+fn rows_are_lent_in_order_whatever_their_values_are() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    // In an extent of its own, too long to be copied, short, and empty.
+    let values = [vec![1; 100_000], vec![2; 40_000], vec![3; 150], vec![]];
+    let all: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(values).collect();
+    for (key, value) in &all {
+        block_on(rows.put(key, value)).unwrap();
+    }
+    for is_in_tree in [false, true] {
+        if is_in_tree {
+            block_on(db.checkpoint()).unwrap();
+        }
+        let (mut range, mut lent) = (rows.iter(), Vec::new());
+        let own = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+        while let Some(row) = block_on(range.try_next_with(own)).unwrap() {
+            lent.push(row);
+        }
+        let expected = all.iter().map(|(key, value)| own(key.as_bytes(), value));
+        assert_eq!(lent, expected.collect::<Vec<_>>());
+        assert!(block_on(range.try_next_with(own)).unwrap().is_none(), "the end stays the end");
+    }
+    fails(block_on(rows.range("b".."a").try_next_with(|_, _| ())), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_row_that_made_its_closure_panic_is_taken() {
+    let Fixture { place: _place, rows, .. } = ten();
+    let mut range = rows.iter();
+    // The first is read when it is asked for, the second was read with it.
+    for _ in 0..2 {
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            block_on(range.try_next_with(|key, _| assert!(key.is_empty(), "on purpose")))
+        }));
+        assert!(panicked.is_err());
+    }
+    let third = block_on(range.try_next_with(|key, _| key.to_vec())).unwrap();
+    assert_eq!(third.as_deref(), Some(ALL[2].as_bytes()));
+}
+
+#[test]
 fn a_scan_does_not_see_what_comes_after_it_began() {
     let Fixture { place: _place, db, rows } = ten();
     let mut range = rows.iter();
