@@ -48,7 +48,7 @@ impl Filter {
         self.has_all(&Bits::of(key))
     }
 
-    /// So many keys will be added: they go into one part, with room for them.
+    /// So many keys will be added, or versions of keys: they go into one part, with room for them.
     pub(super) fn reserve(&self, keys: usize) {
         let next = self.keys.load(Ordering::Relaxed);
         let has_room = |part: &usize| first_of(part + 1) >= next.max(first_of(*part)) + keys;

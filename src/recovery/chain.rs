@@ -15,7 +15,7 @@ use crate::ids::{Extent, Incarnation};
 use crate::log::Segment;
 use crate::recovery::{io_error, read};
 
-/// Segments that are read ahead.
+/// Segments that are being read at a time, at most.
 const AHEAD: usize = 3;
 
 /// The segments of one incarnation's log that are still to come.
@@ -23,6 +23,8 @@ pub(super) struct Chain<'a> {
     io: &'a Io,
     segments: VecDeque<Headed>,
     reading: VecDeque<ringdb_uring::Read>,
+    /// Segments that are read ahead together are no longer, unless it is one.
+    bytes_max: u64,
 }
 
 struct Headed {
@@ -47,6 +49,7 @@ impl<'a> Chain<'a> {
         incarnation: Incarnation,
         first: Segment,
         last_ordinal: Option<u64>,
+        bytes_max: usize,
     ) -> Result<Chain<'a>> {
         let (mut segments, mut next) = (VecDeque::new(), Some(first));
         while let Some(segment) = next.take() {
@@ -67,7 +70,8 @@ impl<'a> Chain<'a> {
                 next = successor.map(|extent| Segment { extent, ordinal });
             }
         }
-        Ok(Chain { io, segments, reading: VecDeque::new() })
+        let reading = VecDeque::with_capacity(AHEAD);
+        Ok(Chain { io, segments, reading, bytes_max: bytes_max as u64 })
     }
 
     /// The next segment.
@@ -84,12 +88,17 @@ impl<'a> Chain<'a> {
     }
 
     fn read_ahead(&mut self) {
-        while self.reading.len() < AHEAD
-            && let Some(Headed { segment, .. }) = self.segments.get(self.reading.len())
-        {
+        let mut bytes = 0;
+        for (index, Headed { segment, .. }) in self.segments.iter().take(AHEAD).enumerate() {
             let extent = segment.extent;
-            let buf = Buf::zeroed(extent.len_bytes() as usize);
-            self.reading.push_back(self.io.read(extent.start.byte_offset(), buf));
+            bytes += extent.len_bytes();
+            if index > 0 && bytes > self.bytes_max {
+                break;
+            }
+            if index == self.reading.len() {
+                let buf = Buf::zeroed(extent.len_bytes() as usize);
+                self.reading.push_back(self.io.read(extent.start.byte_offset(), buf));
+            }
         }
     }
 }

@@ -67,8 +67,8 @@ async fn open_file(
         named.map_err(|cause| create::open_error(io.path(), cause))?;
     }
     // What the page cache may take is free: nothing was read yet.
-    let rows_bytes_max = options.shares().cache_bytes_max;
-    let replayed = replay::replay(&io, &found, rows_bytes_max).await?;
+    let bytes_max = options.shares().cache_bytes_max;
+    let replayed = replay::replay(&io, &found, bytes_max).await?;
     fresh::begin(io, options, found, replayed, started).await
 }
 

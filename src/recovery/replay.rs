@@ -50,9 +50,12 @@ pub(super) struct Replayed {
     pub(super) tail: String,
 }
 
-/// Replays all; rows that wait to be sorted take up to about so many bytes.
-pub(super) async fn replay(io: &Io, found: &Found, rows_bytes_max: usize) -> Result<Replayed> {
-    let mut replay = Replay::new(io, found, rows_bytes_max);
+/// Of the memory for a replay this part is for segments that are read ahead, the rest for rows that wait to be sorted.
+const AHEAD_SHARE: usize = 4;
+
+/// Replays all, in about so much memory beside the memtables.
+pub(super) async fn replay(io: &Io, found: &Found, bytes_max: usize) -> Result<Replayed> {
+    let mut replay = Replay::new(io, found, bytes_max);
     let chapters = &found.superblock.chapters;
     for chapter in chapters {
         replay.chapter(*chapter).await?;
@@ -69,12 +72,13 @@ struct Replay<'a> {
     generation: Generation,
     checkpoint_seq: Seq,
     names: BTreeSet<Arc<str>>,
+    ahead_bytes_max: usize,
     rows: Rows,
     out: Replayed,
 }
 
 impl<'a> Replay<'a> {
-    fn new(io: &'a Io, found: &Found, rows_bytes_max: usize) -> Replay<'a> {
+    fn new(io: &'a Io, found: &Found, bytes_max: usize) -> Replay<'a> {
         let superblock = &found.superblock;
         let families = found.catalog.iter().map(|entry| {
             let family = Family::new(entry.id, &entry.name, entry.options.logging, Seq(0));
@@ -101,7 +105,8 @@ impl<'a> Replay<'a> {
             generation: superblock.generation,
             checkpoint_seq: superblock.checkpoint_seq,
             names: found.catalog.iter().map(|entry| entry.name.as_str().into()).collect(),
-            rows: Rows::new(rows_bytes_max),
+            ahead_bytes_max: bytes_max / AHEAD_SHARE,
+            rows: Rows::new(bytes_max - bytes_max / AHEAD_SHARE),
             out,
         }
     }
@@ -117,8 +122,9 @@ impl<'a> Replay<'a> {
             after: Seq(0),
         };
         let last_ordinal = chapter.end.map(|end| end.ordinal);
+        let (file_id, bytes_max) = (&self.file_id, self.ahead_bytes_max);
         let mut chain =
-            Chain::find(self.io, &self.file_id, incarnation, first, last_ordinal).await?;
+            Chain::find(self.io, file_id, incarnation, first, last_ordinal, bytes_max).await?;
         let read = chain.next().await?;
         let Some(mut current) = read.filter(|read| read.successor.is_some()) else {
             let detail = format!("segment at offset {}", first.extent.start.byte_offset());
@@ -256,7 +262,8 @@ impl<'a> Replay<'a> {
                 Op::CreateFamily { id, name, options } => {
                     self.take_name(name)?;
                     let family = Family::new(*id, name, options.logging, commit.seq);
-                    if self.out.families.insert(*id, family).is_some() {
+                    let was_dropped = self.out.dropped.iter().any(|dropped| dropped.id == *id);
+                    if self.out.families.insert(*id, family).is_some() || was_dropped {
                         return Err(Defect { what: "a column family is created twice", at: 0 });
                     }
                     self.out.next_family =

@@ -16,6 +16,8 @@ use crate::state::Family;
 
 /// Rows that are asked for ahead of need: in key order each lies somewhere else.
 const ROWS_AHEAD: usize = 8;
+/// Rows that are sorted at a time, at most: less than `u32` can number by one group's.
+const ROWS_MAX: usize = 1 << 31;
 /// Rows of a family that two threads put in.
 const SHARED_ROWS_MIN: usize = 10_000;
 
@@ -149,7 +151,7 @@ impl Rows {
 
     /// Whether there are enough to be sorted.
     pub(super) fn are_many(&self) -> bool {
-        self.bytes >= self.bytes_max
+        self.bytes >= self.bytes_max || self.rows.len() >= ROWS_MAX
     }
 
     /// Puts all of them into their memtables.
@@ -158,17 +160,33 @@ impl Rows {
         let families = sorted.chunk_by(|a, b| a.family() == b.family());
         for (keys, places) in self.families.iter().zip(families) {
             let memtable = keys.family.active();
-            let (low, high) = places.split_at(middle(places));
             match places.len() >= SHARED_ROWS_MIN {
-                // Half of the time is waiting for memory, which two do side by side.
-                true => std::thread::scope(|scope| {
-                    scope.spawn(|| self.insert(&memtable.table, low));
-                    self.insert(&memtable.table, high);
-                }),
+                true => self.insert_by_two(&memtable.table, places),
                 false => self.insert(&memtable.table, places),
             }
         }
         *self = Rows::new(self.bytes_max);
+    }
+
+    /// Inserts rows of one family on two threads: half of the time is waiting for memory, which two do side by side.
+    fn insert_by_two(&self, table: &Memtable, places: &[Place]) {
+        let (low, high) = places.split_at(self.middle(places));
+        std::thread::scope(|scope| {
+            let helper = std::thread::Builder::new().name("ringdb-replay".to_owned());
+            let spawned = helper.spawn_scoped(scope, || self.insert(table, low));
+            self.insert(table, high);
+            if spawned.is_err() {
+                self.insert(table, low);
+            }
+        });
+    }
+
+    /// About the middle; the versions of a key are on one side.
+    fn middle(&self, places: &[Place]) -> usize {
+        let key = |place: &Place| self.rows[place.row()].key(&self.segments);
+        let middle = places.len() / 2;
+        let same = places[middle..].windows(2).take_while(|pair| key(&pair[0]) == key(&pair[1]));
+        (middle + same.count() + 1).min(places.len())
     }
 
     /// Inserts rows of one family.
@@ -203,13 +221,6 @@ impl Rows {
         }
         sorted
     }
-}
-
-/// About the middle; the versions of a key are on one side.
-fn middle(places: &[Place]) -> usize {
-    let middle = places.len() / 2;
-    let tied = places[middle..].windows(2).take_while(|pair| pair[0].is_tied(&pair[1])).count();
-    (middle + tied + 1).min(places.len())
 }
 
 /// Compares as the key does, as far as it goes: a shorter key is filled up with zeros.
