@@ -76,6 +76,12 @@ impl Bench<'_> {
         self.engines.iter().copied().filter(|engine| !engine.has_files()).collect()
     }
 
+    /// Those of them that take part in tables of so many rows.
+    pub fn in_tables(&self) -> Vec<Name> {
+        let rows = self.rows;
+        self.in_one().into_iter().filter(|engine| rows <= engine.table_rows_max()).collect()
+    }
+
     /// What an engine is started with.
     pub fn spec(
         &self,

@@ -70,6 +70,13 @@ fn run(args: &Args) -> Outcome<()> {
         time: Duration::from_secs_f64(args.seconds.clamp(0.04, 600.0)),
         out: Rows::default(),
     };
+    for engine in args.engines() {
+        let rows_max = engine.table_rows_max();
+        if args.rows > rows_max {
+            let rows = grouped(rows_max as f64);
+            println!("    {}: not in tables of more than {rows} rows", engine.text());
+        }
+    }
     for workload in args.workloads() {
         workloads::run(&mut bench, workload)?;
     }

@@ -9,6 +9,14 @@ use ringdb_cli::exit::Failure;
 use crate::engines::{Name, Outcome};
 use crate::limit::Limit;
 use crate::protocol::{Answer, Order, Spec};
+use crate::usage::Usage;
+
+/// Longer than any engine here waits before it begins to tidy up.
+const FIRST_IDLE_MS: u64 = 6000;
+/// Times of which the last one counts, at most; and what of a processor is nothing.
+const IDLE_MS: u64 = 1000;
+const RESTING_MAX: u32 = 60;
+const BUSY_MIN: f64 = 0.001;
 
 /// An engine in a process of its own, waiting for orders.
 pub struct Peer {
@@ -20,6 +28,13 @@ pub struct Peer {
     process: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
+}
+
+/// What a database is like at rest.
+pub struct Rest {
+    /// Processors that it keeps busy.
+    pub busy: f64,
+    pub usage: Usage,
 }
 
 impl Drop for Peer {
@@ -71,6 +86,21 @@ impl Peer {
     pub fn ask(&mut self, order: Order) -> Outcome<Answer> {
         self.tell(order)?;
         self.answer()
+    }
+
+    /// Waits, for a bounded time, until what a database does of itself when nobody asks, such as merging, is over.
+    pub fn rest(&mut self) -> Outcome<Rest> {
+        let mut before = self.ask(Order::Idle { ms: FIRST_IDLE_MS })?;
+        let mut busy = f64::MAX;
+        for _ in 0..RESTING_MAX {
+            let after = self.ask(Order::Idle { ms: IDLE_MS })?;
+            busy = (after.usage.cpu_s - before.usage.cpu_s) / after.seconds;
+            before = after;
+            if busy < BUSY_MIN {
+                break;
+            }
+        }
+        Ok(Rest { busy, usage: before.usage })
     }
 
     /// Orders and does not wait.

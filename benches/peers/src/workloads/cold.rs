@@ -61,7 +61,7 @@ pub fn loaded(
         }
     };
     let mut specs = Vec::new();
-    for engine in bench.in_one() {
+    for engine in bench.in_tables() {
         if limit.is_none() && !reads_directly(engine) {
             continue;
         }
@@ -79,6 +79,8 @@ fn load(spec: &Spec, rows: u64) -> Outcome<()> {
     let mut peer = Peer::start(spec, None)?;
     peer.ask(Order::Load { load: Load::Random, rows, batch: BATCH_ROWS })?;
     peer.ask(Order::Settle)?;
+    // Merges that the load left to be done are not part of what is measured later.
+    peer.rest()?;
     peer.quit()?;
     forget(&spec.settings.directory)
 }

@@ -14,16 +14,12 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Fits into a log of every engine, at its settings here, before anything is moved to its place.
 const LOG_ROWS: u64 = 300_000;
 const LOG_MEMORY_BYTES: u64 = 512 << 20;
-const IDLE_MS: u64 = 1000;
-/// Such times of which the last one counts, at most; and what of a processor is nothing.
-const SETTLING_MAX: u32 = 20;
-const BUSY_MIN: f64 = 0.001;
 
 /// Runs it.
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let rows = bench.rows;
     let (mut peaks, mut idle, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    for engine in bench.in_one() {
+    for engine in bench.in_tables() {
         let spec = bench.spec(engine, "life", 1, MEMORY_BYTES, Durability::Unsynced);
         let Some(life) = bench.kept(lived(&spec, rows)) else { continue };
         peaks.push((engine, life.peak_bytes as f64 / f64::from(1 << 20)));
@@ -55,27 +51,12 @@ fn lived(spec: &Spec, rows: u64) -> Outcome<Life> {
     let work = Work::Get { loaded: rows };
     let reads = Order::Run { work, runner: Runner::Threads, actors: 8, families: 1, ms: 500 };
     let read = peer.ask(reads)?;
-    let idle = idle(&mut peer)?;
+    let idle = peer.rest()?.busy;
     peer.quit()?;
     let again = Peer::start(spec, None)?;
     let open_ms = again.opened.seconds * 1e3;
     again.remove()?;
     Ok(Life { peak_bytes: read.usage.peak_bytes, idle, open_ms })
-}
-
-/// Processors that are busy once what a database does of itself when nobody asks, such as merging, is over.
-fn idle(peer: &mut Peer) -> Outcome<f64> {
-    let mut before = peer.ask(Order::Idle { ms: IDLE_MS })?;
-    let mut busy = f64::MAX;
-    for _ in 0..SETTLING_MAX {
-        let after = peer.ask(Order::Idle { ms: IDLE_MS })?;
-        busy = (after.usage.cpu_s - before.usage.cpu_s) / after.seconds;
-        if busy < BUSY_MIN {
-            break;
-        }
-        before = after;
-    }
-    Ok(busy)
 }
 
 /// Bytes of rows that opening brought back in a second.

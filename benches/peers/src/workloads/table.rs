@@ -6,8 +6,9 @@ use crate::bench::{Bench, Beside, Race};
 use crate::data::ROW_BYTES;
 use crate::engines::{Durability, Name, Outcome};
 use crate::peer::Peer;
-use crate::protocol::{Answer, Keys, Load, Order, Runner, Work};
+use crate::protocol::{Keys, Load, Order, Runner, Work};
 use crate::rows::Unit;
+use crate::usage::Usage;
 
 const BATCH_ROWS: u32 = 1000;
 /// Half of the write buffer of 64 MiB that engines with one are given here.
@@ -18,7 +19,7 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     // Room for all pages, whatever an engine adds to the rows.
     let memory_bytes = (bench.payload_bytes() * 5 / 2).max(256 << 20);
     let spec = |engine| bench.spec(engine, "table", 1, memory_bytes, Durability::Unsynced);
-    let specs: Vec<_> = bench.in_one().into_iter().map(spec).collect();
+    let specs: Vec<_> = bench.in_tables().into_iter().map(spec).collect();
     let mut peers = bench.start(specs.clone(), None);
     bulk(bench, &mut peers, Names("load-random", "size-after-load"), Load::Random)?;
     bench.each(&mut peers, |peer| peer.ask(Order::ReadAll).map(drop));
@@ -61,7 +62,7 @@ fn at_once(
 
 struct Names(&'static str, &'static str);
 
-/// Writes in batches until everything is in its place and synced.
+/// Writes in batches until everything is in its place and synced; the sizes are those at rest.
 fn bulk(bench: &mut Bench<'_>, peers: &mut Vec<Peer>, names: Names, load: Load) -> Outcome<()> {
     let rows = bench.rows;
     let left_bytes = match load {
@@ -73,15 +74,15 @@ fn bulk(bench: &mut Bench<'_>, peers: &mut Vec<Peer>, names: Names, load: Load) 
         let written = peer.ask(Order::Load { load, rows, batch: BATCH_ROWS })?;
         let settled = peer.ask(Order::Settle)?;
         rates.push((peer.engine, written.ops as f64 / (written.seconds + settled.seconds)));
-        sizes.push((peer.engine, per_byte(&settled, left_bytes)));
+        sizes.push((peer.engine, per_byte(&peer.rest()?.usage, left_bytes)));
         Ok(())
     });
     bench.tell_values(names.0, Unit::PerSecond, rates)?;
     bench.tell_values(names.1, Unit::BytesPerByte, sizes)
 }
 
-fn per_byte(answer: &Answer, payload_bytes: u64) -> f64 {
-    answer.usage.file_bytes as f64 / payload_bytes as f64
+fn per_byte(usage: &Usage, payload_bytes: u64) -> f64 {
+    usage.file_bytes as f64 / payload_bytes as f64
 }
 
 fn race(name: &'static str, work: Work, actors: u32) -> Race {
@@ -121,8 +122,7 @@ fn compact(bench: &mut Bench<'_>, peers: &mut Vec<Peer>) -> Outcome<()> {
     bench.each(peers, |peer| {
         match peer.ask(Order::Compact)?.has_it {
             true => {
-                let settled = peer.ask(Order::Settle)?;
-                sizes.push((peer.engine, per_byte(&settled, left_bytes)));
+                sizes.push((peer.engine, per_byte(&peer.rest()?.usage, left_bytes)));
             }
             false => without.push(peer.engine),
         }

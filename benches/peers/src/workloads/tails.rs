@@ -16,7 +16,7 @@ const SLICES: u64 = 4;
 /// Runs it.
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let spec = |engine| bench.spec(engine, "tails", 1, MEMORY_BYTES, Durability::Synced);
-    let specs = bench.in_one().into_iter().map(spec).collect();
+    let specs = bench.in_tables().into_iter().map(spec).collect();
     let mut peers = bench.start(specs, None);
     let (rows, ms) = (bench.rows, bench.time.as_millis() as u64);
     bench.each(&mut peers, |peer| {
