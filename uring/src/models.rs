@@ -43,22 +43,27 @@ mod wake {
         model.preemption_bound = Some(3);
         model.check(move || {
             SCHEDULES.fetch_add(1, Ordering::Relaxed);
-            let house = Arc::new(House {
-                wake: Wake::new(Bell::Thread(thread::current())),
-                work: AtomicU64::new(0),
-                stats: Counters::default(),
-            });
-            house.wake.set_background(thread::current());
-            let threads: Vec<_> = (0..wakers)
-                .map(|_| {
-                    let house = house.clone();
-                    thread::spawn(move || {
-                        house.work.fetch_add(1, Ordering::SeqCst);
-                        house.wake.wake(urgency, &house.stats);
+            // A thread of its own, which waits for nobody: loom takes a late unpark for the end of a join.
+            let server = thread::spawn(move || {
+                let house = Arc::new(House {
+                    wake: Wake::new(Bell::Thread(thread::current())),
+                    work: AtomicU64::new(0),
+                    stats: Counters::default(),
+                });
+                house.wake.set_background(thread::current());
+                let threads: Vec<_> = (0..wakers)
+                    .map(|_| {
+                        let house = house.clone();
+                        thread::spawn(move || {
+                            house.work.fetch_add(1, Ordering::SeqCst);
+                            house.wake.wake(urgency, &house.stats);
+                        })
                     })
-                })
-                .collect();
-            serve(&house, mood, wakers);
+                    .collect();
+                serve(&house, mood, wakers);
+                threads
+            });
+            let threads = server.join().expect("it ends");
             threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
         });
         let schedules = SCHEDULES.load(Ordering::Relaxed);
