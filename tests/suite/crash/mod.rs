@@ -19,7 +19,7 @@ pub use images::{choices, sample};
 pub use lives::{Budget, Crasher, record};
 
 /// Different images of each workload.
-const IMAGES_MAX: usize = 17_500;
+const IMAGES_MAX: usize = 14_750;
 /// Seeds that one workload may use up.
 const SEEDS_MAX: u64 = 100;
 /// Lives in a row on the deepest path.
