@@ -211,7 +211,8 @@ impl Io {
     }
 
     /// Makes every write and growth submitted before it durable. It is issued when they have all
-    /// completed; whether they succeeded is for their own futures to tell.
+    /// completed; whether they succeeded is for their own futures to tell. After a sync that failed it fails, whoever asked
+    /// for that one: see [`Io::has_failed_sync`].
     pub fn sync(&self) -> Sync {
         self.submit(Request::Sync).sync()
     }

@@ -102,7 +102,7 @@ impl Backend for Blocking {
     fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
         let write = self.feed.take().expect("nothing else is waited for");
         let result = write_durably(&*self.file, &self.core, &write);
-        self.core.count_feed(write.len, &result);
+        self.core.feed_landed(&write, &result);
         self.over = Some(write.over(result));
         Ok(())
     }

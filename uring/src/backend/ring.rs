@@ -149,7 +149,7 @@ impl Ring {
                 self.push(&entry);
             }
             Landing::Over(result) => {
-                self.core.count_feed(flight.write.len, &result);
+                self.core.feed_landed(&flight.write, &result);
                 self.feed_over = Some(flight.write.over(result));
             }
         }
@@ -208,7 +208,7 @@ impl Backend for Ring {
         if let Some(write) = self.alone.take() {
             if self.flights.is_empty() {
                 let result = write_durably(&*self.file, &self.core, &write);
-                self.core.count_feed(write.len, &result);
+                self.core.feed_landed(&write, &result);
                 self.feed_over = Some(write.over(result));
                 return Ok(());
             }

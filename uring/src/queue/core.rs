@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::errors::{OwnerGone, Refused};
+use crate::feed::FeedWrite;
 use crate::queue::{Queue, Request};
 use crate::report::SyncMethod;
 use crate::stats::Counters;
@@ -136,9 +137,7 @@ impl Core {
 
     /// Ends an act: takes note, then answers outside the lock. True if that left the queue idle.
     pub(crate) fn finish(&self, work: Work, result: io::Result<()>) -> bool {
-        if result.is_err() && matches!(work, Work::Sync(_)) {
-            self.sync_failed.store(true, Ordering::SeqCst);
-        }
+        let result = self.made_durable(&work, result);
         self.count(&work, &result);
         if let Work::Resize(_, to, _) = &work {
             self.resized(*to, result.is_ok());
@@ -158,6 +157,19 @@ impl Core {
         idle
     }
 
+    /// After a sync that failed none succeeds. What it covered may be lost, though it looks as if it had been written, and the kernel
+    /// tells of an error once: whoever wrote before it and syncs behind it must not take that for a success.
+    fn made_durable(&self, work: &Work, result: io::Result<()>) -> io::Result<()> {
+        match work {
+            Work::Sync(_) if result.is_err() => self.sync_failed.store(true, Ordering::SeqCst),
+            Work::Sync(_) | Work::Durable(..) if self.has_failed_sync() => {
+                return result.and(Err(io::Error::other("a sync before this one failed")));
+            }
+            _ => {}
+        }
+        result
+    }
+
     /// Refuses everything from now on; what was taken in will still be done.
     pub(crate) fn close(&self) {
         self.guarded.lock().refusal.get_or_insert(Refusal::Closed);
@@ -174,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Whether a sync has failed, even one whose caller had left.
+    /// Whether a sync has failed, even one whose caller had left, or one of the feed.
     pub(crate) fn has_failed_sync(&self) -> bool {
         self.sync_failed.load(Ordering::SeqCst)
     }
@@ -209,13 +221,18 @@ impl Core {
         }
     }
 
-    /// Counts a write of the feed.
-    pub(crate) fn count_feed(&self, len: usize, result: &io::Result<()>) {
+    /// Takes note of how a write of the feed ended.
+    pub(crate) fn feed_landed(&self, write: &FeedWrite, result: &io::Result<()>) {
         match result {
-            Err(_) => self.stats.failed.bump(),
+            Err(_) => {
+                self.stats.failed.bump();
+                if write.method.has_two_steps() {
+                    self.sync_failed.store(true, Ordering::SeqCst);
+                }
+            }
             Ok(()) => {
                 self.stats.durable_writes.bump();
-                self.stats.durable_bytes.add(len as u64);
+                self.stats.durable_bytes.add(write.len as u64);
             }
         }
     }

@@ -66,6 +66,26 @@ fn a_failed_run_fails_every_write_in_it() {
 }
 
 #[test]
+fn after_a_failed_sync_nothing_is_called_durable() {
+    simulated(|place, disk| {
+        let io = place.fresh();
+        block_on(io.sync()).unwrap();
+        block_on(io.write_durable(0, full(1, 1), BLOCK_BYTES)).0.unwrap();
+        block_on(io.write(at(1), full(1, 1), BLOCK_BYTES)).0.unwrap();
+        disk.faults().add(Call::Sync, 0, Fault::Fail(Times::Once));
+        assert!(!io.has_failed_sync());
+        // Its result is not taken, and who wrote before it does not know of it.
+        drop(block_on(io.sync()));
+        assert_eq!(disk.faults().injected().failed, 1);
+        assert!(io.has_failed_sync());
+        block_on(io.sync()).expect_err("what was written before the failure may be lost");
+        let (written, _) = block_on(io.write_durable(at(2), full(1, 1), BLOCK_BYTES));
+        written.expect_err("so may what this was to be durable after");
+        assert!(block_on(io.read(at(1), full(1, 0))).0.is_ok(), "reads go on");
+    });
+}
+
+#[test]
 fn a_failed_sync_answers_all_who_shared_it() {
     simulated(|place, disk| {
         let io = place.fresh();
