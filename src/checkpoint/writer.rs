@@ -25,6 +25,8 @@ const RUN_PAGES: u32 = 128;
 
 /// Bytes in flight at most.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+/// Part of the memory for memtables that they may take: a small database has small buffers, and one of the default size the largest.
+const IN_FLIGHT_SHARE: usize = 16;
 
 /// Bytes written but not synced at most: the flush of each commit carries them.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
@@ -244,7 +246,9 @@ impl<'a> Writer<'a> {
 
     /// Writes `len` bytes to a page and those behind it: these, and zeros.
     async fn issue(&mut self, page: PageId, bytes: &[u8], len: usize) -> Result<()> {
-        while self.in_flight_bytes + len > IN_FLIGHT_BYTES_MAX && self.in_flight_bytes > 0 {
+        let share = self.engine.shares.memtable_bytes_max / IN_FLIGHT_SHARE;
+        let in_flight_max = share.min(IN_FLIGHT_BYTES_MAX);
+        while self.in_flight_bytes + len > in_flight_max && self.in_flight_bytes > 0 {
             self.settle_one().await?;
         }
         if self.unsynced_bytes + len > UNSYNCED_BYTES_MAX {

@@ -25,7 +25,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// Part of the memory for memtables that a group's buffer may take: a small database has small
 /// buffers, and one of the default size the largest.
-const GROUP_FRACTION: usize = 16;
+const GROUP_FRACTION: usize = 32;
 /// Least bytes of a group's buffer.
 const GROUP_BYTES_MIN: usize = 64 << 10;
 
