@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringdb_cli::exit::Failure;
-use ringdb_cli::measure::bare::{Bare, Method};
+use ringdb_cli::measure::bare::{BLOCK_BYTES, Bare, Method};
 
 use crate::data::ROW_BYTES;
 use crate::engines::{Calls, Durability, Name, Outcome, Settings};
@@ -16,6 +16,8 @@ use crate::rows::{Case, Row, Rows, Unit};
 
 /// Runs first and is not counted.
 const WARM_MS: u64 = 100;
+/// Bytes of a leaf, as ours reads it.
+const LEAF_BYTES: usize = 8 << 10;
 /// Slices that take turns.
 const SLICES: u32 = 4;
 
@@ -42,7 +44,9 @@ pub struct Bench<'a> {
 pub enum Beside {
     /// Durable writes.
     Writes,
-    /// Reads, 64 at a time.
+    /// The same, each awaited by a task.
+    AwaitedWrites,
+    /// Reads of 4 KiB, 64 at a time.
     Reads,
     /// Nothing: the case is about memory.
     Nothing,
@@ -189,9 +193,19 @@ impl Bench<'_> {
     fn bare_slice(&self, beside: Beside) -> io::Result<f64> {
         match beside {
             Beside::Writes => self.bare.writes_beside(self.method),
-            Beside::Reads => self.bare.reads_beside(),
+            Beside::AwaitedWrites => self.bare.awaited_writes_beside(self.method),
+            Beside::Reads => self.bare.reads_beside(BLOCK_BYTES),
             Beside::Nothing => Ok(0.0),
         }
+    }
+
+    /// What the device gives to reads as long as a leaf of ours, 64 at a time.
+    pub fn tell_leaf_reads(&mut self) -> Outcome<()> {
+        let mut per_s = 0.0;
+        for _ in 0..SLICES {
+            per_s += self.bare.reads_beside(LEAF_BYTES)? / f64::from(SLICES);
+        }
+        self.tell_values("bare-reads-of-8-kib", Unit::PerSecond, vec![(Name::Ringdb, per_s)])
     }
 
     /// Ends peers and removes their files.

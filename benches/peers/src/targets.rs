@@ -98,7 +98,7 @@ fn commits(rows: &Rows) -> Vec<Target> {
     let batches = "durable-batches";
     vec![
         at_least("1 one durable writer that blocks / bare loop", 0.9, bare(puts)),
-        at_least("1 one durable task / bare loop", 0.8, bare(tasks)),
+        at_least("1 one durable task / bare loop awaited by a task", 0.8, bare(tasks)),
         at_least("2 each step from 1 to 64 writers / the one before", 1.0, least),
         at_least("2 8 writers / 1 writer", 5.0, quotient(ours(8), ours(1))),
         at_least(
@@ -149,6 +149,11 @@ fn reads(rows: &Rows) -> Vec<Target> {
             "6 cold reads / bare direct reads",
             0.8,
             cold.map(|row| row.value / row.bare_per_s),
+        ),
+        at_least(
+            "6 cold reads / bare direct reads as long as a leaf",
+            0.8,
+            quotient(rows.ours("cold-reads", 64), rows.ours("bare-reads-of-8-kib", 0)),
         ),
     ]
 }

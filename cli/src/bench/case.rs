@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::bare::{Bare, Method};
+use super::bare::{BLOCK_BYTES, Bare, Method};
 use super::live::Live;
 use super::parent::Child;
 use super::plan::{Case, Subject, Work};
@@ -112,7 +112,7 @@ fn keep<T>(
 /// A slice of the bare loop that the case is compared with.
 fn bare(setting: &Setting<'_>, case: Case) -> io::Result<f64> {
     match case.workload.work() {
-        Work::Read { .. } => setting.bare.reads_beside(),
+        Work::Read { .. } => setting.bare.reads_beside(BLOCK_BYTES),
         Work::Durable { .. } | Work::Volatile => setting.bare.writes_beside(setting.method),
     }
 }

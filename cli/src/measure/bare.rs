@@ -10,13 +10,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use futures::channel::oneshot;
 
 use super::key::mix;
 
 const FILE_BYTES: u64 = 64 << 20;
 /// Unit of direct I/O: offsets, lengths and addresses are multiples of it.
-const BLOCK_BYTES: usize = 4096;
+pub const BLOCK_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Reads in flight at most.
 pub const DEPTH: usize = 64;
@@ -95,7 +99,7 @@ pub struct Bare {
     path: PathBuf,
     buffered: File,
     direct: Option<File>,
-    next: std::cell::Cell<u64>,
+    next: AtomicU64,
 }
 
 impl Drop for Bare {
@@ -117,7 +121,7 @@ impl Bare {
         }
         buffered.sync_all()?;
         let direct = open_direct(&path).ok();
-        Ok(Bare { path, buffered, direct, next: std::cell::Cell::new(0) })
+        Ok(Bare { path, buffered, direct, next: AtomicU64::new(0) })
     }
 
     /// Measures everything.
@@ -153,9 +157,9 @@ impl Bare {
         self.write_loop(method, 4 << 10, BESIDE)
     }
 
-    /// The reads again, 64 at a time, in a slice beside those of a case; reads a second.
-    pub fn reads_beside(&self) -> io::Result<f64> {
-        self.read_threads(DEPTH, BESIDE)
+    /// Reads of so many bytes, 64 at a time, in a slice beside those of a case; reads a second.
+    pub fn reads_beside(&self, bytes: usize) -> io::Result<f64> {
+        self.read_threads(DEPTH, bytes, BESIDE)
     }
 
     fn write_loop(&self, method: Method, bytes: usize, time: Duration) -> io::Result<f64> {
@@ -163,16 +167,45 @@ impl Bare {
         let start = Instant::now();
         let mut writes = 0u64;
         while start.elapsed() < time {
-            let offset = self.next.get();
-            self.next.set((offset + bytes as u64) % FILE_BYTES);
-            self.write_durable(
-                method,
-                &buffer,
-                offset.next_multiple_of(bytes as u64) % FILE_BYTES,
-            )?;
+            self.write_next(method, &buffer)?;
             writes += 1;
         }
         Ok(writes as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// The 4 KiB loop with a task of tokio that awaits each write: a thread does it, since a task must not wait for a disk. What
+    /// this takes beyond the loop itself is the way to that thread and back.
+    pub fn awaited_writes_beside(&self, method: Method) -> io::Result<f64> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+        let (wanted, writes) = mpsc::channel::<oneshot::Sender<io::Result<()>>>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let buffer = Aligned::new(4 << 10);
+                for done in writes {
+                    // A task that went away waits for nothing.
+                    drop(done.send(self.write_next(method, &buffer)));
+                }
+            });
+            let task = runtime.spawn(async move {
+                let start = Instant::now();
+                let mut writes = 0u64;
+                while start.elapsed() < BESIDE {
+                    let (done, written) = oneshot::channel();
+                    wanted.send(done).map_err(io::Error::other)?;
+                    written.await.map_err(io::Error::other)??;
+                    writes += 1;
+                }
+                Ok(writes as f64 / start.elapsed().as_secs_f64())
+            });
+            runtime.block_on(task)?
+        })
+    }
+
+    /// Writes to where the write before ended.
+    fn write_next(&self, method: Method, buffer: &Aligned) -> io::Result<()> {
+        let len_bytes = buffer.len as u64;
+        let offset = self.next.fetch_add(len_bytes, Ordering::Relaxed);
+        self.write_durable(method, buffer, offset.next_multiple_of(len_bytes) % FILE_BYTES)
     }
 
     fn write_durable(&self, method: Method, buffer: &Aligned, offset: u64) -> io::Result<()> {
@@ -193,19 +226,19 @@ impl Bare {
 
     fn reads(&self) -> io::Result<RandomReads> {
         Ok(RandomReads {
-            depth_1_per_s: self.read_threads(1, READ_TIME)?,
-            depth_64_per_s: self.read_threads(DEPTH, READ_TIME)?,
+            depth_1_per_s: self.read_threads(1, BLOCK_BYTES, READ_TIME)?,
+            depth_64_per_s: self.read_threads(DEPTH, BLOCK_BYTES, READ_TIME)?,
             direct: self.direct.is_some(),
         })
     }
 
-    fn read_threads(&self, depth: usize, time: Duration) -> io::Result<f64> {
+    fn read_threads(&self, depth: usize, bytes: usize, time: Duration) -> io::Result<f64> {
         let file = self.direct.as_ref().unwrap_or(&self.buffered);
         let start = Instant::now();
         let until = start + time;
         let reads = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..depth)
-                .map(|seed| scope.spawn(move || read_loop(file, seed as u64, until)))
+                .map(|seed| scope.spawn(move || read_loop(file, bytes, seed as u64, until)))
                 .collect();
             threads.into_iter().try_fold(0, |sum, thread| {
                 let reads = thread.join().map_err(|_| io::Error::other("a reader panicked"))??;
@@ -216,14 +249,14 @@ impl Bare {
     }
 }
 
-fn read_loop(file: &File, seed: u64, until: Instant) -> io::Result<u64> {
-    let mut buffer = Aligned::new(BLOCK_BYTES);
+fn read_loop(file: &File, bytes: usize, seed: u64, until: Instant) -> io::Result<u64> {
+    let mut buffer = Aligned::new(bytes);
     let mut random = mix(seed + 1);
     let mut reads = 0;
     while Instant::now() < until {
         random = mix(random.wrapping_add(1));
-        let block = random % (FILE_BYTES / BLOCK_BYTES as u64);
-        file.read_exact_at(buffer.bytes_mut(), block * BLOCK_BYTES as u64)?;
+        let place = random % (FILE_BYTES / bytes as u64);
+        file.read_exact_at(buffer.bytes_mut(), place * bytes as u64)?;
         reads += 1;
     }
     Ok(reads)

@@ -40,6 +40,9 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         for spec in specs {
             let mut started = bench.start(vec![spec], limit.as_ref());
             bench.race(race(runner), &mut started)?;
+            if runner == Runner::Tasks {
+                bench.tell_leaf_reads()?;
+            }
             bench.remove(started);
         }
     }
