@@ -168,10 +168,10 @@ impl Options {
         self
     }
 
-    /// Largest ordinary log segment, in bytes; rounded to pages, from 64 KiB to 1 GiB. A batch
+    /// Largest ordinary log segment, in bytes; rounded to pages, from 16 KiB to 1 GiB. A batch
     /// larger than a segment gets one of its own size.
     pub fn segment_bytes_max(mut self, bytes: u64) -> Options {
-        self.segment_bytes_max = bytes.clamp(64 << 10, 1 << 30);
+        self.segment_bytes_max = bytes.clamp(16 << 10, 1 << 30);
         self
     }
 

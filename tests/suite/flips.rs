@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use ringdb::sim::{Disk, SECTOR_BYTES};
-use ringdb::{Create, Db, ErrorKind, Result};
+use ringdb::{Create, Db, ErrorKind, Options, Result};
 
 use crate::counts::{self, What};
 use crate::crash::sample;
@@ -23,7 +23,7 @@ use crate::fixture::{Watchdog, block_on, eventually, number, say, seed};
 use crate::oracle::Ending;
 use crate::rng::Rng;
 use crate::state::State;
-use crate::workload::{Recorder, options};
+use crate::workload::Recorder;
 
 const BLOCK_BYTES: usize = 4096;
 /// Bytes of the file between the two places of the superblock's copies, from the first.
@@ -32,6 +32,11 @@ const SUPERBLOCK_PLACE_BYTES: u64 = 8192;
 const CLOSED_ONE_IN: usize = 8;
 /// Offsets that a thread takes at a time.
 const TURN: usize = 64;
+
+/// A log of short segments: every byte of those that are ready for more is flipped too.
+fn options() -> Options {
+    crate::workload::options().segment_bytes_max(16 << 10)
+}
 
 /// What became of some damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +126,7 @@ impl Small {
         for name in ["a", "b", "gone", "named"] {
             recorder.create(name);
         }
-        // Few groups, so that the log is in one segment: every byte of each is to be flipped.
+        // Few groups: every byte of each is to be flipped.
         for n in 0..2 {
             let mut changes = recorder.changes();
             for n in (30 * n)..(30 * n + 30) {
