@@ -324,4 +324,14 @@ mod tests {
         buffer.bytes_mut()[0] = 1;
         assert_eq!(buffer.bytes()[0], 1);
     }
+
+    #[test]
+    fn awaited_writes_go_on_where_the_loop_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let bare = Bare::create(directory.path()).unwrap();
+        assert!(bare.writes_beside(Method::BufferedSync).unwrap() > 0.0);
+        let before = bare.next.load(Ordering::Relaxed);
+        assert!(bare.awaited_writes_beside(Method::BufferedSync).unwrap() > 0.0);
+        assert!(bare.next.load(Ordering::Relaxed) > before);
+    }
 }
