@@ -1,9 +1,11 @@
 //! Places in the total order: which commits are applied, which are visible, and who waits.
 //!
 //! Every commit in flight has one place in a ring, found by its seq alone. A committer marks its
-//! place when its memtable inserts are done; whoever comes next advances `applied` and `visible`
-//! over the contiguous prefix and wakes the waiters of that prefix in order. (I4)
+//! place when its memtable inserts are done; `visible` is advanced over the contiguous prefix, and
+//! the waiters of that prefix are woken in order. (I4)
 //!
+//! - A commit that waits for its group is shown by whoever notes that the group is durable, so the
+//!   wake-ups of a group mostly come from the owner and not from a task that wants to go on.
 //! - A place is reused only after the sweep that made its commit visible has passed it, because a
 //!   commit is ordered only while `next_seq - swept` is below their number.
 //! - One thread advances at a time. A second one leaves a note in `advancing` and goes on; the
@@ -14,8 +16,8 @@
 
 use std::task::{Context, Waker};
 
-use ringdb_uring::threads::Mutex;
 use ringdb_uring::threads::atomic::{AtomicU64, Ordering};
+use ringdb_uring::threads::{Mutex, in_one_order};
 
 use crate::commit::watch::Watchers;
 use crate::ids::Seq;
@@ -48,6 +50,7 @@ pub(crate) enum Shown {
 
 pub(crate) struct Places {
     ring: Box<[Place]>,
+    /// As far as somebody has looked.
     applied: AtomicU64,
     visible: AtomicU64,
     swept: AtomicU64,
@@ -86,8 +89,14 @@ impl Places {
         Seq(self.visible.load(Ordering::SeqCst))
     }
 
+    /// All up to here are in the memtables.
     pub(crate) fn applied(&self) -> Seq {
-        Seq(self.applied.load(Ordering::Acquire))
+        let mut applied = self.applied.load(Ordering::Acquire).max(self.visible().0);
+        while self.mark(applied + 1).is_some() {
+            applied += 1;
+        }
+        self.applied.fetch_max(applied, Ordering::AcqRel);
+        Seq(applied)
     }
 
     pub(crate) fn durable(&self) -> Seq {
@@ -102,24 +111,29 @@ impl Places {
     /// The commit's inserts are done.
     pub(crate) fn mark_applied(&self, seq: Seq, shown: Shown) {
         let when_applied = u64::from(shown == Shown::WhenApplied);
-        self.place(seq.0).mark.store(seq.0 << 1 | when_applied, Ordering::Release);
-        self.advance();
+        self.place(seq.0).mark.store(seq.0 << 1 | when_applied, Ordering::SeqCst);
+        in_one_order();
+        // Either the group is seen to be durable here, or the mark is seen by whoever notes it.
+        if shown == Shown::WhenApplied || self.durable() >= seq {
+            self.advance();
+        }
     }
 
     /// All up to `seq` survive power loss. (I3)
     pub(crate) fn mark_durable(&self, seq: Seq) {
         self.durable.fetch_max(seq.0, Ordering::SeqCst);
+        in_one_order();
         self.durable_watchers.wake_through(seq);
         self.advance();
     }
 
     /// Whether `seq` is visible; if not, the task is woken once it is.
     pub(crate) fn poll_visible(&self, seq: Seq, context: &mut Context<'_>) -> bool {
-        if self.visible().0 >= seq.0 {
+        if self.visible() >= seq {
             return true;
         }
         let mut waiter = self.place(seq.0).waiter.lock();
-        if self.visible().0 >= seq.0 {
+        if self.visible() >= seq {
             return true;
         }
         match &mut *waiter {
@@ -157,13 +171,22 @@ impl Places {
         &self.ring[seq as usize & (self.ring.len() - 1)]
     }
 
+    /// When a commit that is applied is shown; nothing before it is, or if its place has gone to
+    /// a later one.
+    fn mark(&self, seq: u64) -> Option<Shown> {
+        let mark = self.place(seq).mark.load(Ordering::SeqCst);
+        (mark >> 1 == seq).then_some(match mark & 1 {
+            0 => Shown::WhenDurable,
+            _ => Shown::WhenApplied,
+        })
+    }
+
     fn advance(&self) {
         if self.advancing.fetch_add(1, Ordering::AcqRel) != 0 {
             return;
         }
         let mut notes = 1;
         loop {
-            self.advance_applied();
             self.advance_visible();
             let exchanged =
                 self.advancing.compare_exchange(notes, 0, Ordering::AcqRel, Ordering::Acquire);
@@ -174,23 +197,12 @@ impl Places {
         }
     }
 
-    fn advance_applied(&self) {
-        let mut applied = self.applied.load(Ordering::Relaxed);
-        while self.place(applied + 1).mark.load(Ordering::Acquire) >> 1 == applied + 1 {
-            applied += 1;
-        }
-        self.applied.store(applied, Ordering::Release);
-    }
-
     fn advance_visible(&self) {
         let before = self.visible.load(Ordering::Relaxed);
-        let applied = self.applied.load(Ordering::Relaxed);
         let durable = self.durable.load(Ordering::Acquire);
         let mut visible = before;
-        while visible < applied {
-            let mark = self.place(visible + 1).mark.load(Ordering::Acquire);
-            let when_applied = mark & 1 == 1;
-            if !when_applied && visible + 1 > durable {
+        while let Some(shown) = self.mark(visible + 1) {
+            if shown == Shown::WhenDurable && visible + 1 > durable {
                 break;
             }
             visible += 1;
