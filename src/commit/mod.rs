@@ -60,9 +60,6 @@ pub(crate) use submission::{Admission, Submission, apply_op, row_kind};
 /// that wait for each other share every flush; if they do not, every other one.
 const FEW_COMMITS: u32 = 1;
 
-/// Part of a smoothed flush that the next group waits for the tasks just woken.
-const REGROUP_FRACTION: u32 = 4;
-
 /// A log that has been idle for this long is sealed, so that only an unsealed last group can be
 /// mistaken for a torn tail.
 const SEAL_AFTER: Duration = Duration::from_millis(10);
@@ -421,7 +418,7 @@ impl Feed for Pipeline {
         }
         order.flush.observe(took);
         let regroups = commits > FEW_COMMITS && order.grouping == Grouping::Shared;
-        let until = now + order.flush.get() / REGROUP_FRACTION;
+        let until = now + order.flush.get();
         order.regroup = regroups.then_some(Regroup { commits, until });
         // An empty group is a seal itself; only commits need one.
         order.seal_at = (commits > 0).then_some(now + SEAL_AFTER);

@@ -64,9 +64,9 @@ impl Memory {
     }
 }
 
-/// The last flush woke many: most come back within a fraction of a flush, so the next group
-/// waits for that many, or for that time. A group that closes before they are back costs a third
-/// of the throughput (DESIGN section 9).
+/// The last flush woke many: most come back within the time of a flush, so the next group waits for
+/// that many, or for that time, which they would spend waiting for a flush without them. A group
+/// that closes before they are back costs a third of the throughput (DESIGN section 9).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Regroup {
     pub(crate) commits: u32,
