@@ -33,6 +33,18 @@ impl Index {
         Index { prefix: Bytes::new(), heads: Box::new([0]), named }
     }
 
+    /// The index of leaves whose lows ascend; all but the first have one.
+    pub(super) fn of(named: Box<[Named]>, leaves: &Leaves) -> Index {
+        let low = |named: &Named| &leaves.leaf(named.id).low;
+        let prefix = match &named[1..] {
+            [] => Bytes::new(),
+            [first, .., last] => low(first).slice(..common_len(low(first), low(last))),
+            [only] => low(only).clone(),
+        };
+        let heads = heads(&named, prefix.len(), leaves);
+        Index { prefix, heads, named }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.named.len()
     }
@@ -76,8 +88,7 @@ impl Index {
         let heads = if self.len() > 1 && shared == self.prefix.len() {
             inserted(&self.heads, place + 1, head16(&low[shared..]))
         } else {
-            let lows = named[1..].iter().map(|named| &leaves.leaf(named.id).low);
-            std::iter::once(0).chain(lows.map(|low| head16(&low[shared..]))).collect()
+            heads(&named, shared, leaves)
         };
         Index { prefix, heads, named }
     }
@@ -85,6 +96,12 @@ impl Index {
     pub(super) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.heads) + size_of_val(&*self.named)
     }
+}
+
+/// The heads of all borders, behind so many bytes that they share.
+fn heads(named: &[Named], shared: usize, leaves: &Leaves) -> Box<[u128]> {
+    let lows = named[1..].iter().map(|named| &leaves.leaf(named.id).low);
+    std::iter::once(0).chain(lows.map(|low| head16(&low[shared..]))).collect()
 }
 
 fn inserted<T: Copy>(items: &[T], place: usize, item: T) -> Box<[T]> {

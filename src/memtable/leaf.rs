@@ -17,6 +17,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
+use super::fill::prefix_of;
 use super::head::{Against, against, common_len, head8};
 use super::rows::Rows;
 use super::version::{NewRow, Version, Versions};
@@ -27,6 +28,8 @@ pub(super) const LEAF_KEYS_MAX: usize = 256;
 /// Keys short of full at which a leaf that fills in ascending order is left, so that stragglers of
 /// parallel writers still fit.
 const STRAGGLERS_MAX: usize = 8;
+/// Keys of a leaf that is filled at once.
+pub(super) const LEAF_KEYS_FILLED: usize = LEAF_KEYS_MAX - STRAGGLERS_MAX;
 /// How far from the one before an insert may land to belong to the same run.
 const RUN_GAP_MAX: usize = 8;
 /// Inserts in a run before it says where to split.
@@ -101,6 +104,27 @@ pub(super) enum Cut {
 }
 
 impl Body {
+    /// A body of rows that ascend, few enough for a leaf; gives the heap bytes of lists of further
+    /// versions, too.
+    pub(super) fn filled(rows: &[NewRow<'_>]) -> (Body, usize) {
+        let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)));
+        body.rows = Rows::with_room(rows.iter().map(|row| row.bytes.len()).sum());
+        let mut lists = 0;
+        for row in rows {
+            let head = head8(&row.key()[body.prefix.len()..]);
+            match body.len().checked_sub(1) {
+                Some(last) if body.heads[last] == head && body.key(last) == row.key() => {
+                    lists += body.add(last, row);
+                }
+                _ => {
+                    let versions = Versions::One(Version::new(row, &mut body.rows));
+                    body.append(head, versions);
+                }
+            }
+        }
+        (body, lists)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.heads.len()
     }
@@ -252,9 +276,15 @@ impl Body {
     }
 
     fn push(&mut self, head: u64, versions: Versions, from: &Rows) {
+        let versions = versions.moved(from, &mut self.rows);
+        self.append(head, versions);
+    }
+
+    /// Adds the key behind all others.
+    fn append(&mut self, head: u64, versions: Versions) {
         self.order.push(u16::try_from(self.slots.len()).expect("at most LEAF_KEYS_MAX slots"));
         self.heads.push(head);
-        self.slots.push(versions.moved(from, &mut self.rows));
+        self.slots.push(versions);
     }
 
     fn lengthen_prefix(&mut self) {

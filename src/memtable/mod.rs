@@ -19,6 +19,7 @@
 //! (real keys share it).
 
 mod entry;
+mod fill;
 mod filter;
 mod head;
 mod index;
@@ -173,7 +174,7 @@ impl Memtable {
     #[cfg(test)]
     /// Whether neither a key nor a range delete was ever added.
     pub(crate) fn is_empty(&self) -> bool {
-        self.core.get().is_none() && self.range_delete_count() == 0
+        !self.has_rows() && self.range_delete_count() == 0
     }
 
     /// How many range deletes it holds; the commit path freezes it at `RANGE_DELETES_MAX`.
@@ -235,7 +236,6 @@ impl Core {
 
     /// Adds rows that ascend; gives the heap bytes that this took.
     fn insert_sorted<'a>(&self, rows: impl Iterator<Item = NewRow<'a>>) -> usize {
-        self.filter.reserve(rows.size_hint().0);
         let mut rows = rows.peekable();
         let mut bytes = 0;
         while let Some(first) = rows.peek() {

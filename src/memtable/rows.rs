@@ -13,6 +13,8 @@ const CHUNK_BYTES_MIN: usize = 512;
 /// Each chunk is twice as long as the one before, so many times: 8 KiB then, or one row that is
 /// longer.
 const CHUNK_DOUBLINGS: usize = 4;
+/// Bytes of a chunk at most, unless one row is longer.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// The rows of one leaf.
 #[derive(Default)]
@@ -29,6 +31,13 @@ pub(super) struct RowPlace {
 }
 
 impl Rows {
+    /// With a first chunk for so many bytes, within reason.
+    pub(super) fn with_room(bytes: usize) -> Rows {
+        let mut rows = Rows::default();
+        rows.add(bytes.min(CHUNK_BYTES_MAX));
+        rows
+    }
+
     /// Copies a row.
     pub(super) fn push(&mut self, row: &[u8]) -> RowPlace {
         let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= row.len();
@@ -50,9 +59,9 @@ impl Rows {
         &self.chunks[place.chunk as usize][place.offset as usize..][..len]
     }
 
-    fn add(&mut self, row_len: usize) {
+    fn add(&mut self, bytes: usize) {
         let usual = CHUNK_BYTES_MIN << self.chunks.len().min(CHUNK_DOUBLINGS);
-        self.chunks.push(Vec::with_capacity(usual.max(row_len)));
+        self.chunks.push(Vec::with_capacity(usual.max(bytes)));
         let last = self.chunks.last().map_or(0, Vec::capacity);
         self.heap_bytes += last + size_of::<Vec<u8>>();
     }

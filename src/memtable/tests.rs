@@ -45,10 +45,20 @@ impl Gathered {
     }
 }
 
-/// Inserts rows together, and takes them.
-fn insert_sorted(memtable: &Memtable, rows: &mut Vec<Gathered>) {
+/// Inserts rows together, and takes them. A memtable without rows gets its leaves made, in two parts.
+fn insert_sorted(memtable: &Memtable, rows: &mut Vec<Gathered>, random: &mut Random) {
     rows.sort_by(|one, other| one.row().key().cmp(other.row().key()));
-    memtable.insert_sorted(rows.iter().map(Gathered::row));
+    let is_new = !memtable.has_rows();
+    memtable.expect(rows.len());
+    if is_new {
+        let border = random.below(rows.len() as u64 + 1) as usize;
+        let same = |row: &&Gathered| border > 0 && row.row().key() == rows[border - 1].row().key();
+        let border = border + rows[border..].iter().take_while(same).count();
+        let parts = [&rows[..border], &rows[border..]];
+        memtable.fill(parts.map(|part| memtable.leaves_of(part.iter().map(Gathered::row))));
+    } else {
+        memtable.insert_sorted(rows.iter().map(Gathered::row));
+    }
     rows.clear();
 }
 
@@ -122,6 +132,7 @@ fn agrees_with_model(seed: u64) {
     let steps = 6_000;
     // In half of all histories rows are inserted many at a time.
     let (gathers, mut gathered) = (random.below(2) == 0, Vec::new());
+    let together = [100, 400, 2_000][random.below(3) as usize];
     for step in 1..=steps {
         let style = if style == 5 { random.below(5) } else { style };
         let key = some_key(&mut random, style, step);
@@ -137,15 +148,15 @@ fn agrees_with_model(seed: u64) {
         if gathers {
             let (bytes, key_len) = ([&key[..], &value[..]].concat(), key.len());
             gathered.push(Gathered { seq: Seq(step), kind, bytes, key_len });
-            if random.below(400) == 0 {
-                insert_sorted(&memtable, &mut gathered);
+            if random.below(together) == 0 {
+                insert_sorted(&memtable, &mut gathered, &mut random);
             }
         } else {
             insert(&memtable, step, kind, &key, &value);
         }
         model.insert((key, Reverse(step)), (kind, value));
     }
-    insert_sorted(&memtable, &mut gathered);
+    insert_sorted(&memtable, &mut gathered, &mut random);
     assert_eq!(memtable.entries(), model.len());
     for at in [0, 1, steps / 3, steps - 1, steps, u64::MAX] {
         let expected = visible_in_model(&model, &ranges, at);
@@ -396,4 +407,41 @@ fn charge_never_shrinks_and_stays_near_what_rows_take() {
     }
     let per_row = memtable.bytes() / count as usize;
     assert!((150..220).contains(&per_row), "{per_row} bytes a row of 100");
+}
+
+#[test]
+fn leaves_made_at_once_are_charged_and_take_more_rows() {
+    let rows: Vec<_> = (0..5_000_u64)
+        .map(|number| Gathered {
+            seq: Seq(1),
+            kind: Kind::Put,
+            bytes: format!("filled/{:08}{}", number * 10, "v".repeat(100)).into_bytes(),
+            key_len: 15,
+        })
+        .collect();
+    let memtable = Memtable::new();
+    memtable.expect(rows.len());
+    memtable.fill([memtable.leaves_of(rows.iter().map(Gathered::row))]);
+    assert_eq!((memtable.entries(), memtable.keys()), (5_000, 5_000));
+    let held: usize = rows.iter().map(|row| row.bytes.len()).sum();
+    assert!((held..held * 2).contains(&memtable.bytes()), "{} of {held}", memtable.bytes());
+    // Between, before and behind them, and with less in common than they have.
+    let mut keys: Vec<_> =
+        (0..5_000).map(|number| format!("filled/{:08}", number * 10 + 5)).collect();
+    keys.extend(["a", "filled", "filled/000", "filled/00049999", "z"].map(str::to_owned));
+    keys.iter().for_each(|key| put(&memtable, 2, key.as_bytes(), b"later"));
+    assert_eq!(memtable.keys(), 10_005);
+    let value = |key: &[u8]| memtable.get(key, Seq(9)).map(|found| found.value.len());
+    assert!(keys.iter().all(|key| value(key.as_bytes()) == Some(5)));
+    assert!(rows.iter().all(|row| value(row.row().key()) == Some(100)));
+    assert_eq!(value(b"filled/00000001"), None);
+}
+
+#[test]
+#[should_panic(expected = "only a memtable without rows is filled")]
+fn a_memtable_with_rows_is_not_filled() {
+    let memtable = Memtable::new();
+    put(&memtable, 1, b"a", b"1");
+    let row = NewRow { seq: Seq(2), kind: Kind::Put, bytes: b"b2", key_len: 1 };
+    memtable.fill([memtable.leaves_of([row].into_iter())]);
 }

@@ -1,23 +1,28 @@
 //! Rows of the log on their way into memtables.
 //!
 //! Many are sorted by family and key before they go in: each leaf is then filled once, from its first key to its last, where rows
-//! as they were committed would wait for memory at every step.
+//! as they were committed would wait for memory at every step. The rows of a segment are sorted on a thread of their own while
+//! the next one is replayed; what is sorted is merged in the end, by two threads, one for lower keys and one for higher ones.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use ringdb_frames::bring_near;
 use ringdb_uring::Buf;
 
 use crate::format::record::Found;
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::{Kind, Memtable, NewRow};
+use crate::memtable::{Kind, NewRow};
 use crate::state::Family;
 
 /// Rows that are asked for ahead of need: in key order each lies somewhere else.
 const ROWS_AHEAD: usize = 8;
 /// Rows that are sorted at a time, at most: less than `u32` can number by one group's.
 const ROWS_MAX: usize = 1 << 31;
+/// Rows of a segment that are sorted on another thread.
+const SORTED_APART_MIN: usize = 5_000;
 /// Rows of a family that two threads put in.
 const SHARED_ROWS_MIN: usize = 10_000;
 
@@ -28,6 +33,12 @@ pub(super) struct Rows {
     /// Segments of the log.
     segments: Vec<Arc<Buf>>,
     rows: Vec<Row>,
+    /// Of the rows of the newest segment.
+    places: Vec<Place>,
+    /// Of those before.
+    runs: Vec<Run>,
+    /// Places were made behind a longer prefix than a family's keys have now, or are lost.
+    outdated: bool,
     /// Bytes of rows, and of segments but for the newest, which somebody else holds too.
     bytes: usize,
     bytes_max: usize,
@@ -53,6 +64,12 @@ struct Row {
     kind: Kind,
 }
 
+/// Places of the rows of a segment in ascending order, or on their way there.
+enum Run {
+    Sorted(Vec<Place>),
+    Sorting(JoinHandle<Vec<Place>>),
+}
+
 /// What rows are sorted by first, and the row: family, first bytes of the key behind the family's prefix, number of the row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place(u128);
@@ -69,6 +86,10 @@ impl Place {
 
     fn family(self) -> usize {
         (self.0 >> 96) as usize
+    }
+
+    fn head(self) -> u64 {
+        (self.0 >> 32) as u64
     }
 
     fn is_tied(&self, other: &Place) -> bool {
@@ -94,6 +115,9 @@ impl Rows {
             numbers: HashMap::new(),
             segments: Vec::new(),
             rows: Vec::new(),
+            places: Vec::new(),
+            runs: Vec::new(),
+            outdated: false,
             bytes: 0,
             bytes_max,
         }
@@ -106,6 +130,7 @@ impl Rows {
             Some(last) => self.bytes += last.len(),
             None => {}
         }
+        self.end_segment();
         self.segments.push(segment.clone());
     }
 
@@ -135,9 +160,14 @@ impl Rows {
         let keys = &mut self.families[row.family as usize];
         let first = keys.first.key(&self.segments);
         let shared = first.iter().zip(row.key(&self.segments)).take(keys.prefix_len);
-        keys.prefix_len = shared.take_while(|(one, other)| one == other).count();
+        let shared = shared.take_while(|(one, other)| one == other).count();
+        self.outdated |= shared < keys.prefix_len;
+        keys.prefix_len = shared;
+        let head = head(&row.key(&self.segments)[keys.prefix_len..]);
+        self.places.push(Place::new(row.family, head, self.rows.len()));
         self.rows.push(row);
-        self.bytes += size_of::<Row>() + size_of::<Place>();
+        // A place is there twice while places are merged.
+        self.bytes += size_of::<Row>() + 2 * size_of::<Place>();
     }
 
     fn number(&mut self, family: &Arc<Family>, first: Row) -> u32 {
@@ -154,45 +184,106 @@ impl Rows {
         self.bytes >= self.bytes_max || self.rows.len() >= ROWS_MAX
     }
 
+    /// Has the rows of the newest segment sorted.
+    fn end_segment(&mut self) {
+        let places = std::mem::take(&mut self.places);
+        let run = match std::mem::take(&mut self.outdated) {
+            true => {
+                self.runs.clear();
+                Some(Run::Sorted(sorted(self.all_places())))
+            }
+            false => Run::sort(places),
+        };
+        self.outdated = run.is_none();
+        self.runs.extend(run);
+    }
+
+    fn all_places(&self) -> Vec<Place> {
+        let place = |(index, row): (usize, &Row)| {
+            let key = &row.key(&self.segments)[self.families[row.family as usize].prefix_len..];
+            Place::new(row.family, head(key), index)
+        };
+        self.rows.iter().enumerate().map(place).collect()
+    }
+
     /// Puts all of them into their memtables.
     pub(super) fn apply(&mut self) {
-        let sorted = self.sorted();
-        let families = sorted.chunk_by(|a, b| a.family() == b.family());
-        for (keys, places) in self.families.iter().zip(families) {
-            let memtable = keys.family.active();
-            match places.len() >= SHARED_ROWS_MIN {
-                true => self.insert_by_two(&memtable.table, places),
-                false => self.insert(&memtable.table, places),
+        self.end_segment();
+        if self.outdated {
+            self.end_segment();
+        }
+        let runs: Vec<_> = self.runs.drain(..).map(Run::wait).collect();
+        for (number, keys) in (0..).zip(&self.families) {
+            let border = |family| move |place: &Place| place.family() < family;
+            let part = |run: &Vec<Place>| {
+                run.partition_point(border(number))..run.partition_point(border(number + 1))
+            };
+            let runs: Vec<_> = runs.iter().map(|run| &run[part(run)]).collect();
+            let rows = runs.iter().map(|run| run.len()).sum();
+            let table = &keys.family.active().table;
+            let is_new = !table.has_rows();
+            table.expect(rows);
+            if is_new {
+                let leaves = |places: &[Place]| table.leaves_of(self.new_rows(places));
+                table.fill(self.by_two(&runs, rows, leaves));
+            } else {
+                let insert = |places: &[Place]| table.insert_sorted(self.new_rows(places));
+                self.by_two(&runs, rows, insert);
             }
         }
         *self = Rows::new(self.bytes_max);
     }
 
-    /// Inserts rows of one family on two threads: half of the time is waiting for memory, which two do side by side.
-    fn insert_by_two(&self, table: &Memtable, places: &[Place]) {
-        let (low, high) = places.split_at(self.middle(places));
+    /// Merges the places of one family and does the work for them, in two parts if they are many, on two threads: half of the
+    /// time is waiting for memory, which two do side by side.
+    fn by_two<T: Send>(
+        &self,
+        runs: &[&[Place]],
+        rows: usize,
+        work: impl Fn(&[Place]) -> T + Sync,
+    ) -> Vec<T> {
+        let work = |runs: &[&[Place]]| work(&self.merged(runs));
+        if rows < SHARED_ROWS_MIN {
+            return vec![work(runs)];
+        }
+        let mut middles: Vec<_> = runs.iter().filter_map(|run| run.get(run.len() / 2)).collect();
+        middles.sort_unstable();
+        // Places that tie stay together, and with them the versions of a key.
+        let border = middles[middles.len() / 2].head();
+        let split = |run: &&'_ [Place]| run.partition_point(|place| place.head() < border);
+        let low: Vec<_> = runs.iter().map(|run| &run[..split(run)]).collect();
+        let high: Vec<_> = runs.iter().map(|run| &run[split(run)..]).collect();
         std::thread::scope(|scope| {
             let helper = std::thread::Builder::new().name("ringdb-replay".to_owned());
-            let spawned = helper.spawn_scoped(scope, || self.insert(table, low));
-            self.insert(table, high);
-            if spawned.is_err() {
-                self.insert(table, low);
-            }
-        });
+            let spawned = helper.spawn_scoped(scope, || work(&low));
+            let high = work(&high);
+            let low = match spawned {
+                Ok(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => work(&low),
+            };
+            vec![low, high]
+        })
     }
 
-    /// About the middle; the versions of a key are on one side.
-    fn middle(&self, places: &[Place]) -> usize {
-        let key = |place: &Place| self.rows[place.row()].key(&self.segments);
-        let middle = places.len() / 2;
-        let same = places[middle..].windows(2).take_while(|pair| key(&pair[0]) == key(&pair[1]));
-        (middle + same.count() + 1).min(places.len())
+    /// Merges places that are sorted, and puts those that tie in the order of their keys and seqs.
+    fn merged(&self, runs: &[&[Place]]) -> Vec<Place> {
+        let mut merged = runs.concat();
+        // It finds what is sorted already.
+        merged.sort();
+        for tied in merged.chunk_by_mut(Place::is_tied).filter(|tied| tied.len() > 1) {
+            let of = |place: &Place| self.rows[place.row()];
+            let keys =
+                |a: &Place, b: &Place| of(a).key(&self.segments).cmp(of(b).key(&self.segments));
+            // Of two rows of a key with the same seq the later one counts: the order of equals is kept.
+            tied.sort_by(|a, b| keys(a, b).then(of(a).seq.cmp(&of(b).seq)));
+        }
+        merged
     }
 
-    /// Inserts rows of one family.
-    fn insert(&self, table: &Memtable, places: &[Place]) {
+    /// The rows at these places, asked for ahead of need.
+    fn new_rows<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = NewRow<'a>> {
         let (rows, segments) = (&self.rows, &self.segments);
-        table.insert_sorted(places.iter().enumerate().map(|(index, place)| {
+        places.iter().enumerate().map(move |(index, place)| {
             if let Some(later) = places.get(index + 2 * ROWS_AHEAD) {
                 bring_near(&rows[later.row()]);
             }
@@ -202,25 +293,31 @@ impl Rows {
             let row = &rows[place.row()];
             let (bytes, key_len) = (row.bytes(segments), row.key_len as usize);
             NewRow { seq: row.seq, kind: row.kind, bytes, key_len }
-        }));
+        })
+    }
+}
+
+impl Run {
+    /// Many are sorted on a thread of their own; none if there is none, and then they are lost.
+    fn sort(places: Vec<Place>) -> Option<Run> {
+        if places.len() < SORTED_APART_MIN {
+            return Some(Run::Sorted(sorted(places)));
+        }
+        let helper = std::thread::Builder::new().name("ringdb-replay".to_owned());
+        helper.spawn(move || sorted(places)).ok().map(Run::Sorting)
     }
 
-    fn sorted(&self) -> Vec<Place> {
-        let place = |(index, row): (usize, &Row)| {
-            let key = &row.key(&self.segments)[self.families[row.family as usize].prefix_len..];
-            Place::new(row.family, head(key), index)
-        };
-        let mut sorted: Vec<Place> = self.rows.iter().enumerate().map(place).collect();
-        sorted.sort_unstable();
-        for tied in sorted.chunk_by_mut(Place::is_tied).filter(|tied| tied.len() > 1) {
-            let of = |place: &Place| self.rows[place.row()];
-            let keys =
-                |a: &Place, b: &Place| of(a).key(&self.segments).cmp(of(b).key(&self.segments));
-            // Of two rows of a key with the same seq the later one counts: the order of equals is kept.
-            tied.sort_by(|a, b| keys(a, b).then(of(a).seq.cmp(&of(b).seq)));
+    fn wait(self) -> Vec<Place> {
+        match self {
+            Run::Sorted(places) => places,
+            Run::Sorting(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
         }
-        sorted
     }
+}
+
+fn sorted(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_unstable();
+    places
 }
 
 /// Compares as the key does, as far as it goes: a shorter key is filled up with zeros.
@@ -307,5 +404,58 @@ mod tests {
         assert_eq!(found(b"a "), b"4");
         assert_eq!(one.active().table.keys(), 6);
         assert_eq!(one.active().table.entries(), 7);
+    }
+
+    /// Three segments of many rows each, so that helpers sort and fill; in the last one the keys turn out to share less.
+    #[test]
+    fn many_rows_of_several_segments_are_all_there() {
+        const ROWS: u64 = 8_000;
+        let (one, other) = (family(1), family(2));
+        let key = |number: u64| match number {
+            0..20_000 => format!("shared/{:06}", number * 7 % 20_000),
+            _ => format!("s{:06}", number * 7 % 30_000),
+        };
+        let mut rows = Rows::new(usize::MAX);
+        for first in [0, ROWS, 2 * ROWS] {
+            let texts: Vec<_> =
+                (first..first + ROWS).map(|number| (key(number), number.to_string())).collect();
+            let bytes: usize = texts.iter().map(|(key, value)| key.len() + value.len()).sum();
+            let mut segment = Buf::zeroed(bytes.next_multiple_of(4096));
+            let mut starts = Vec::new();
+            let mut at = 0;
+            for text in texts.iter().flat_map(|(key, value)| [key, value]) {
+                segment[at..][..text.len()].copy_from_slice(text.as_bytes());
+                starts.push(at);
+                at += text.len();
+            }
+            rows.are_in(&Arc::new(segment));
+            for (index, (key, text)) in texts.iter().enumerate() {
+                // Every third row is one of the other family, and one in eight is written again.
+                let family = if index.is_multiple_of(3) { &other } else { &one };
+                let op = Op::Put { family: family.id, key: b"", value: b"" };
+                let start = starts[2 * index];
+                let row = start..start + key.len() + text.len();
+                let found = Found { op, row, key_bytes: key.len() };
+                let seq = first + index as u64;
+                rows.push(Seq(seq + 1), family, Kind::Put, &found, 0);
+                if index.is_multiple_of(8) {
+                    rows.push(Seq(seq + 2), family, Kind::Delete, &found, 0);
+                }
+            }
+        }
+        rows.apply();
+        let newest = |number: u64| {
+            let family = if (number % ROWS).is_multiple_of(3) { &other } else { &one };
+            let found = family.active().table.get(key(number).as_bytes(), Seq(u64::MAX));
+            found.map(|found| (found.kind, found.value.to_vec()))
+        };
+        for number in 0..3 * ROWS {
+            let (kind, value) = newest(number).expect("a row that was pushed");
+            match number % ROWS % 8 {
+                0 => assert_eq!(kind, Kind::Delete),
+                _ => assert_eq!((kind, value), (Kind::Put, number.to_string().into_bytes())),
+            }
+        }
+        assert_eq!(one.active().table.keys() + other.active().table.keys(), 3 * ROWS as usize);
     }
 }
