@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -43,6 +44,36 @@ impl OsFile {
     pub(crate) fn create(path: &Path) -> io::Result<OsFile> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
         Ok(OsFile { fd: rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)? })
+    }
+
+    /// The same file with an open file description of its own, or this one if neither the kernel nor its name leads there.
+    ///
+    /// The kernel tells every description once of bytes that it could not write back. With one of
+    /// its own the feed hears of each such failure itself, however shortly before its sync somebody
+    /// else was told.
+    ///
+    /// # Errors
+    ///
+    /// There are no more descriptors, or direct I/O is refused now.
+    pub(crate) fn again(self: &Arc<OsFile>, path: &Path, direct: bool) -> io::Result<Arc<OsFile>> {
+        use rustix::fd::AsRawFd;
+        let by_number = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        for path in [Path::new(&by_number), path] {
+            let again = match OsFile::open(path) {
+                Ok(again) => again,
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::MFILE | Errno::NFILE) => return Err(error),
+                    _ => continue,
+                },
+            };
+            if again.identity()? == self.identity()? {
+                if direct {
+                    set_direct(again.fd.as_fd())?;
+                }
+                return Ok(Arc::new(again));
+            }
+        }
+        Ok(self.clone())
     }
 
     /// Which file it is.

@@ -50,6 +50,8 @@ struct Opened<'a> {
     path: &'a Path,
     settings: &'a Settings,
     file: Arc<OsFile>,
+    /// The same for writes of the feed.
+    feed_file: Arc<OsFile>,
     len_bytes: u64,
     direct: (bool, String),
     method: (SyncMethod, &'static str),
@@ -69,9 +71,10 @@ struct Chosen {
 impl<'a> Opened<'a> {
     fn new(path: &'a Path, settings: &'a Settings, file: Arc<OsFile>) -> io::Result<Opened<'a>> {
         let direct = file.choose_direct(settings.direct)?;
+        let feed_file = file.again(path, direct.0)?;
         let method = probe::assumed(direct.0);
         let len_bytes = file.len_bytes()?;
-        Ok(Opened { path, settings, file, len_bytes, direct, method })
+        Ok(Opened { path, settings, file, feed_file, len_bytes, direct, method })
     }
 
     fn core(&self, limits: Limits) -> Arc<Core> {
@@ -85,7 +88,7 @@ impl<'a> Opened<'a> {
         let limits = Limits::of_depth(self.settings.queue_depth);
         let named = matches!(self.settings.backend, BackendChoice::Uring);
         let core = self.core(limits);
-        let ready = match setup::prepare(&self.file, limits) {
+        let ready = match setup::prepare(&self.file, &self.feed_file, limits) {
             Ok(ready) => ready,
             Err(error) if named => return Err(error),
             Err(error) => return self.pwrite(storage, format!("io_uring was refused: {error}")),
@@ -98,7 +101,13 @@ impl<'a> Opened<'a> {
             core: core.clone(),
             bell: Bell::Event(ready.event.clone()),
             executor: Executor::Owner(ready.pool.clone()),
-            backend: Box::new(Ring::new(ready, self.file.clone(), core, limits)),
+            backend: Box::new(Ring::new(
+                ready,
+                self.file.clone(),
+                self.feed_file.clone(),
+                core,
+                limits,
+            )),
         };
         self.start(storage, chosen)
     }
@@ -114,7 +123,7 @@ impl<'a> Opened<'a> {
     fn pwrite(self, storage: Storage, reason: String) -> io::Result<Arc<Shared>> {
         let core = self.core(blocking::limits(self.settings.queue_depth));
         let listener: Listener = Arc::new(Mutex::new(Weak::new()));
-        let backend = Blocking::new(self.file.clone(), core.clone());
+        let backend = Blocking::new(self.file.clone(), self.feed_file.clone(), core.clone());
         let backend = backend.with_pool(&listener)?;
         let chosen = Chosen {
             kind: BackendKind::Pwrite,
@@ -173,7 +182,8 @@ fn open_sim(path: &Path, settings: &Settings, disk: &Disk) -> Result<Arc<Shared>
     };
     let queue = Queue::new(Limits::of_depth(settings.queue_depth), settings.coalesce);
     let core = Arc::new(Core::new(queue, sync_method, file.len_bytes()));
-    let backend = Blocking::new(Arc::new(file.clone()), core.clone());
+    let calls = Arc::new(file.clone());
+    let backend = Blocking::new(calls.clone(), calls, core.clone());
     let shared = Shared::start(Parts {
         core,
         wake: Wake::new(Bell::Silent),

@@ -38,6 +38,7 @@ pub(crate) type Listener = Arc<Mutex<Weak<Shared>>>;
 /// Blocking calls on a pool, and inline for the feed.
 pub(crate) struct Blocking {
     file: Arc<dyn Calls>,
+    feed_file: Arc<dyn Calls>,
     core: Arc<Core>,
     feed: Option<FeedWrite>,
     over: Option<FeedDone>,
@@ -46,8 +47,12 @@ pub(crate) struct Blocking {
 
 impl Blocking {
     /// Without a pool: only the feed is served.
-    pub(crate) fn new(file: Arc<dyn Calls>, core: Arc<Core>) -> Blocking {
-        Blocking { file, core, feed: None, over: None, workers: Vec::new() }
+    pub(crate) fn new(
+        file: Arc<dyn Calls>,
+        feed_file: Arc<dyn Calls>,
+        core: Arc<Core>,
+    ) -> Blocking {
+        Blocking { file, feed_file, core, feed: None, over: None, workers: Vec::new() }
     }
 
     /// Starts the pool.
@@ -101,7 +106,7 @@ impl Backend for Blocking {
 
     fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
         let write = self.feed.take().expect("nothing else is waited for");
-        let result = write_durably(&*self.file, &self.core, &write);
+        let result = write_durably(&*self.feed_file, &self.core, &write);
         self.core.feed_landed(&write, &result);
         self.over = Some(write.over(result));
         Ok(())

@@ -11,7 +11,7 @@ use io_uring::{opcode, squeue};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::backend::setup::{BELL_INDEX, FILE_INDEX, POOL_INDEX};
+use crate::backend::setup::{BELL_INDEX, FEED_INDEX, FILE_INDEX, POOL_INDEX};
 use crate::buf::Buf;
 use crate::calls::{TRANSIENT_MAX, is_transient, resize, resume_read};
 use crate::feed::{FeedDone, FeedWrite};
@@ -29,6 +29,7 @@ pub(crate) const FEED_TAG: u64 = 1 << 62;
 pub(crate) const BELL_TAG: u64 = 2 << 62;
 
 const FILE: Fixed = Fixed(FILE_INDEX);
+const FEED_FILE: Fixed = Fixed(FEED_INDEX);
 
 /// What a completion means.
 pub(crate) enum Landing {
@@ -70,9 +71,9 @@ impl Flight {
             }
             Work::Write(run) => write_run(run, &mut self.vectors, done),
             Work::Durable(_, method, part) => {
-                write(part.offset, &mut part.buf, part.len, done, flags(*method))
+                write(FILE, part.offset, &mut part.buf, part.len, done, flags(*method))
             }
-            Work::Sync(_) => sync(),
+            Work::Sync(_) => sync(FILE),
             Work::Resize(_, Resize::Grow(to), _) => {
                 let from = core.len_bytes();
                 opcode::Fallocate::new(FILE, *to - from).offset(from).build()
@@ -146,8 +147,8 @@ impl FeedFlight {
     pub(crate) fn entry(&mut self) -> squeue::Entry {
         let FeedWrite { offset, buf, len, method, .. } = &mut self.write;
         let entry = match self.step {
-            Step::Write => write(*offset, buf, *len, self.done, flags(*method)),
-            Step::Sync => sync(),
+            Step::Write => write(FEED_FILE, *offset, buf, *len, self.done, flags(*method)),
+            Step::Sync => sync(FEED_FILE),
         };
         entry.user_data(self.key)
     }
@@ -256,8 +257,15 @@ fn flags(method: SyncMethod) -> i32 {
     }
 }
 
-fn write(offset: u64, buf: &mut Buf, len: usize, done: usize, flags: i32) -> squeue::Entry {
-    opcode::Write::new(FILE, buf.address(done), (len - done) as u32)
+fn write(
+    file: Fixed,
+    offset: u64,
+    buf: &mut Buf,
+    len: usize,
+    done: usize,
+    flags: i32,
+) -> squeue::Entry {
+    opcode::Write::new(file, buf.address(done), (len - done) as u32)
         .offset(offset + done as u64)
         .rw_flags(flags)
         .build()
@@ -265,7 +273,7 @@ fn write(offset: u64, buf: &mut Buf, len: usize, done: usize, flags: i32) -> squ
 
 fn write_run(run: &mut Run, vectors: &mut Vec<libc::iovec>, done: usize) -> squeue::Entry {
     if let [part] = &mut run.parts[..] {
-        return write(run.offset, &mut part.buf, part.len, done, 0);
+        return write(FILE, run.offset, &mut part.buf, part.len, done, 0);
     }
     vectors.clear();
     let mut skip = done;
@@ -282,8 +290,8 @@ fn write_run(run: &mut Run, vectors: &mut Vec<libc::iovec>, done: usize) -> sque
         .build()
 }
 
-fn sync() -> squeue::Entry {
-    opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build()
+fn sync(file: Fixed) -> squeue::Entry {
+    opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build()
 }
 
 #[cfg(test)]

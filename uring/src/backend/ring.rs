@@ -39,6 +39,7 @@ const FEEDS_ALONE_MIN: u32 = 4;
 pub(crate) struct Ring {
     ring: IoUring,
     file: Arc<OsFile>,
+    feed_file: Arc<OsFile>,
     core: Arc<Core>,
     flights: Slots<Flight>,
     feed: Option<FeedFlight>,
@@ -54,11 +55,18 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Takes over a ring that was set up for this file and these limits.
-    pub(crate) fn new(ready: Ready, file: Arc<OsFile>, core: Arc<Core>, limits: Limits) -> Ring {
+    /// Takes over a ring that was set up for these files and limits.
+    pub(crate) fn new(
+        ready: Ready,
+        file: Arc<OsFile>,
+        feed_file: Arc<OsFile>,
+        core: Arc<Core>,
+        limits: Limits,
+    ) -> Ring {
         Ring {
             ring: ready.ring,
             file,
+            feed_file,
             core,
             flights: Slots::with_capacity(limits.in_flight_max()),
             feed: None,
@@ -207,7 +215,7 @@ impl Backend for Ring {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         if let Some(write) = self.alone.take() {
             if self.flights.is_empty() {
-                let result = write_durably(&*self.file, &self.core, &write);
+                let result = write_durably(&*self.feed_file, &self.core, &write);
                 self.core.feed_landed(&write, &result);
                 self.feed_over = Some(write.over(result));
                 return Ok(());

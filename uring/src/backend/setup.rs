@@ -25,6 +25,8 @@ const ENTRIES_EXTRA: usize = 3;
 pub(crate) const FILE_INDEX: u32 = 0;
 /// The bell's.
 pub(crate) const BELL_INDEX: u32 = 1;
+/// The file as writes of the feed know it.
+pub(crate) const FEED_INDEX: u32 = 2;
 /// Index of the registered memory.
 pub(crate) const POOL_INDEX: u16 = 0;
 
@@ -78,12 +80,12 @@ const ATTEMPTS: [Attempt; 4] = [
 ];
 
 /// Builds a ring for this file that never has to refuse an entry within the limits.
-pub(crate) fn prepare(file: &OsFile, limits: Limits) -> io::Result<Ready> {
+pub(crate) fn prepare(file: &OsFile, feed_file: &OsFile, limits: Limits) -> io::Result<Ready> {
     let entries = (limits.in_flight_max() + ENTRIES_EXTRA).next_power_of_two() as u32;
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
     let mut refused = io::Error::from(io::ErrorKind::Unsupported);
     for attempt in ATTEMPTS {
-        match attempt.build(entries, file, &event) {
+        match attempt.build(entries, [file, feed_file], &event) {
             Ok((ring, pool)) => {
                 let (pool, buffers) = match pool {
                     Ok(pool) => (Some(pool), format!("{PIECES} registered buffers")),
@@ -103,7 +105,7 @@ pub(crate) fn prepare(file: &OsFile, limits: Limits) -> io::Result<Ready> {
 }
 
 impl Attempt {
-    fn build(self, entries: u32, file: &OsFile, event: &OwnedFd) -> io::Result<Built> {
+    fn build(self, entries: u32, files: [&OsFile; 2], event: &OwnedFd) -> io::Result<Built> {
         let mut builder = IoUring::builder();
         if self.submit_all == Wish::Yes {
             builder.setup_submit_all();
@@ -120,7 +122,8 @@ impl Attempt {
             return Err(io::Error::new(io::ErrorKind::Unsupported, old));
         }
         let submitter = ring.submitter();
-        submitter.register_files(&[file.as_fd().as_raw_fd(), event.as_raw_fd()])?;
+        let [file, feed_file] = files.map(|file| file.as_fd().as_raw_fd());
+        submitter.register_files(&[file, event.as_raw_fd(), feed_file])?;
         // Not allowed any more once the ring is restricted; refused where memory must not be locked.
         let pool = Pool::register(&ring);
         if self.restricted == Wish::Yes {

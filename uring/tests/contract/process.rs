@@ -126,3 +126,25 @@ fn descriptors_are_closed_on_exec() {
         drop(io);
     });
 }
+
+#[test]
+fn the_feed_has_a_file_description_of_its_own() {
+    on_files(|place| {
+        let io = place.fresh();
+        let fds: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .map(Result::unwrap)
+            .filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == place.path))
+            .map(|entry| entry.file_name().to_str().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(fds.len(), 2, "for the queue and for the feed");
+        // SAFETY: asks for flags only.
+        let flags = || [0, 1].map(|index| unsafe { libc::fcntl(fds[index], libc::F_GETFL) });
+        let before = flags();
+        assert_eq!(before[0], before[1], "both are direct or neither is");
+        // SAFETY: a flag of the description that changes nothing for who reads and writes.
+        unsafe { libc::fcntl(fds[0], libc::F_SETFL, before[0] | libc::O_NOATIME) };
+        assert_eq!(flags(), [before[0] | libc::O_NOATIME, before[1]], "it is not shared");
+        drop(io);
+    });
+}
