@@ -161,8 +161,10 @@ impl<'a> Replay<'a> {
             segments.push(UsedSegment { segment: current.segment, end_bytes, last: end.last_seq });
             match any {
                 true => behind.clear(),
-                // The log has ended, most likely: what is behind it is read meanwhile.
-                false => self.rows.apply(),
+                // The log has ended, most likely: what is behind it is read meanwhile. Few rows wait: a group may not have
+                // fitted into a short segment, and memtables that have rows already take more of them slowly.
+                false if self.rows.are_slow() => self.rows.apply(),
+                false => {}
             }
             let life = Life { incarnation, ordinal: current.segment.ordinal + 1 };
             expect = match any {

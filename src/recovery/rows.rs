@@ -21,6 +21,8 @@ use crate::state::Family;
 const ROWS_AHEAD: usize = 8;
 /// Rows that are sorted at a time, at most: less than `u32` can number by one group's.
 const ROWS_MAX: usize = 1 << 31;
+/// Rows that take long enough to be put in for it to be done while segments are read.
+const SLOW_ROWS_MIN: usize = 50_000;
 /// Rows of a segment that are sorted on another thread.
 const SORTED_APART_MIN: usize = 5_000;
 /// Rows of a family that two threads put in.
@@ -182,6 +184,11 @@ impl Rows {
     /// Whether there are enough to be sorted.
     pub(super) fn are_many(&self) -> bool {
         self.bytes >= self.bytes_max || self.rows.len() >= ROWS_MAX
+    }
+
+    /// Whether to put them in takes a while.
+    pub(super) fn are_slow(&self) -> bool {
+        self.rows.len() >= SLOW_ROWS_MIN
     }
 
     /// Has the rows of the newest segment sorted.
