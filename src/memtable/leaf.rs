@@ -107,7 +107,9 @@ impl Body {
     /// A body of rows that ascend, few enough for a leaf; gives the heap bytes of lists of further
     /// versions, too.
     pub(super) fn filled(rows: &[NewRow<'_>]) -> (Body, usize) {
-        let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)));
+        // A full leaf has room to be divided; thousands of families have a leaf of few rows.
+        let room = if rows.len() < LEAF_KEYS_FILLED { rows.len() } else { LEAF_KEYS_MAX };
+        let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)), room);
         body.rows = Rows::with_room(rows.iter().map(|row| row.bytes.len()).sum());
         let mut lists = 0;
         for row in rows {
@@ -246,9 +248,9 @@ impl Body {
     /// Moves the keys from `border` on to a new body. Both have room for a full leaf, because both
     /// are about to fill.
     fn divide(&mut self, border: usize) -> Body {
-        let mut right = Body::with_room(self.prefix.clone());
+        let mut right = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX);
         if border < self.len() {
-            let mut left = Body::with_room(self.prefix.clone());
+            let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX);
             let mut slots: Vec<_> = self.slots.drain(..).map(Some).collect();
             for (place, &slot) in self.order.iter().enumerate() {
                 let versions = slots[usize::from(slot)].take().expect("order is a permutation");
@@ -265,12 +267,12 @@ impl Body {
         right
     }
 
-    fn with_room(prefix: Prefix) -> Body {
+    fn with_room(prefix: Prefix, keys: usize) -> Body {
         Body {
             prefix,
-            heads: Vec::with_capacity(LEAF_KEYS_MAX),
-            order: Vec::with_capacity(LEAF_KEYS_MAX),
-            slots: Vec::with_capacity(LEAF_KEYS_MAX),
+            heads: Vec::with_capacity(keys),
+            order: Vec::with_capacity(keys),
+            slots: Vec::with_capacity(keys),
             ..Body::default()
         }
     }

@@ -438,6 +438,16 @@ fn leaves_made_at_once_are_charged_and_take_more_rows() {
 }
 
 #[test]
+fn a_leaf_of_few_rows_costs_as_much_as_if_they_had_come_one_by_one() {
+    let (filled, grown) = (Memtable::new(), Memtable::new());
+    let row = NewRow { seq: Seq(1), kind: Kind::Put, bytes: b"key and value", key_len: 3 };
+    filled.expect(1);
+    filled.fill([filled.leaves_of([row].into_iter())]);
+    put(&grown, 1, b"key", b" and value");
+    assert!(filled.bytes() <= grown.bytes(), "{} and {}", filled.bytes(), grown.bytes());
+}
+
+#[test]
 #[should_panic(expected = "only a memtable without rows is filled")]
 fn a_memtable_with_rows_is_not_filled() {
     let memtable = Memtable::new();

@@ -217,6 +217,7 @@ impl Rows {
     pub(super) fn apply(&mut self) {
         self.end_segment();
         if self.outdated {
+            // There was no thread to sort the last ones.
             self.end_segment();
         }
         let runs: Vec<_> = self.runs.drain(..).map(Run::wait).collect();

@@ -79,7 +79,7 @@ const ATTEMPTS: [Attempt; 4] = [
     Attempt { words: "no flags", submit_all: Wish::No, no_sqarray: Wish::No, restricted: Wish::No },
 ];
 
-/// Builds a ring for this file that never has to refuse an entry within the limits.
+/// Builds a ring for this file, as the queue and as the feed knows it, that never has to refuse an entry within the limits.
 pub(crate) fn prepare(file: &OsFile, feed_file: &OsFile, limits: Limits) -> io::Result<Ready> {
     let entries = (limits.in_flight_max() + ENTRIES_EXTRA).next_power_of_two() as u32;
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
