@@ -41,6 +41,8 @@ pub(super) struct Rows {
     runs: Vec<Run>,
     /// Places were made behind a longer prefix than a family's keys have now, or are lost.
     outdated: bool,
+    /// How many rows there were when all were placed again.
+    placed_again: usize,
     /// Bytes of rows, and of segments but for the newest, which somebody else holds too.
     bytes: usize,
     bytes_max: usize,
@@ -120,6 +122,7 @@ impl Rows {
             places: Vec::new(),
             runs: Vec::new(),
             outdated: false,
+            placed_again: 0,
             bytes: 0,
             bytes_max,
         }
@@ -194,15 +197,20 @@ impl Rows {
     /// Has the rows of the newest segment sorted.
     fn end_segment(&mut self) {
         let places = std::mem::take(&mut self.places);
-        let run = match std::mem::take(&mut self.outdated) {
-            true => {
-                self.runs.clear();
-                Some(Run::Sorted(sorted(self.all_places())))
-            }
-            false => Run::sort(places),
-        };
-        self.outdated = run.is_none();
-        self.runs.extend(run);
+        if !self.outdated {
+            let run = Run::sort(places);
+            self.outdated = run.is_none();
+            self.runs.extend(run);
+        } else if self.rows.len() >= 2 * self.placed_again {
+            // Not at every segment: each may have a family, or a key, that shortens a prefix.
+            self.place_again();
+        }
+    }
+
+    fn place_again(&mut self) {
+        self.placed_again = self.rows.len();
+        self.runs = vec![Run::Sorted(sorted(self.all_places()))];
+        self.outdated = false;
     }
 
     fn all_places(&self) -> Vec<Place> {
@@ -217,8 +225,7 @@ impl Rows {
     pub(super) fn apply(&mut self) {
         self.end_segment();
         if self.outdated {
-            // There was no thread to sort the last ones.
-            self.end_segment();
+            self.place_again();
         }
         let runs: Vec<_> = self.runs.drain(..).map(Run::wait).collect();
         for (number, keys) in (0..).zip(&self.families) {
