@@ -36,6 +36,19 @@ impl Value {
         Value::short(bytes).unwrap_or_else(|| Value(Held::Shared(Bytes::copy_from_slice(bytes))))
     }
 
+    /// So many bytes, as they are made out of zeros.
+    #[inline]
+    pub(crate) fn made(len: usize, make: impl FnOnce(&mut [u8])) -> Value {
+        let mut short = [0; SHORT_BYTES_MAX];
+        if let Some(bytes) = short.get_mut(..len) {
+            make(bytes);
+            return Value(Held::Short(len as u8, short));
+        }
+        let mut bytes = vec![0; len];
+        make(&mut bytes);
+        Value(Held::Shared(bytes.into()))
+    }
+
     #[inline]
     fn short(bytes: &[u8]) -> Option<Value> {
         let mut short = [0; SHORT_BYTES_MAX];

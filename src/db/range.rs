@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::blocking;
@@ -380,7 +379,7 @@ impl<T, F: FnOnce(&[u8], &[u8]) -> T> Future for TryNextWith<'_, F> {
 
 /// The span of a caller's range of keys.
 pub(crate) fn span_of<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Span {
-    let owned = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
+    let owned = |bound: Bound<&K>| bound.map(|key| Value::copied(key.as_ref()));
     Span {
         low: owned(range.start_bound()),
         high: owned(range.end_bound()),
@@ -390,12 +389,12 @@ pub(crate) fn span_of<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> Span {
 
 /// The span of all keys that begin with a prefix.
 pub(crate) fn span_of_prefix(prefix: &[u8]) -> Span {
-    let low = Bound::Included(Bytes::copy_from_slice(prefix));
+    let low = Bound::Included(Value::copied(prefix));
     let last = prefix.iter().rposition(|&byte| byte != 0xFF);
     let high = last.map_or(Bound::Unbounded, |last| {
         let mut next = prefix[..=last].to_vec();
         next[last] += 1;
-        Bound::Excluded(next.into())
+        Bound::Excluded(Value::new(next.into()))
     });
     Span { low, high, direction: Direction::Forward }
 }
@@ -418,8 +417,8 @@ mod tests {
     #[test]
     fn a_prefix_ends_before_its_successor() {
         let high = |prefix: &[u8]| span_of_prefix(prefix).high;
-        assert_eq!(high(b"ab"), Bound::Excluded(Bytes::from_static(b"ac")));
-        assert_eq!(high(b"a\xFF\xFF"), Bound::Excluded(Bytes::from_static(b"b")));
+        assert_eq!(high(b"ab"), Bound::Excluded(Value::copied(b"ac")));
+        assert_eq!(high(b"a\xFF\xFF"), Bound::Excluded(Value::copied(b"b")));
         assert_eq!(high(b"\xFF"), Bound::Unbounded);
         assert_eq!(high(b""), Bound::Unbounded);
     }

@@ -1,5 +1,7 @@
 //! What a memtable answers: copies of its rows, so that no lock outlives the answer.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::ids::Seq;
@@ -15,7 +17,7 @@ pub(crate) enum Kind {
     Delete,
 }
 
-/// A version of a key as scans hand it out; rows of one scan share a buffer.
+/// A version of a key that outlives the answer it was part of; those of one answer share a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) seq: Seq,
@@ -59,28 +61,57 @@ impl Entry {
     }
 }
 
-/// Rows on their way out of a memtable: copied one after another, and shared at the end.
+/// Rows that a scan took out of a memtable, copied one after another.
 #[derive(Default)]
-pub(super) struct Copied {
+pub(crate) struct Copied {
     bytes: Vec<u8>,
     rows: Vec<CopiedRow>,
 }
 
+#[derive(Clone, Copy)]
 struct CopiedRow {
     seq: Seq,
+    start: usize,
     end: usize,
     key_len: u32,
     kind: Kind,
 }
 
 impl Copied {
-    /// Copies a row whose key is so long.
-    pub(super) fn push(&mut self, seq: Seq, kind: Kind, row: &[u8], key_len: u32) {
-        self.bytes.extend_from_slice(row);
-        self.rows.push(CopiedRow { seq, end: self.bytes.len(), key_len, kind });
+    /// The key of a row.
+    pub(crate) fn key(&self, index: usize) -> &[u8] {
+        self.key_of(&self.rows[index])
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn key_of(&self, row: &CopiedRow) -> &[u8] {
+        &self.bytes[row.start..][..row.key_len as usize]
+    }
+
+    /// How many rows come before the first one whose key is not within.
+    pub(crate) fn count_within(&self, within: impl Fn(&[u8]) -> bool) -> usize {
+        self.rows.partition_point(|row| within(self.key_of(row)))
+    }
+
+    /// What a row says of its key, and its value: the encoded reference of its extent, or nothing for a delete.
+    pub(crate) fn value(&self, index: usize) -> (Kind, &[u8]) {
+        let CopiedRow { start, end, key_len, kind, .. } = self.rows[index];
+        (kind, &self.bytes[start + key_len as usize..end])
+    }
+
+    /// Bytes of the keys and values of these rows.
+    pub(crate) fn bytes_of(&self, rows: &Range<usize>) -> usize {
+        self.rows[rows.clone()].iter().map(|row| row.end - row.start).sum()
+    }
+
+    /// Copies a row whose key is so long.
+    pub(super) fn push(&mut self, seq: Seq, kind: Kind, row: &[u8], key_len: u32) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(row);
+        self.rows.push(CopiedRow { seq, start, end: self.bytes.len(), key_len, kind });
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
@@ -91,11 +122,11 @@ impl Copied {
     /// The rows, in the order in which they were copied.
     pub(super) fn into_entries(self) -> impl ExactSizeIterator<Item = Entry> {
         let bytes = Bytes::from(self.bytes);
-        let mut start = 0;
-        self.rows.into_iter().map(move |CopiedRow { seq, end, key_len, kind }| {
-            let row = bytes.slice(start..end);
-            start = end;
-            Entry { seq, row, key_len, kind }
+        self.rows.into_iter().map(move |CopiedRow { seq, start, end, key_len, kind }| Entry {
+            seq,
+            row: bytes.slice(start..end),
+            key_len,
+            kind,
         })
     }
 }

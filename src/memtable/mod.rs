@@ -40,7 +40,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ids::Seq;
-pub(crate) use entry::{Entry, Found, Kind};
+pub(crate) use entry::{Copied, Entry, Found, Kind};
 use filter::Filter;
 use index::Index;
 use leaf::{Body, Cut, Leaf};

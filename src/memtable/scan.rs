@@ -43,8 +43,8 @@ pub(crate) struct Drained {
 }
 
 impl Memtable {
-    /// Appends the newest version at or below `at` of up to `max` keys between two bounds, in the
-    /// order of `direction`.
+    /// The newest version at or below `at` of up to `max` keys between two bounds, in the order of
+    /// `direction`.
     ///
     /// `from` is the lower bound and `to` the upper one, whatever the direction. Deleted keys are
     /// there as deletes, those in a deleted range too, so that the caller can merge with older
@@ -57,8 +57,7 @@ impl Memtable {
         at: Seq,
         direction: Direction,
         max: usize,
-        out: &mut Vec<Entry>,
-    ) -> Scanned {
+    ) -> (Copied, Scanned) {
         let ranges = self.ranges.view();
         let mut copied = Copied::default();
         let scanned = self.walk(from, to, direction, |place, body| {
@@ -72,8 +71,7 @@ impl Memtable {
             }
             ControlFlow::Continue(())
         });
-        out.extend(copied.into_entries());
-        scanned
+        (copied, scanned)
     }
 
     /// As a forward scan of up to `max` keys, and also gives the versions whose extents can be
@@ -116,9 +114,8 @@ impl Memtable {
         let places = (0..index.len()).step_by(index.len().div_ceil(runs));
         let run = |place| {
             let low = Bound::Included(&core.leaves.leaf(index.at(place).id).low[..]);
-            let mut run = Vec::new();
-            self.scan(low, Bound::Unbounded, at, Direction::Forward, keys, &mut run);
-            run
+            let (run, _) = self.scan(low, Bound::Unbounded, at, Direction::Forward, keys);
+            run.into_entries().collect()
         };
         places.map(run).collect()
     }

@@ -99,8 +99,8 @@ fn scanned(
             (Some(last), Direction::Backward) => to = Bound::Excluded(last),
             (None, _) => {}
         }
-        let mut out = Vec::new();
-        let end = memtable.scan(from, to, Seq(at), direction, step, &mut out);
+        let (out, end) = memtable.scan(from, to, Seq(at), direction, step);
+        let out: Vec<_> = out.into_entries().collect();
         assert!(out.len() <= step);
         rows.extend(out.iter().map(|entry| {
             (entry.key_bytes().to_vec(), entry.seq.0, entry.kind, entry.value().to_vec())

@@ -64,6 +64,17 @@ pub(crate) enum Page<'a> {
     Held(&'a [u8]),
 }
 
+impl<'a> Page<'a> {
+    /// The bytes, for as long as the step goes on.
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        match self {
+            Page::Frame(frame) => frame.bytes(),
+            Page::Held(bytes) => bytes,
+        }
+    }
+}
+
 impl Deref for Page<'_> {
     type Target = [u8];
 

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use crate::read::lookup::{self, Stored};
-use crate::tree::{Key, RowValue};
+use crate::tree::{self, Key};
 use crate::value::{SHORT_BYTES_MAX, Value};
 
 /// Bytes in front of each row.
@@ -25,7 +25,7 @@ const EXTENT: u32 = 1 << 31;
 /// Set in the length of a value that lies apart.
 const APART: u32 = 1 << 30;
 
-/// What a source says of a key.
+/// The value of a row.
 #[derive(Clone, Copy)]
 pub(crate) enum Content<'a> {
     Inline(&'a [u8]),
@@ -33,18 +33,6 @@ pub(crate) enum Content<'a> {
     Extent(&'a [u8]),
     /// A value too large to be copied.
     Apart(&'a Bytes),
-    Deleted,
-}
-
-impl<'a> From<RowValue<'a>> for Content<'a> {
-    #[inline]
-    fn from(value: RowValue<'a>) -> Content<'a> {
-        match value {
-            RowValue::Inline(bytes) => Content::Inline(bytes),
-            RowValue::Extent(bytes) => Content::Extent(bytes),
-            RowValue::Tombstone => Content::Deleted,
-        }
-    }
 }
 
 /// A key as its source has it.
@@ -65,14 +53,6 @@ impl KeyAt<'_> {
     }
 
     #[inline]
-    fn write_to(&self, out: &mut Vec<u8>) {
-        match self {
-            KeyAt::Whole(key) => out.extend_from_slice(key),
-            KeyAt::Parts(key) => key.write_to(out),
-        }
-    }
-
-    #[inline]
     pub(crate) fn order(&self, other: &[u8]) -> Ordering {
         match self {
             KeyAt::Whole(key) => (*key).cmp(other),
@@ -89,10 +69,11 @@ impl KeyAt<'_> {
         }
     }
 
-    pub(crate) fn to_bytes(self) -> Bytes {
-        let mut key = Vec::with_capacity(self.len());
-        self.write_to(&mut key);
-        key.into()
+    pub(crate) fn to_value(self) -> Value {
+        Value::made(self.len(), |out| match self {
+            KeyAt::Whole(key) => out.copy_from_slice(key),
+            KeyAt::Parts(key) => key.copy_to(out),
+        })
     }
 }
 
@@ -108,9 +89,8 @@ impl Rows {
         Rows { bytes: Vec::with_capacity(bytes), apart: VecDeque::new() }
     }
 
-    /// Adds a row behind the others; a deleted one is none.
-    #[inline]
-    pub(crate) fn add(&mut self, key: KeyAt<'_>, content: Content<'_>) {
+    /// Adds a row behind the others.
+    pub(crate) fn add(&mut self, key: &[u8], content: Content<'_>) {
         let (value, flag) = match content {
             Content::Inline(bytes) => (bytes, 0),
             Content::Extent(bytes) => (bytes, EXTENT),
@@ -118,12 +98,24 @@ impl Rows {
                 self.apart.push_back(bytes.clone());
                 (&[][..], APART)
             }
-            Content::Deleted => return,
         };
-        let header = u64::from(value.len() as u32 | flag) << 32 | u64::from(key.len() as u32);
-        self.bytes.extend_from_slice(&header.to_le_bytes());
-        key.write_to(&mut self.bytes);
+        self.add_header(key.len(), value.len(), flag);
+        self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
+    }
+
+    /// The same for a row of a leaf: what lies side by side there is copied at once.
+    #[inline]
+    pub(crate) fn add_stored(&mut self, row: &tree::Stored<'_>) {
+        let flag = if row.is_extent() { EXTENT } else { 0 };
+        self.add_header(row.key_len(), row.value_len(), flag);
+        row.write_to(&mut self.bytes);
+    }
+
+    #[inline]
+    fn add_header(&mut self, key_len: usize, value_len: usize, flag: u32) {
+        let header = u64::from(value_len as u32 | flag) << 32 | u64::from(key_len as u32);
+        self.bytes.extend_from_slice(&header.to_le_bytes());
     }
 }
 
@@ -222,12 +214,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_out_as_they_went_in_and_deleted_ones_do_not() {
+    fn rows_come_out_as_they_went_in() {
         let mut rows = Rows::with_capacity(0);
-        rows.add(KeyAt::Whole(b"a"), Content::Inline(b"1815"));
-        rows.add(KeyAt::Whole(b"b"), Content::Deleted);
-        rows.add(KeyAt::Whole(b"c"), Content::Apart(&Bytes::from_static(b"1912")));
-        rows.add(KeyAt::Whole(b"cc"), Content::Inline(b""));
+        rows.add(b"a", Content::Inline(b"1815"));
+        rows.add(b"c", Content::Apart(&Bytes::from_static(b"1912")));
+        rows.add(b"cc", Content::Inline(b""));
         let mut chunk = Chunk::from(rows);
         let mut taken = Vec::new();
         while let Some((key, stored)) = chunk.pop() {

@@ -14,8 +14,8 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::join_all;
+use smallvec::SmallVec;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -84,11 +84,14 @@ pub(crate) struct Want {
 struct Read {
     chunk: Chunk,
     /// Where it ended, if not with the span.
-    far: Option<Bound<Bytes>>,
+    far: Option<Bound<Value>>,
     own_taken: usize,
 }
 
 type Windowed = std::result::Result<Read, Want>;
+
+/// A tree, a memtable and a transaction's own rows, as a rule.
+type Sources<'a> = SmallVec<[Source<'a>; 4]>;
 
 impl Scan {
     pub(crate) fn new(view: &FamilyView, at: Seq, span: Span, mut own: Vec<Row>) -> Scan {
@@ -99,6 +102,11 @@ impl Scan {
             let ranges = memtable.table.range_deletes(at).into_iter();
             ranges.map(move |range| (MEMTABLES_AGE + index, range))
         };
+        let have_deletes = |memtable: &Arc<Generational>| memtable.table.range_delete_count() > 0;
+        let range_deletes = match view.memtables.iter().any(have_deletes) {
+            true => view.memtables.iter().enumerate().flat_map(deletes).collect(),
+            false => Vec::new(),
+        };
         Scan {
             family: view.family.id,
             at,
@@ -106,7 +114,7 @@ impl Scan {
             chunk: Chunk::default(),
             own,
             own_taken: 0,
-            range_deletes: view.memtables.iter().enumerate().flat_map(deletes).collect(),
+            range_deletes,
             window_rows: WINDOW_ROWS_MIN,
             read_ahead_leaves: 1,
             held: Held::default(),
@@ -173,7 +181,7 @@ impl Scan {
         let (max, memtables) = (self.window_rows, view.memtables.iter().enumerate());
         let trees_age = MEMTABLES_AGE + view.memtables.len();
         let mut window = Window::new(span);
-        let mut sources = Vec::with_capacity(trees_age + view.trees.len());
+        let mut sources = Sources::new();
         for (index, tree) in view.trees.iter().enumerate().rev() {
             match tree::seek_leaf(&pages, &tree.root, span.near(), span.direction) {
                 Step::Missing(wanted) => return Err(Want { wanted, tree: index }),
@@ -197,39 +205,50 @@ impl Scan {
     }
 
     /// The rows of sources that come from old to new.
-    fn merged(&self, mut sources: Vec<Source<'_>>, direction: Direction) -> Chunk {
+    fn merged(&self, mut sources: Sources<'_>, direction: Direction) -> Chunk {
         sources.retain(|source| source.len() > 0);
         let bytes = sources.iter().map(Source::chunk_bytes).sum();
         let mut rows = Rows::with_capacity(bytes);
-        while sources.len() > 1 {
+        while !sources.is_empty() {
             let first = first_of(&sources, direction);
             let (older, newer) = sources.split_at_mut(first);
-            let first = &mut newer[0];
-            let (key, content) = first.head();
-            if !self.hides(first.age, &key) {
-                rows.add(key, content);
-            }
-            for older in older {
-                if older.head().0.order_key(&key) == Ordering::Equal {
+            let (first, newer) = newer.split_first_mut().expect("it is one of them");
+            for older in older.iter_mut() {
+                if older.key().order_key(&first.key()) == Ordering::Equal {
                     older.advance();
                 }
             }
-            first.advance();
+            // Rows in front of all others need not be compared with each of them.
+            let others = older.iter().chain(&*newer).filter(|source| source.len() > 0);
+            let others = others.map(Source::key);
+            let border = others.min_by(|one, other| along(direction, one.order_key(other)));
+            loop {
+                if !self.hides_next(first) {
+                    first.add_to(&mut rows);
+                }
+                first.advance();
+                let comes_before = |border: &KeyAt<'_>| {
+                    along(direction, first.key().order_key(border)) == Ordering::Less
+                };
+                if first.len() == 0 || !border.as_ref().is_none_or(comes_before) {
+                    break;
+                }
+            }
             sources.retain(|source| source.len() > 0);
-        }
-        if let Some(mut last) = sources.pop() {
-            let age = last.age;
-            last.drain(&mut rows, |key| self.hides(age, key));
         }
         rows.into()
     }
 
-    /// Whether a newer range delete hides the key.
+    /// Whether a newer range delete hides the next row of a source.
     #[inline]
-    fn hides(&self, age: usize, key: &KeyAt<'_>) -> bool {
-        self.range_deletes.iter().any(|(holder, range)| {
-            *holder < age && key.order(&range.low).is_ge() && key.order(&range.high).is_lt()
-        })
+    fn hides_next(&self, source: &Source<'_>) -> bool {
+        let hides = |key: KeyAt<'_>| {
+            self.range_deletes.iter().any(|(holder, range)| {
+                let is_older = *holder < source.age;
+                is_older && key.order(&range.low).is_ge() && key.order(&range.high).is_lt()
+            })
+        };
+        !self.range_deletes.is_empty() && hides(source.key())
     }
 
     /// Fetches what is missing, and with it the leaves that come next.
@@ -273,7 +292,7 @@ impl Scan {
 fn first_of(sources: &[Source<'_>], direction: Direction) -> usize {
     let mut first = sources.len() - 1;
     for index in (0..first).rev() {
-        let order = sources[index].head().0.order_key(&sources[first].head().0);
+        let order = sources[index].key().order_key(&sources[first].key());
         if along(direction, order) == Ordering::Less {
             first = index;
         }

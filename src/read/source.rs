@@ -8,11 +8,12 @@ use std::ops::{Bound, Range};
 use bytes::Bytes;
 
 use crate::ids::Seq;
-use crate::memtable::{self, Entry, Kind, Memtable, Scanned};
+use crate::memtable::{self, Copied, Kind, Memtable, Scanned};
 use crate::page::cache::{Page, View};
 use crate::read::chunk::{Content, HEADER_BYTES, KeyAt, Rows};
 use crate::read::span::{Span, as_slice, is_nearer, is_within};
 use crate::tree::{Direction, Leaf, LeafAt, Pages, VALUE_BYTES_MAX};
+use crate::value::Value;
 
 /// Bytes of a leaf's rows that are asked for at once: as many lines as a processor waits for.
 const NEAR_BYTES_MAX: usize = 4096;
@@ -44,15 +45,15 @@ enum Ends {
 
 enum Of<'a> {
     Own(&'a [Row]),
-    Memtable { entries: Vec<Entry>, next: usize },
-    Tree { page: Page<'a>, rows: Range<usize>, direction: Direction },
+    Memtable { copied: Copied, rows: Range<usize> },
+    Tree { leaf: Leaf<'a>, rows: Range<usize>, direction: Direction },
 }
 
 /// Where a window ends, as far as its sources have said.
 pub(crate) struct Window<'s> {
     span: &'s Span,
     /// Nearer than the span's end, if one is.
-    far: Option<Bound<Bytes>>,
+    far: Option<Bound<Value>>,
     /// How often the end was moved.
     moves: usize,
 }
@@ -72,7 +73,7 @@ impl<'s> Window<'s> {
         if !is_nearer(self.span.direction, |far| key.order(far), includes, self.far()) {
             return Ends::Elsewhere;
         }
-        let key = key.to_bytes();
+        let key = key.to_value();
         self.far = Some(if includes { Bound::Included(key) } else { Bound::Excluded(key) });
         self.moves += 1;
         Ends::After(self.moves)
@@ -86,7 +87,7 @@ impl<'s> Window<'s> {
     }
 
     /// The end, if it is not the span's.
-    pub(crate) fn into_far(self) -> Option<Bound<Bytes>> {
+    pub(crate) fn into_far(self) -> Option<Bound<Value>> {
         self.far
     }
 }
@@ -107,7 +108,7 @@ impl<'a> Source<'a> {
         window: &mut Window<'_>,
     ) -> Source<'a> {
         let direction = window.span.direction;
-        let leaf = Leaf::new(&at.page);
+        let leaf = Leaf::new(at.page.bytes());
         let all = match direction {
             Direction::Forward => at.row..leaf.len(),
             Direction::Backward => 0..at.row,
@@ -130,7 +131,7 @@ impl<'a> Source<'a> {
         } else {
             Ends::Elsewhere
         };
-        Source { age, ends, kind: Of::Tree { page: at.page, rows, direction } }
+        Source { age, ends, kind: Of::Tree { leaf, rows, direction } }
     }
 
     /// Up to `max` rows of a memtable. If it has more, the last one ends the window.
@@ -146,13 +147,13 @@ impl<'a> Source<'a> {
             Direction::Forward => (near, far, memtable::Direction::Forward),
             Direction::Backward => (far, near, memtable::Direction::Backward),
         };
-        let mut entries = Vec::new();
-        let scanned = table.scan(low, high, at, direction, max, &mut entries);
-        let ends = match (scanned, entries.last()) {
-            (Scanned::More, Some(last)) => window.end_at(KeyAt::Whole(last.key()), true),
+        let (copied, scanned) = table.scan(low, high, at, direction, max);
+        let rows = 0..copied.len();
+        let ends = match (scanned, rows.end.checked_sub(1)) {
+            (Scanned::More, Some(last)) => window.end_at(KeyAt::Whole(copied.key(last)), true),
             (Scanned::More, None) | (Scanned::End, _) => Ends::After(window.moves),
         };
-        Source { age, ends, kind: Of::Memtable { entries, next: 0 } }
+        Source { age, ends, kind: Of::Memtable { copied, rows } }
     }
 
     fn cut(&mut self, direction: Direction, far: Bound<&[u8]>) {
@@ -161,17 +162,14 @@ impl<'a> Source<'a> {
                 let within = |row: &Row| is_within(direction, |far| row.key[..].cmp(far), far);
                 *rows = &rows[..rows.partition_point(within)];
             }
-            Of::Memtable { entries, .. } => {
-                let within = |entry: &Entry| is_within(direction, |far| entry.key().cmp(far), far);
-                entries.truncate(entries.partition_point(within));
+            Of::Memtable { copied, rows } => {
+                let within = |key: &[u8]| is_within(direction, |far| key.cmp(far), far);
+                rows.end = copied.count_within(within);
             }
-            Of::Tree { page, rows, .. } => {
-                let leaf = Leaf::new(page);
-                match direction {
-                    Direction::Forward => rows.end = rows.end.min(end_of(&leaf, far)),
-                    Direction::Backward => rows.start = rows.start.max(start_of(&leaf, far)),
-                }
-            }
+            Of::Tree { leaf, rows, .. } => match direction {
+                Direction::Forward => rows.end = rows.end.min(end_of(leaf, far)),
+                Direction::Backward => rows.start = rows.start.max(start_of(leaf, far)),
+            },
         }
     }
 
@@ -179,8 +177,7 @@ impl<'a> Source<'a> {
     pub(crate) fn len(&self) -> usize {
         match &self.kind {
             Of::Own(rows) => rows.len(),
-            Of::Memtable { entries, next } => entries.len() - next,
-            Of::Tree { rows, .. } => rows.len(),
+            Of::Memtable { rows, .. } | Of::Tree { rows, .. } => rows.len(),
         }
     }
 
@@ -188,25 +185,32 @@ impl<'a> Source<'a> {
     pub(crate) fn chunk_bytes(&self) -> usize {
         let bytes = match &self.kind {
             Of::Own(rows) => rows.iter().map(own_bytes).sum(),
-            Of::Memtable { entries, .. } => entries.iter().map(Entry::row_bytes).sum(),
-            Of::Tree { page, rows, .. } => Leaf::new(page).bytes_of(rows),
+            Of::Memtable { copied, rows } => copied.bytes_of(rows),
+            Of::Tree { leaf, rows, .. } => leaf.bytes_of(rows),
         };
         bytes + self.len() * HEADER_BYTES
     }
 
-    /// The next row; there must be one.
+    /// The key of the next row; there must be one.
     #[inline]
-    pub(crate) fn head(&self) -> (KeyAt<'_>, Content<'_>) {
+    pub(crate) fn key(&self) -> KeyAt<'_> {
         match &self.kind {
-            Of::Own(rows) => own_row(&rows[0]),
-            Of::Memtable { entries, next } => entry_row(&entries[*next]),
-            Of::Tree { page, rows, direction } => {
-                let index = match direction {
-                    Direction::Forward => rows.start,
-                    Direction::Backward => rows.end - 1,
-                };
-                let (key, value) = Leaf::new(page).row(index);
-                (KeyAt::Parts(key), value.into())
+            Of::Own(rows) => KeyAt::Whole(&rows[0].key),
+            Of::Memtable { copied, rows } => KeyAt::Whole(copied.key(rows.start)),
+            Of::Tree { leaf, rows, direction } => {
+                KeyAt::Parts(leaf.key(next_index(rows, *direction)))
+            }
+        }
+    }
+
+    /// Adds the next row; there must be one.
+    #[inline]
+    pub(crate) fn add_to(&self, out: &mut Rows) {
+        match &self.kind {
+            Of::Own(rows) => add_own(&rows[0], out),
+            Of::Memtable { copied, rows } => add_copied(copied, rows.start, out),
+            Of::Tree { leaf, rows, direction } => {
+                add_row_of(leaf, next_index(rows, *direction), out);
             }
         }
     }
@@ -216,37 +220,27 @@ impl<'a> Source<'a> {
     pub(crate) fn advance(&mut self) {
         match &mut self.kind {
             Of::Own(rows) => *rows = &rows[1..],
-            Of::Memtable { next, .. } => *next += 1,
-            Of::Tree { rows, direction: Direction::Forward, .. } => rows.start += 1,
+            Of::Memtable { rows, .. } | Of::Tree { rows, direction: Direction::Forward, .. } => {
+                rows.start += 1
+            }
             Of::Tree { rows, direction: Direction::Backward, .. } => rows.end -= 1,
         }
     }
+}
 
-    /// Adds all rows that are left and not hidden.
-    pub(crate) fn drain(&mut self, out: &mut Rows, hidden: impl Fn(&KeyAt<'_>) -> bool) {
-        let mut add = |(key, value): (KeyAt<'_>, Content<'_>)| {
-            if !hidden(&key) {
-                out.add(key, value);
-            }
-        };
-        match &mut self.kind {
-            Of::Own(rows) => std::mem::take(rows).iter().map(own_row).for_each(add),
-            Of::Memtable { entries, next } => {
-                entries[*next..].iter().map(entry_row).for_each(add);
-                *next = entries.len();
-            }
-            Of::Tree { page, rows, direction } => {
-                let leaf = Leaf::new(page);
-                let row = |index| {
-                    let (key, value) = leaf.row(index);
-                    (KeyAt::Parts(key), value.into())
-                };
-                match direction {
-                    Direction::Forward => rows.for_each(|index| add(row(index))),
-                    Direction::Backward => rows.rev().for_each(|index| add(row(index))),
-                }
-            }
-        }
+/// The next of the rows of a leaf.
+#[inline]
+fn next_index(rows: &Range<usize>, direction: Direction) -> usize {
+    match direction {
+        Direction::Forward => rows.start,
+        Direction::Backward => rows.end - 1,
+    }
+}
+
+#[inline]
+fn add_row_of(leaf: &Leaf<'_>, index: usize, out: &mut Rows) {
+    if let Some(row) = leaf.stored(index) {
+        out.add_stored(&row);
     }
 }
 
@@ -255,24 +249,20 @@ fn own_bytes(row: &Row) -> usize {
     row.key.len() + value.map_or(0, Bytes::len)
 }
 
-#[inline]
-fn own_row(row: &Row) -> (KeyAt<'_>, Content<'_>) {
-    let content = match &row.value {
-        None => Content::Deleted,
-        Some(value) if value.len() > VALUE_BYTES_MAX => Content::Apart(value),
-        Some(value) => Content::Inline(value),
-    };
-    (KeyAt::Whole(&row.key), content)
+fn add_own(row: &Row, out: &mut Rows) {
+    match &row.value {
+        None => {}
+        Some(value) if value.len() > VALUE_BYTES_MAX => out.add(&row.key, Content::Apart(value)),
+        Some(value) => out.add(&row.key, Content::Inline(value)),
+    }
 }
 
-#[inline]
-fn entry_row(entry: &Entry) -> (KeyAt<'_>, Content<'_>) {
-    let content = match entry.kind {
-        Kind::Put => Content::Inline(entry.value()),
-        Kind::Extent => Content::Extent(entry.value()),
-        Kind::Delete => Content::Deleted,
-    };
-    (KeyAt::Whole(entry.key()), content)
+fn add_copied(rows: &Copied, index: usize, out: &mut Rows) {
+    match rows.value(index) {
+        (Kind::Put, value) => out.add(rows.key(index), Content::Inline(value)),
+        (Kind::Extent, value) => out.add(rows.key(index), Content::Extent(value)),
+        (Kind::Delete, _) => {}
+    }
 }
 
 fn end_of(leaf: &Leaf<'_>, high: Bound<&[u8]>) -> usize {

@@ -3,15 +3,14 @@
 use std::cmp::Ordering;
 use std::ops::Bound;
 
-use bytes::Bytes;
-
 use crate::tree::Direction;
+use crate::value::Value;
 
 /// A range of keys, and which way it is read.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
-    pub(crate) low: Bound<Bytes>,
-    pub(crate) high: Bound<Bytes>,
+    pub(crate) low: Bound<Value>,
+    pub(crate) high: Bound<Value>,
     pub(crate) direction: Direction,
 }
 
@@ -35,7 +34,7 @@ impl Span {
     }
 
     /// Everything up to `far` was covered: what it excludes comes next.
-    pub(crate) fn go_on_behind(&mut self, far: Bound<Bytes>) {
+    pub(crate) fn go_on_behind(&mut self, far: Bound<Value>) {
         let near = match far {
             Bound::Included(key) => Bound::Excluded(key),
             Bound::Excluded(key) => Bound::Included(key),
@@ -90,7 +89,7 @@ pub(crate) fn along(direction: Direction, order: Ordering) -> Ordering {
 }
 
 #[inline]
-pub(crate) fn as_slice(bound: &Bound<Bytes>) -> Bound<&[u8]> {
+pub(crate) fn as_slice(bound: &Bound<Value>) -> Bound<&[u8]> {
     bound.as_ref().map(|key| &key[..])
 }
 
@@ -118,10 +117,10 @@ mod tests {
         let unbounded = Bound::Unbounded;
         let span = |direction| Span { low: unbounded.clone(), high: unbounded.clone(), direction };
         let mut forward = span(Direction::Forward);
-        forward.go_on_behind(Bound::Included(Bytes::from_static(b"k")));
+        forward.go_on_behind(Bound::Included(Value::copied(b"k")));
         assert_eq!((forward.near(), forward.far()), (Bound::Excluded(&b"k"[..]), Bound::Unbounded));
         let mut backward = span(Direction::Backward);
-        backward.go_on_behind(Bound::Excluded(Bytes::from_static(b"k")));
+        backward.go_on_behind(Bound::Excluded(Value::copied(b"k")));
         assert_eq!(as_slice(&backward.high), Bound::Included(&b"k"[..]));
     }
 }

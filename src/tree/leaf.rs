@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::node::{Key, Keys, VALUE_BYTES_MAX};
+use super::node::{Key, Keys, Stored, VALUE_BYTES_MAX};
 use crate::format::value::ExtentValue;
 
 /// What a row holds.
@@ -144,6 +144,17 @@ impl<'a> Leaf<'a> {
     pub(crate) fn row(&self, index: usize) -> (Key<'a>, RowValue<'a>) {
         let (key, value) = self.keys.record(index);
         (key, RowValue::new(self.keys.kind(index), value))
+    }
+
+    /// The row at `index` as it is stored, unless the key was deleted.
+    #[inline]
+    pub(crate) fn stored(&self, index: usize) -> Option<Stored<'a>> {
+        match self.keys.kind(index) {
+            kind @ (Kind::INLINE | Kind::EXTENT) => {
+                Some(self.keys.stored(index, kind == Kind::EXTENT))
+            }
+            _ => None,
+        }
     }
 
     /// The key at `index`.

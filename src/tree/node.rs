@@ -160,6 +160,22 @@ impl<'a> Keys<'a> {
         (Key { prefix: self.prefix, head: self.head(index), rest, len }, value)
     }
 
+    /// The row at `index` of a leaf, in the pieces that it is stored in.
+    #[inline]
+    pub(super) fn stored(&self, index: usize, is_extent: bool) -> Stored<'a> {
+        let record = &self.node[self.record_range(index)];
+        let key_len = usize::from(u16::from_le_bytes(bytes_at(record, 0))) + 1;
+        let suffix_len = key_len - self.prefix.len();
+        Stored {
+            prefix: self.prefix,
+            head: self.heads[index],
+            head_len: suffix_len.min(HEAD_BYTES),
+            rest: &record[LEN_BYTES..],
+            key_len,
+            is_extent,
+        }
+    }
+
     #[inline]
     fn record_range(&self, index: usize) -> Range<usize> {
         self.records_range(&(index..index + 1))
@@ -222,6 +238,57 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// A row of a leaf, key and value, in the pieces that it is stored in.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    prefix: &'a [u8],
+    /// As the node has it: the last byte first.
+    head: [u8; HEAD_BYTES],
+    head_len: usize,
+    /// What is left of the key, and the value.
+    rest: &'a [u8],
+    key_len: usize,
+    is_extent: bool,
+}
+
+impl Stored<'_> {
+    /// Bytes of the key.
+    #[inline]
+    pub(crate) fn key_len(&self) -> usize {
+        self.key_len
+    }
+
+    /// Bytes of the value.
+    #[inline]
+    pub(crate) fn value_len(&self) -> usize {
+        self.prefix.len() + self.head_len + self.rest.len() - self.key_len
+    }
+
+    /// Whether the value is the reference of an extent.
+    #[inline]
+    pub(crate) fn is_extent(&self) -> bool {
+        self.is_extent
+    }
+
+    /// Appends the key, and the value behind it.
+    #[inline]
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        match self.prefix {
+            [] => {}
+            // Of a large family of keys without a common prefix: not worth a call.
+            [one] => out.push(*one),
+            [one, two] => out.extend_from_slice(&[*one, *two]),
+            prefix => out.extend_from_slice(prefix),
+        }
+        let head = u64::from_le_bytes(self.head).to_be_bytes();
+        match head.get(..self.head_len) {
+            Some(short) if short.len() < HEAD_BYTES => out.extend_from_slice(short),
+            _ => out.extend_from_slice(&head),
+        }
+        out.extend_from_slice(self.rest);
+    }
+}
+
 /// A key of a node, in the parts that it is stored in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key<'a> {
@@ -246,6 +313,17 @@ impl Key<'_> {
         out.extend_from_slice(self.prefix);
         out.extend_from_slice(&self.head.to_be_bytes()[..head_len]);
         out.extend_from_slice(self.rest);
+    }
+
+    /// Copies the whole key to so many bytes.
+    #[inline]
+    pub(crate) fn copy_to(&self, out: &mut [u8]) {
+        let head_len = (self.len - self.prefix.len()).min(HEAD_BYTES);
+        let (prefix, suffix) = out.split_at_mut(self.prefix.len());
+        let (head, rest) = suffix.split_at_mut(head_len);
+        prefix.copy_from_slice(self.prefix);
+        head.copy_from_slice(&self.head.to_be_bytes()[..head_len]);
+        rest.copy_from_slice(self.rest);
     }
 
     /// The whole key.

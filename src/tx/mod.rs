@@ -227,10 +227,10 @@ fn own_rows(
 ) -> Vec<Row> {
     let low = match &span.low {
         Bound::Unbounded => Bound::Included((family, Bytes::new())),
-        Bound::Included(key) => Bound::Included((family, key.clone())),
-        Bound::Excluded(key) => Bound::Excluded((family, key.clone())),
+        Bound::Included(key) => Bound::Included((family, key.clone().into())),
+        Bound::Excluded(key) => Bound::Excluded((family, key.clone().into())),
     };
-    let inside = |key: &Bytes| match &span.high {
+    let inside = |key: &[u8]| match as_slice(&span.high) {
         Bound::Unbounded => true,
         Bound::Included(high) => key <= high,
         Bound::Excluded(high) => key < high,
