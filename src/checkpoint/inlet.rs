@@ -10,15 +10,11 @@ use ringdb_uring::threads::Mutex;
 use std::task::Poll;
 
 use crate::checkpoint::merge::Source;
-use crate::checkpoint::pieces::{Order, Piece, Sorted, take_least};
+use crate::checkpoint::pieces::{Order, Piece, Sorted, take_some};
 use crate::checkpoint::writer::Writer;
 use crate::error::Result;
 use crate::page::unpublished::Unpublished;
-use crate::tree::Change;
-
-/// Rows handed out at a time, and bytes of keys and values after which there are no more of them.
-const ROWS: usize = 256;
-const ROWS_BYTES: usize = 1 << 20;
+use crate::tree::Changes;
 
 /// Between the caller and the work that takes its rows: room for one piece.
 #[derive(Default)]
@@ -160,20 +156,15 @@ impl<'a> Intake<'a> {
 }
 
 impl Source for Intake<'_> {
-    async fn more(&mut self, _: &mut Writer<'_>, out: &mut Vec<(Bytes, Change)>) -> Result<()> {
+    async fn more(&mut self, _: &mut Writer<'_>) -> Result<Changes> {
         let is_empty = self.pieces.iter().all(|piece| piece.first().is_none());
         if is_empty && !self.refill().await {
-            return Ok(());
+            return Ok(Changes::default());
         }
-        let mut bytes = 0;
-        while out.len() < ROWS && bytes < ROWS_BYTES {
-            let Some(row) = take_least(&mut self.pieces, &mut self.values) else { break };
-            bytes += row.0.len() + row.1.value_len();
-            out.push(row);
+        let changes = take_some(&mut self.pieces, &mut self.values);
+        if let Some(key) = changes.last_key() {
+            self.last = Bytes::copy_from_slice(key);
         }
-        if let Some((key, _)) = out.last() {
-            self.last = key.clone();
-        }
-        Ok(())
+        Ok(changes)
     }
 }

@@ -10,8 +10,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::alloc::reserve::promised_pages;
 use crate::checkpoint::filters;
 use crate::checkpoint::inlet::{Inlet, Intake};
@@ -25,7 +23,7 @@ use crate::ids::PageId;
 use crate::page::space::Taker;
 use crate::page::unpublished::Unpublished;
 use crate::state::{Family, Tree};
-use crate::tree::{Change, Filter, KeyHash, Tombstones};
+use crate::tree::{Changes, Filter, KeyHash, Tombstones};
 
 /// Part of the memory for memtables that an ingest holds rows in, besides two pieces.
 const HELD_SHARE: usize = 8;
@@ -180,7 +178,7 @@ impl Load<'_> {
         let tree = Tree::plain(self.runs[0].root);
         let mut keys = Keys::new(self.engine, self.family.id, &tree);
         while let Some(leaf) = keys.more().await? {
-            leaf.iter().for_each(|key| filter.insert(KeyHash::of(key)));
+            leaf.keys().for_each(|key| filter.insert(KeyHash::of(key)));
         }
         Ok(())
     }
@@ -201,18 +199,13 @@ struct Roomy<'a, S> {
 }
 
 impl<S: Source> Source for Roomy<'_, S> {
-    async fn more(
-        &mut self,
-        writer: &mut Writer<'_>,
-        out: &mut Vec<(Bytes, Change)>,
-    ) -> Result<()> {
+    async fn more(&mut self, writer: &mut Writer<'_>) -> Result<Changes> {
         drop(self.engine.pipeline.enter()?);
         self.engine.readable(self.family)?;
         writer.hand_over(self.nodes);
-        self.source.more(writer, out).await?;
-        let row_bytes =
-            |(key, change): &(Bytes, Change)| key.len() + change.value_len() + ROW_BYTES;
-        let bytes: usize = out.iter().map(row_bytes).sum();
-        self.engine.make_room(promised_pages(bytes as u64) + PATH_PAGES).await
+        let changes = self.source.more(writer).await?;
+        let bytes = changes.row_bytes() + changes.len() * ROW_BYTES;
+        self.engine.make_room(promised_pages(bytes as u64) + PATH_PAGES).await?;
+        Ok(changes)
     }
 }

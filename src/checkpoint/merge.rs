@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::checkpoint::reader::Reader;
 use crate::checkpoint::writer::Writer;
 use crate::commit::signal::yield_now;
@@ -12,7 +10,7 @@ use crate::error::Result;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::FamilyId;
 use crate::tree::{
-    Change, Filter, KeyHash, Merge, MergeStep, Moves, RangeDelete, Settings, Tombstones,
+    Changes, Filter, KeyHash, Merge, MergeStep, Moves, RangeDelete, Settings, Tombstones,
 };
 
 /// Nodes that a merge names ahead of need.
@@ -20,17 +18,16 @@ const READ_AHEAD_NODES: usize = 32;
 
 /// Where the changes of a merge come from.
 pub(super) trait Source {
-    /// Appends the next changes in key order; when it appends none, there are no more.
-    async fn more(&mut self, writer: &mut Writer<'_>, out: &mut Vec<(Bytes, Change)>)
-    -> Result<()>;
+    /// The next changes in key order, some hundred or a piece of an ingest; when there are none, no more follow.
+    async fn more(&mut self, writer: &mut Writer<'_>) -> Result<Changes>;
 }
 
 /// No changes: a merge of range deletes alone.
 pub(super) struct Nothing;
 
 impl Source for Nothing {
-    async fn more(&mut self, _: &mut Writer<'_>, _: &mut Vec<(Bytes, Change)>) -> Result<()> {
-        Ok(())
+    async fn more(&mut self, _: &mut Writer<'_>) -> Result<Changes> {
+        Ok(Changes::default())
     }
 }
 
@@ -86,7 +83,6 @@ async fn drive(
     writer: &mut Writer<'_>,
 ) -> Result<Option<TreeRoot>> {
     let mut reader = Reader::new(engine, family);
-    let mut changes = Vec::new();
     writer.set_warm(false);
     let mut step = merge.step(writer, None);
     loop {
@@ -101,13 +97,13 @@ async fn drive(
                 step = merge.step(writer, None);
             }
             MergeStep::Feed => {
-                source.more(writer, &mut changes).await?;
+                let changes = source.more(writer).await?;
                 if let Some(filter) = &mut filter {
-                    changes.iter().for_each(|(key, _)| filter.insert(KeyHash::of(key)));
+                    changes.keys().for_each(|key| filter.insert(KeyHash::of(key)));
                 }
                 match changes.is_empty() {
                     true => merge.end(),
-                    false => merge.feed(changes.drain(..)),
+                    false => merge.feed(changes),
                 }
                 step = merge.step(writer, None);
             }

@@ -1,21 +1,28 @@
 //! Rows as a caller gives them to an ingest: in pieces, each sorted by itself.
 
-use std::vec::IntoIter;
-
-use bytes::Bytes;
+use std::collections::HashMap;
 
 use crate::format::value::ExtentValue;
+use crate::ids::PageId;
 use crate::page::space::Reserved;
 use crate::page::unpublished::Unpublished;
-use crate::tree::Change;
+use crate::read::lookup::decoded;
+use crate::tree::{Changes, RowValue};
+
+/// Rows of several pieces that are merged at a time, and bytes of keys and values after which there are no more of them.
+const ROWS: usize = 256;
+const ROWS_BYTES: usize = 1 << 20;
 
 /// Some rows, in the order in which they came.
 #[derive(Default)]
 pub(crate) struct Piece {
-    bytes: Vec<u8>,
-    rows: Vec<Row>,
+    rows: Changes,
     order: Order,
+    values: Values,
 }
+
+/// The extents of large values, by their first pages: free again with what is left of the piece.
+type Values = HashMap<PageId, Reserved>;
 
 /// Whether keys ascend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,127 +32,120 @@ pub(super) enum Order {
     Any,
 }
 
-struct Row {
-    start: u32,
-    key_len: u32,
-    value: Held,
-}
-
-/// Where a value is.
-enum Held {
-    /// So many bytes behind the key.
-    Inline(u32),
-    /// In an extent of its own, which is free again if the row is dropped.
-    Extent(Box<(ExtentValue, Reserved)>),
-}
-
 impl Piece {
     /// An empty one with memory for so many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Piece {
-        Piece { bytes: Vec::with_capacity(bytes), ..Piece::default() }
+        Piece { rows: Changes::with_capacity(bytes), ..Piece::default() }
     }
 
     /// Bytes of memory that the rows take.
     pub(crate) fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.rows.len() * size_of::<Row>()
+        self.rows.len_bytes()
     }
 
     /// Appends a row.
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
-        self.add(key, Held::Inline(value.len() as u32));
-        self.bytes.extend_from_slice(value);
+        self.add(key, RowValue::Inline(value));
     }
 
     /// Appends a row whose value was written.
-    pub(crate) fn push_extent(&mut self, key: &[u8], value: ExtentValue, reserved: Reserved) {
-        self.add(key, Held::Extent(Box::new((value, reserved))));
+    pub(crate) fn push_extent(&mut self, key: &[u8], value: &ExtentValue, reserved: Reserved) {
+        self.values.insert(value.extent.start, reserved);
+        self.add(key, RowValue::Extent(&value.encode()));
     }
 
-    fn add(&mut self, key: &[u8], value: Held) {
-        if self.rows.last().is_some_and(|last| last.key(&self.bytes) >= key) {
+    fn add(&mut self, key: &[u8], value: RowValue<'_>) {
+        if self.rows.last_key().is_some_and(|last| last >= key) {
             self.order = Order::Any;
         }
-        // A piece is a few MiB at most.
-        let (start, key_len) = (self.bytes.len() as u32, key.len() as u32);
-        self.bytes.extend_from_slice(key);
-        self.rows.push(Row { start, key_len, value });
+        self.rows.push(key, value);
     }
 
     /// The rows in key order, of each key the last; and whether they came like that.
     pub(super) fn sort(mut self) -> (Sorted, Order) {
-        let bytes = Bytes::from(self.bytes);
         if self.order == Order::Any {
-            self.rows.sort_by(|left, right| left.key(&bytes).cmp(right.key(&bytes)));
-            self.rows.dedup_by(|later, kept| {
-                let same = later.key(&bytes) == kept.key(&bytes);
-                if same {
-                    std::mem::swap(later, kept);
-                }
-                same
-            });
+            self.rows.sort();
         }
-        (Sorted { bytes, rows: self.rows.into_iter() }, self.order)
-    }
-}
-
-impl Row {
-    fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.start as usize..][..self.key_len as usize]
+        (Sorted { rows: self.rows, taken: 0, values: self.values }, self.order)
     }
 }
 
 /// Rows in key order, to be taken from the front.
 pub(super) struct Sorted {
-    bytes: Bytes,
-    rows: IntoIter<Row>,
+    rows: Changes,
+    taken: usize,
+    values: Values,
 }
 
 impl Sorted {
     pub(super) fn first(&self) -> Option<&[u8]> {
-        self.rows.as_slice().first().map(|row| row.key(&self.bytes))
+        (self.taken < self.rows.len()).then(|| self.rows.key(self.taken))
     }
 
     pub(super) fn last(&self) -> Option<&[u8]> {
-        self.rows.as_slice().last().map(|row| row.key(&self.bytes))
+        self.first().and_then(|_| self.rows.last_key())
     }
 
     /// Bytes that it keeps in memory.
     pub(super) fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.rows.len() * size_of::<Row>()
+        self.rows.len_bytes()
     }
 
-    /// Takes the first row; the pages of its value are for a tree to name.
-    pub(super) fn take(&mut self, values: &mut Unpublished) -> Option<(Bytes, Change)> {
-        let row = self.rows.next()?;
-        let (start, end) = (row.start as usize, (row.start + row.key_len) as usize);
-        let change = match row.value {
-            Held::Inline(len) => Change::Put(self.bytes.slice(end..end + len as usize)),
-            Held::Extent(held) => {
-                let (value, reserved) = *held;
-                values.add(value.extent);
-                reserved.keep();
-                Change::Extent(value)
-            }
-        };
-        Some((self.bytes.slice(start..end), change))
+    /// Takes the first row.
+    fn take(&mut self, values: &mut Unpublished, out: &mut Changes) {
+        self.name_value(self.taken, values);
+        let (key, value) = self.rows.row(self.taken);
+        out.push(key, value);
+        self.taken += 1;
+    }
+
+    /// Takes all rows, if none were taken yet.
+    fn take_all(&mut self, values: &mut Unpublished) -> Option<Changes> {
+        if self.taken > 0 {
+            return None;
+        }
+        if !self.values.is_empty() {
+            (0..self.rows.len()).for_each(|index| self.name_value(index, values));
+        }
+        Some(std::mem::take(&mut self.rows))
+    }
+
+    /// The pages of a row's value are for a tree to name.
+    fn name_value(&mut self, index: usize, values: &mut Unpublished) {
+        let (_, RowValue::Extent(reference)) = self.rows.row(index) else { return };
+        let extent = decoded(reference).extent;
+        let reserved = self.values.remove(&extent.start).expect("it came with its row");
+        values.add(extent);
+        reserved.keep();
     }
 
     /// Drops the first row, if it has this key: a later one replaces it.
-    pub(super) fn skip(&mut self, key: &[u8]) {
+    fn skip(&mut self, key: &[u8]) {
         if self.first() == Some(key) {
-            drop(self.rows.next());
+            self.taken += 1;
         }
     }
 }
 
-/// Takes the row with the least key of all pieces; of those with the same key the last one's.
-pub(super) fn take_least(
-    pieces: &mut [Sorted],
-    values: &mut Unpublished,
-) -> Option<(Bytes, Change)> {
-    if let [alone] = pieces {
-        return alone.take(values);
+/// Takes the first rows of all pieces together, of those with the same key the last piece's: a whole piece, if it is alone.
+pub(super) fn take_some(pieces: &mut [Sorted], values: &mut Unpublished) -> Changes {
+    if let [alone] = pieces
+        && let Some(all) = alone.take_all(values)
+    {
+        return all;
     }
+    let mut some = Changes::default();
+    while some.len() < ROWS && some.row_bytes() < ROWS_BYTES {
+        let Some(least) = least(pieces) else { break };
+        pieces[least].take(values, &mut some);
+        let key = some.last_key().expect("a row was taken");
+        pieces[..least].iter_mut().for_each(|older| older.skip(key));
+    }
+    some
+}
+
+/// The last piece of those with the least first key.
+fn least(pieces: &[Sorted]) -> Option<usize> {
     let mut least: Option<usize> = None;
     for (index, piece) in pieces.iter().enumerate() {
         let Some(key) = piece.first() else { continue };
@@ -154,10 +154,7 @@ pub(super) fn take_least(
             least = Some(index);
         }
     }
-    let least = least?;
-    let row = pieces[least].take(values)?;
-    pieces[..least].iter_mut().for_each(|older| older.skip(&row.0));
-    Some(row)
+    least
 }
 
 #[cfg(test)]
@@ -184,9 +181,15 @@ mod tests {
         let mut values = Unpublished::new(&space);
         let mut pieces: Vec<_> = pieces.iter().map(|rows| sorted(rows).0).collect();
         let mut found = Vec::new();
-        while let Some((key, change)) = take_least(&mut pieces, &mut values) {
-            let Change::Put(value) = change else { panic!("all are in place") };
-            found.push(String::from_utf8([&key[..], &value[..]].concat()).unwrap());
+        loop {
+            let some = take_some(&mut pieces, &mut values);
+            if some.is_empty() {
+                break;
+            }
+            for index in 0..some.len() {
+                let (key, value) = some.row(index);
+                found.push(String::from_utf8([key, value.bytes()].concat()).unwrap());
+            }
         }
         assert_eq!(found.join(" "), expected);
     }

@@ -9,9 +9,9 @@ use crate::checkpoint::writer::Writer;
 use crate::error::Result;
 use crate::format::value::ExtentValue;
 use crate::ids::Seq;
-use crate::memtable::{Drained, Entry, Kind, Memtable, Scanned};
+use crate::memtable::{Drained, Kind, Memtable, Scanned};
 use crate::read::lookup::decoded;
-use crate::tree::Change;
+use crate::tree::{Changes, RowValue};
 
 /// Keys taken out of a memtable at a time.
 const DRAIN_KEYS: usize = 256;
@@ -41,44 +41,43 @@ impl<'a> Rows<'a> {
 
     /// The family was dropped: no tree will ever name its values.
     pub(super) fn drop_values(mut self, writer: &mut Writer<'_>) {
-        let mut rows = Vec::new();
-        while self.drain(&mut rows) {
-            rows.clear();
-        }
+        while !self.drain().is_empty() {}
         let values = self.named.iter().chain(&self.superseded);
         values.for_each(|value| writer.supersede(value));
     }
 
-    /// Appends some rows; false if there were none.
-    fn drain(&mut self, out: &mut Vec<(Bytes, Change)>) -> bool {
-        let Some(next) = self.next.take() else { return false };
+    /// Some rows; none at the end.
+    fn drain(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        let Some(next) = self.next.take() else { return changes };
         let from = next.as_ref().map(|key| &key[..]);
-        let mut drained = Drained::default();
-        if self.table.drain(from, self.seq, DRAIN_KEYS, &mut drained) == Scanned::More {
-            self.next = drained.rows.last().map(|entry| Bound::Excluded(entry.key_bytes()));
-        }
-        let superseded = drained.superseded.iter().map(|entry| decoded(entry.value()));
-        self.superseded.extend(superseded);
-        out.extend(drained.rows.iter().map(|entry| (entry.key_bytes(), self.change(entry))));
-        !drained.rows.is_empty()
-    }
-
-    fn change(&mut self, entry: &Entry) -> Change {
-        match entry.kind {
-            Kind::Put => Change::Put(entry.value_bytes()),
-            Kind::Delete => Change::Delete,
-            Kind::Extent => {
-                let value = decoded(entry.value());
-                self.named.push(value.clone());
-                Change::Extent(value)
+        let (named, superseded) = (&mut self.named, &mut self.superseded);
+        let scanned = self.table.drain(from, self.seq, DRAIN_KEYS, |drained| match drained {
+            Drained::Superseded(reference) => superseded.push(decoded(reference)),
+            Drained::Newest { kind, key, value } => {
+                if kind == Kind::Extent {
+                    named.push(decoded(value));
+                }
+                changes.push(key, row_value(kind, value));
             }
+        });
+        if scanned == Scanned::More {
+            self.next = changes.last_key().map(|key| Bound::Excluded(Bytes::copy_from_slice(key)));
         }
+        changes
+    }
+}
+
+fn row_value(kind: Kind, value: &[u8]) -> RowValue<'_> {
+    match kind {
+        Kind::Put => RowValue::Inline(value),
+        Kind::Extent => RowValue::Extent(value),
+        Kind::Delete => RowValue::Tombstone,
     }
 }
 
 impl Source for Rows<'_> {
-    async fn more(&mut self, _: &mut Writer<'_>, out: &mut Vec<(Bytes, Change)>) -> Result<()> {
-        self.drain(out);
-        Ok(())
+    async fn more(&mut self, _: &mut Writer<'_>) -> Result<Changes> {
+        Ok(self.drain())
     }
 }

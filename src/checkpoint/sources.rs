@@ -3,7 +3,6 @@
 //! Leaves are read ahead of need, some of each tree. Where the bound of a slice is reached, the rows end, and [`Sources::cut`]
 //! is the first key that is left.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,10 +13,10 @@ use crate::checkpoint::writer::Writer;
 use crate::commit::signal::yield_now;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::format::value::ExtentValue;
 use crate::ids::{Extent, FamilyId};
+use crate::read::lookup::decoded;
 use crate::state::Tree;
-use crate::tree::{Change, Leaf, Leaves, RowValue, Walk, WalkStep};
+use crate::tree::{Changes, Leaf, Leaves, RowValue, Walk, WalkStep};
 
 /// Nodes of each tree that are read ahead, and of all of them together, but for one each.
 const READ_AHEAD_NODES: usize = 16;
@@ -89,7 +88,7 @@ impl<'a> Sources<'a> {
     async fn first(&mut self) -> Result<Option<usize>> {
         let mut first: Option<usize> = None;
         for index in 0..self.trees.len() {
-            if self.trees[index].rows.is_empty() {
+            if self.trees[index].head().is_none() {
                 self.trees[index].fill().await?;
             }
             let Some(key) = self.trees[index].head() else { continue };
@@ -102,40 +101,39 @@ impl<'a> Sources<'a> {
     }
 
     /// Takes the first row and drops what older trees say of its key.
-    fn take(&mut self, first: usize) -> (Bytes, Change) {
-        let row = self.trees[first].rows.pop_front().expect("it has the first row");
-        for older in &mut self.trees[first + 1..] {
-            if older.head() == Some(&row.0)
-                && let Some((_, Change::Extent(value))) = older.rows.pop_front()
-            {
-                self.superseded.push(value.extent);
+    fn take(&mut self, first: usize, out: &mut Changes) {
+        let (newer, older) = self.trees.split_at_mut(first + 1);
+        let tree = &mut newer[first];
+        let (key, value) = tree.rows.row(tree.taken);
+        for older in older {
+            if older.head() != Some(key) {
+                continue;
             }
+            if let (_, RowValue::Extent(reference)) = older.rows.row(older.taken) {
+                self.superseded.push(decoded(reference).extent);
+            }
+            older.taken += 1;
         }
-        row
+        out.push(key, value);
+        tree.taken += 1;
     }
 }
 
 impl Source for Sources<'_> {
-    async fn more(
-        &mut self,
-        writer: &mut Writer<'_>,
-        out: &mut Vec<(Bytes, Change)>,
-    ) -> Result<()> {
+    async fn more(&mut self, writer: &mut Writer<'_>) -> Result<Changes> {
+        let mut changes = Changes::default();
         if self.is_over(writer) {
-            let first = self.first().await?;
-            self.cut = first.and_then(|first| self.trees[first].head().cloned());
-            return Ok(());
+            let first = self.first().await?.and_then(|first| self.trees[first].head());
+            self.cut = first.map(Bytes::copy_from_slice);
+            return Ok(changes);
         }
-        let mut bytes = 0;
-        while out.len() < ROWS && bytes < ROWS_BYTES {
+        while changes.len() < ROWS && changes.row_bytes() < ROWS_BYTES {
             let Some(first) = self.first().await? else { break };
-            let row = self.take(first);
-            bytes += row.0.len() + row.1.value_len();
-            out.push(row);
+            self.take(first, &mut changes);
         }
-        self.begun |= !out.is_empty();
+        self.begun |= !changes.is_empty();
         writer.set_warm(self.trees.iter().any(|tree| tree.is_warm));
-        Ok(())
+        Ok(changes)
     }
 }
 
@@ -147,12 +145,12 @@ impl<'a> Keys<'a> {
         Keys(TreeRows::new(engine, family, tree, READ_AHEAD_NODES))
     }
 
-    /// Those of the next leaf, none at the end. Others have their turn in between.
-    pub(super) async fn more(&mut self) -> Result<Option<Vec<Bytes>>> {
+    /// The rows of the next leaf, none at the end. Others have their turn in between.
+    pub(super) async fn more(&mut self) -> Result<Option<Changes>> {
         self.0.fill().await?;
         yield_now().await;
-        let keys: Vec<_> = self.0.rows.drain(..).map(|(key, _)| key).collect();
-        Ok((!keys.is_empty()).then_some(keys))
+        let rows = std::mem::take(&mut self.0.rows);
+        Ok((!rows.is_empty()).then_some(rows))
     }
 }
 
@@ -161,8 +159,9 @@ struct TreeRows<'a> {
     reader: Reader<'a>,
     walk: Walk,
     ahead: usize,
-    /// Of the present leaf.
-    rows: VecDeque<(Bytes, Change)>,
+    /// Of the present leaf; the first so many are gone.
+    rows: Changes,
+    taken: usize,
     read_bytes: u64,
     /// Whether the present leaf was in the cache.
     is_warm: bool,
@@ -174,18 +173,20 @@ impl<'a> TreeRows<'a> {
             reader: Reader::new(engine, family),
             walk: Walk::new(&tree.root, Leaves::All),
             ahead,
-            rows: VecDeque::new(),
+            rows: Changes::default(),
+            taken: 0,
             read_bytes: 0,
             is_warm: false,
         }
     }
 
-    fn head(&self) -> Option<&Bytes> {
-        self.rows.front().map(|(key, _)| key)
+    fn head(&self) -> Option<&[u8]> {
+        (self.taken < self.rows.len()).then(|| self.rows.key(self.taken))
     }
 
     /// Reads the next leaf, if there is one.
     async fn fill(&mut self) -> Result<()> {
+        (self.rows, self.taken) = (Changes::default(), 0);
         let mut step = self.walk.step(None);
         while self.rows.is_empty() {
             step = match step.map_err(|corrupt| self.reader.contradiction(&corrupt))? {
@@ -211,30 +212,13 @@ impl<'a> TreeRows<'a> {
     }
 }
 
-/// The rows of a leaf, in a buffer that they share.
-fn rows_of(leaf: &Leaf<'_>) -> VecDeque<(Bytes, Change)> {
-    let mut buffer = Vec::new();
+fn rows_of(leaf: &Leaf<'_>) -> Changes {
+    let mut rows = Changes::default();
     for index in 0..leaf.len() {
         let (key, value) = leaf.row(index);
-        key.write_to(&mut buffer);
-        if let RowValue::Inline(bytes) = value {
-            buffer.extend_from_slice(bytes);
-        }
+        rows.push_with(|out| key.write_to(out), value);
     }
-    let mut rest = Bytes::from(buffer);
-    let row = |index| {
-        let (key, value) = leaf.row(index);
-        let key = rest.split_to(key.len());
-        let change = match value {
-            RowValue::Inline(bytes) => Change::Put(rest.split_to(bytes.len())),
-            RowValue::Extent(bytes) => {
-                Change::Extent(ExtentValue::decode(bytes).expect("the node was checked"))
-            }
-            RowValue::Tombstone => Change::Delete,
-        };
-        (key, change)
-    };
-    (0..leaf.len()).map(row).collect()
+    rows
 }
 
 #[cfg(test)]
@@ -272,14 +256,22 @@ mod tests {
         (db.clone(), view.family.id, view.trees.clone())
     }
 
-    async fn all(source: &mut Sources<'_>, writer: &mut Writer<'_>) -> Vec<(Bytes, Change)> {
-        let (mut rows, mut some) = (Vec::new(), Vec::new());
+    /// Keys and values of all rows; `None` is a tombstone.
+    async fn all(
+        source: &mut Sources<'_>,
+        writer: &mut Writer<'_>,
+    ) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut rows = Vec::new();
         loop {
-            source.more(writer, &mut some).await.expect("the rows are read");
+            let some = source.more(writer).await.expect("the rows are read");
             if some.is_empty() {
                 return rows;
             }
-            rows.append(&mut some);
+            rows.extend((0..some.len()).map(|index| {
+                let (key, value) = some.row(index);
+                let is_put = value != RowValue::Tombstone;
+                (key.to_vec(), is_put.then(|| value.bytes().to_vec()))
+            }));
         }
     }
 
@@ -292,7 +284,7 @@ mod tests {
             let rows = all(&mut source, &mut writer).await;
             assert_eq!(source.finish(), (None, Vec::new()));
             assert_eq!(rows.len(), NUMBERS);
-            for (number, (key, change)) in rows.iter().enumerate() {
+            for (number, (key, value)) in rows.iter().enumerate() {
                 assert_eq!(key, format!("{number:04}").as_bytes());
                 let round = match number {
                     _ if number % 44 == 0 => 2,
@@ -300,10 +292,10 @@ mod tests {
                     _ => 0,
                 };
                 let expected = match number % 7 {
-                    0 if round > 0 => Change::Delete,
-                    _ => Change::Put(Bytes::from(vec![round; VALUE_BYTES])),
+                    0 if round > 0 => None,
+                    _ => Some(vec![round; VALUE_BYTES]),
                 };
-                assert_eq!(*change, expected, "{number}");
+                assert_eq!(*value, expected, "{number}");
             }
         });
     }

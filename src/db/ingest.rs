@@ -270,7 +270,7 @@ impl<K: AsRef<[u8]>, V: AsRef<[u8]>> PutRow<'_, K, V> {
             },
         };
         match self.ingest.poll_room(context) {
-            Poll::Ready(piece) => piece?.push_extent(self.key.as_ref(), value, reserved),
+            Poll::Ready(piece) => piece?.push_extent(self.key.as_ref(), &value, reserved),
             Poll::Pending => {
                 self.storing = Some(Storing::Written(value, reserved));
                 return Poll::Pending;

@@ -45,19 +45,9 @@ impl Entry {
         self.row.len()
     }
 
-    /// The key, sharing the row.
-    pub(crate) fn key_bytes(&self) -> Bytes {
-        self.row.slice(..self.key_len as usize)
-    }
-
     /// The value's bytes, or the encoded reference of its extent; empty for a delete.
     pub(crate) fn value(&self) -> &[u8] {
         &self.row[self.key_len as usize..]
-    }
-
-    /// The value, sharing the row.
-    pub(crate) fn value_bytes(&self) -> Bytes {
-        self.row.slice(self.key_len as usize..)
     }
 }
 

@@ -34,12 +34,12 @@ pub(crate) enum Scanned {
 }
 
 /// What a checkpoint takes out of a frozen memtable.
-#[derive(Debug, Default)]
-pub(crate) struct Drained {
-    /// The newest version of each key, in key order.
-    pub(crate) rows: Vec<Entry>,
-    /// Versions with an extent of their own that nothing newer than the drain's seq can reach.
-    pub(crate) superseded: Vec<Entry>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Drained<'a> {
+    /// The newest version of a key: its value, or the encoded reference of its extent; empty for a delete.
+    Newest { kind: Kind, key: &'a [u8], value: &'a [u8] },
+    /// The encoded reference of a version with an extent of its own that nothing newer than the drain's seq can reach.
+    Superseded(&'a [u8]),
 }
 
 impl Memtable {
@@ -74,37 +74,38 @@ impl Memtable {
         (copied, scanned)
     }
 
-    /// As a forward scan of up to `max` keys, and also gives the versions whose extents can be
-    /// freed once no snapshot needs them.
+    /// Gives what a forward scan of up to `max` keys would, and the versions whose extents can be freed once no snapshot
+    /// needs them, under the lock of their leaf.
     pub(crate) fn drain(
         &self,
         from: Bound<&[u8]>,
         at: Seq,
         max: usize,
-        out: &mut Drained,
+        mut each: impl FnMut(Drained<'_>),
     ) -> Scanned {
         let ranges = self.ranges.view();
-        let (mut rows, mut superseded) = (Copied::default(), Copied::default());
-        let scanned = self.walk(from, Bound::Unbounded, Direction::Forward, |place, body| {
-            if rows.is_full(max) {
+        let (mut keys, mut bytes) = (0, 0);
+        self.walk(from, Bound::Unbounded, Direction::Forward, |place, body| {
+            if keys >= max || bytes >= COPIED_BYTES_MAX {
                 return ControlFlow::Break(());
             }
-            let versions = body.at(place);
+            let (versions, rows) = (body.at(place), body.rows());
             let until = &versions.all()[..versions.count_until(at)];
             let Some((newest, older)) = until.split_last() else {
                 return ControlFlow::Continue(());
             };
-            let key = newest.key(body.rows());
-            let hidden = ranges.newest(key, at).filter(|&seq| seq > newest.seq);
-            let dead = if hidden.is_some() { until } else { older };
+            let key = newest.key(rows);
+            let hidden = ranges.newest(key, at).is_some_and(|seq| seq > newest.seq);
+            let dead = if hidden { until } else { older };
             let extents = dead.iter().filter(|version| version.kind == Kind::Extent);
-            extents.for_each(|version| superseded.push_unless(None, version, body));
-            rows.push_unless(hidden, newest, body);
+            extents.for_each(|version| each(Drained::Superseded(version.value(rows))));
+            each(match hidden {
+                true => Drained::Newest { kind: Kind::Delete, key, value: &[] },
+                false => Drained::Newest { kind: newest.kind, key, value: newest.value(rows) },
+            });
+            (keys, bytes) = (keys + 1, bytes + newest.row(rows).len());
             ControlFlow::Continue(())
-        });
-        out.rows.extend(rows.into_entries());
-        out.superseded.extend(superseded.into_entries());
-        scanned
+        })
     }
 
     /// Runs of neighbouring keys, in key order and spread evenly: at most so many, of at most so many keys each.

@@ -102,13 +102,15 @@ fn scanned(
         let (out, end) = memtable.scan(from, to, Seq(at), direction, step);
         let out: Vec<_> = out.into_entries().collect();
         assert!(out.len() <= step);
-        rows.extend(out.iter().map(|entry| {
-            (entry.key_bytes().to_vec(), entry.seq.0, entry.kind, entry.value().to_vec())
-        }));
+        rows.extend(
+            out.iter().map(|entry| {
+                (entry.key().to_vec(), entry.seq.0, entry.kind, entry.value().to_vec())
+            }),
+        );
         if end == Scanned::End {
             return rows;
         }
-        last = Some(out.last().expect("more rows means some rows").key_bytes().to_vec());
+        last = Some(out.last().expect("more rows means some rows").key().to_vec());
     }
 }
 
@@ -275,20 +277,25 @@ fn drain_gives_newest_rows_and_every_extent_they_replace() {
     insert(&memtable, 4, Kind::Extent, b"b", b"extent 4");
     memtable.delete_range(Seq(5), b"b", b"c");
     insert(&memtable, 6, Kind::Extent, b"c", b"extent 6");
-    let mut drained = Drained::default();
-    let mut from = Bound::Unbounded;
-    let mut last;
-    while memtable.drain(from, Seq(6), 1, &mut drained) == Scanned::More {
-        last = drained.rows.last().expect("more rows means some").key_bytes();
-        from = Bound::Excluded(&last);
+    let (mut rows, mut superseded) = (Vec::new(), Vec::new());
+    let owned = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("all of it is text");
+    let mut from = None;
+    loop {
+        let bound =
+            from.as_ref().map_or(Bound::Unbounded, |key: &String| Bound::Excluded(key.as_bytes()));
+        let scanned = memtable.drain(bound, Seq(6), 1, |drained| match drained {
+            Drained::Newest { kind, key, value } => rows.push((owned(key), kind, owned(value))),
+            Drained::Superseded(reference) => superseded.push(owned(reference)),
+        });
+        if scanned == Scanned::End {
+            break;
+        }
+        from = rows.last().map(|(key, _, _)| key.clone());
     }
-    let rows: Vec<_> =
-        drained.rows.iter().map(|row| (row.key_bytes(), row.seq.0, row.kind)).collect();
-    let expected = [("a", 3, Kind::Put), ("b", 5, Kind::Delete), ("c", 6, Kind::Extent)];
-    let expected = expected.map(|(key, seq, kind)| (Bytes::from(key), seq, kind));
-    assert_eq!(rows, expected);
-    let superseded: Vec<_> = drained.superseded.iter().map(|entry| entry.seq.0).collect();
-    assert_eq!(superseded, [1, 2, 4]);
+    let expected =
+        [("a", Kind::Put, "small"), ("b", Kind::Delete, ""), ("c", Kind::Extent, "extent 6")];
+    assert_eq!(rows, expected.map(|(key, kind, value)| (key.to_owned(), kind, value.to_owned())));
+    assert_eq!(superseded, ["extent 1", "extent 2", "extent 4"]);
 }
 
 #[test]

@@ -7,13 +7,52 @@ use super::node::{
 };
 use crate::ids::{FamilyId, PAGE_BYTES, PageId};
 
-/// Where the bytes of a row's key and value are.
+/// Where the bytes of a row are in an arena: its key, then its value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    pub start: usize,
-    pub key_len: usize,
-    pub value_len: usize,
+    start: u32,
+    key_len: u32,
+    value_len: u32,
     pub kind: Kind,
+}
+
+impl Span {
+    #[inline]
+    pub(super) fn new(start: usize, key_len: usize, value_len: usize, kind: Kind) -> Span {
+        let bounded = |len| u32::try_from(len).expect("an arena is far below 4 GiB");
+        let (start, key_len, value_len) = (bounded(start), bounded(key_len), bounded(value_len));
+        Span { start, key_len, value_len, kind }
+    }
+
+    #[inline]
+    pub(super) fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    #[inline]
+    pub(super) fn key_len(&self) -> usize {
+        self.key_len as usize
+    }
+
+    #[inline]
+    pub(super) fn value_len(&self) -> usize {
+        self.value_len as usize
+    }
+
+    #[inline]
+    pub(super) fn key<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        &arena[self.start()..][..self.key_len()]
+    }
+
+    #[inline]
+    pub(super) fn value<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
+        &arena[self.start() + self.key_len()..][..self.value_len()]
+    }
+
+    /// The same row once so many bytes in front of it are gone.
+    pub(super) fn shifted(self, bytes: usize) -> Span {
+        Span { start: self.start - bytes as u32, ..self }
+    }
 }
 
 /// Rows on their way into a node: of a leaf, or a child's lower fence and its entry.
@@ -25,13 +64,11 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub(super) fn key(&self, index: usize) -> &'a [u8] {
-        let span = self.spans[index];
-        &self.arena[span.start..][..span.key_len]
+        self.spans[index].key(self.arena)
     }
 
     pub(super) fn value(&self, index: usize) -> &'a [u8] {
-        let span = self.spans[index];
-        &self.arena[span.start + span.key_len..][..span.value_len]
+        self.spans[index].value(self.arena)
     }
 
     /// The first rows only.
@@ -105,8 +142,8 @@ fn encode_keys(node: &mut Vec<u8>, keys: Rows<'_>, children: &[u8]) {
     let mut offset = node.len() + slots_len + children.len() + prefix.len();
     for span in keys.spans {
         put_slot(node, offset, span.kind);
-        let rest_len = (span.key_len - prefix.len()).saturating_sub(HEAD_BYTES);
-        let value_len = if children.is_empty() { span.value_len } else { 0 };
+        let rest_len = (span.key_len() - prefix.len()).saturating_sub(HEAD_BYTES);
+        let value_len = if children.is_empty() { span.value_len() } else { 0 };
         offset += LEN_BYTES + rest_len + value_len;
     }
     put_slot(node, offset, Kind::Inline);

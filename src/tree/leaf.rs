@@ -10,7 +10,7 @@ use crate::format::value::ExtentValue;
 pub(crate) enum RowValue<'a> {
     /// The value.
     Inline(&'a [u8]),
-    /// An encoded [`ExtentValue`], sound since the node was checked.
+    /// An encoded [`ExtentValue`], which was checked.
     Extent(&'a [u8]),
     /// The key was deleted: older trees are not to be asked.
     Tombstone,
@@ -24,6 +24,16 @@ impl<'a> RowValue<'a> {
             Kind::INLINE => RowValue::Inline(bytes),
             Kind::EXTENT => RowValue::Extent(bytes),
             _ => RowValue::Tombstone,
+        }
+    }
+
+    /// A value of this kind.
+    #[inline]
+    pub(super) fn of(kind: Kind, bytes: &'a [u8]) -> RowValue<'a> {
+        match kind {
+            Kind::Inline => RowValue::Inline(bytes),
+            Kind::Extent => RowValue::Extent(bytes),
+            Kind::Tombstone => RowValue::Tombstone,
         }
     }
 

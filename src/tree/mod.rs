@@ -48,7 +48,7 @@ pub(crate) use inner::Inner;
 #[cfg(test)]
 pub(crate) use inner::{Child, Holds};
 pub(crate) use leaf::{Leaf, RowValue};
-pub(crate) use merge::{Change, Merge, MergeStep, Moves, RangeDelete, Settings, Sink, Tombstones};
+pub(crate) use merge::{Changes, Merge, MergeStep, Moves, RangeDelete, Settings, Sink, Tombstones};
 #[cfg(test)]
 pub(crate) use node::node_crc;
 pub(crate) use node::{Key, Stored, VALUE_BYTES_MAX};

@@ -93,7 +93,7 @@ impl Pending {
         let key_len = self.arena.len() - start;
         value(&mut self.arena);
         let value_len = self.arena.len() - start - key_len;
-        self.spans.push(Span { start, key_len, value_len, kind });
+        self.spans.push(Span::new(start, key_len, value_len, kind));
     }
 
     /// Measures what was pushed, and answers the first cut once a second is complete behind it.
@@ -110,10 +110,10 @@ impl Pending {
 
     /// Forgets the rows of the first cut, which are in a node now.
     pub(super) fn consume(&mut self, cut: Cut) {
-        let bytes = self.spans.get(cut.rows).map_or(self.arena.len(), |span| span.start);
+        let bytes = self.spans.get(cut.rows).map_or(self.arena.len(), Span::start);
         self.arena.drain(..bytes);
         self.spans.drain(..cut.rows);
-        self.spans.iter_mut().for_each(|span| span.start -= bytes);
+        self.spans.iter_mut().for_each(|span| *span = span.shifted(bytes));
         if self.fill.rows.start >= cut.rows {
             self.fill.rows = self.fill.rows.start - cut.rows..self.fill.rows.end - cut.rows;
             self.fill.measure.shift(cut.rows);
@@ -169,7 +169,7 @@ impl Pending {
         if self.level == 0 || index != first {
             measure.add_key(self.rows(), index);
         }
-        measure.value_bytes += self.spans[index].value_len;
+        measure.value_bytes += self.spans[index].value_len();
     }
 
     /// Splits the rows so that two nodes take the fewest pages, neither of them more than `pages_max` if that can be, and
@@ -190,7 +190,7 @@ impl Pending {
             if key < len {
                 back.add_key(self.rows(), key);
             }
-            back.value_bytes += self.spans[at].value_len;
+            back.value_bytes += self.spans[at].value_len();
             let sizes = (fronts[at], back.node_bytes(self.level, len - at));
             let pages = (pages_of(sizes.0), pages_of(sizes.1));
             let exceeds = pages.0.max(pages.1) > pages_max;
@@ -258,7 +258,7 @@ impl Measure {
             return self.key_bytes - self.keys.len() * skipped;
         }
         let spans = &rows.spans[self.keys.clone()];
-        spans.iter().map(|span| span.key_len.saturating_sub(skipped)).sum()
+        spans.iter().map(|span| span.key_len().saturating_sub(skipped)).sum()
     }
 
     /// Bytes of a node of these keys and so many rows.

@@ -37,13 +37,11 @@ mod path;
 mod ranges;
 mod rewrite;
 
-pub(crate) use changes::Change;
+pub(crate) use changes::Changes;
 pub(crate) use moves::Moves;
 pub(crate) use ranges::RangeDelete;
 
-use bytes::Bytes;
-
-use self::changes::Changes;
+use self::changes::Queue;
 use self::output::Output;
 use self::path::{Frame, OpenLeaf, Purpose, State, Target};
 use self::ranges::Ranges;
@@ -106,7 +104,7 @@ pub(crate) enum MergeStep {
 pub(crate) struct Merge {
     base: Option<TreeRoot>,
     settings: Settings,
-    changes: Changes,
+    changes: Queue,
     ranges: Ranges,
     moves: Option<Moves>,
     output: Output,
@@ -131,7 +129,7 @@ impl Merge {
         Merge {
             base,
             settings,
-            changes: Changes::default(),
+            changes: Queue::default(),
             ranges: Ranges::new(range_deletes),
             moves: None,
             output: Output::new(settings, base.as_ref()),
@@ -153,7 +151,7 @@ impl Merge {
     }
 
     /// Appends changes, which follow those before in key order, each key once.
-    pub(crate) fn feed(&mut self, changes: impl IntoIterator<Item = (Bytes, Change)>) {
+    pub(crate) fn feed(&mut self, changes: Changes) {
         self.changes.feed(changes);
     }
 

@@ -226,7 +226,7 @@ fn child_of(node: NodeRef, rows: Rows<'_>, level: u8) -> Child {
         let extents = (0..rows.spans.len()).any(|index| entry(rows, index).holds == Holds::Extents);
         return Child { node, holds: holds(extents), rows: 0, bytes: 0 };
     }
-    let bytes: usize = rows.spans.iter().map(|span| span.key_len + span.value_len).sum();
+    let bytes: usize = rows.spans.iter().map(|span| span.key_len() + span.value_len()).sum();
     Child {
         node,
         holds: holds(rows.spans.iter().any(|span| span.kind == Kind::Extent)),

@@ -3,8 +3,9 @@
 use super::super::inner::Holds;
 use super::super::leaf::{Leaf, RowValue};
 use super::super::refs::Corrupt;
+use super::output::Output;
 use super::path::{Fate, Frame, OpenLeaf, Purpose, State, Target};
-use super::{CHANGES_PER_ROUND, Change, Merge, Sink, Tombstones};
+use super::{CHANGES_PER_ROUND, Merge, Sink, Tombstones};
 use crate::tree::refs::Wanted;
 
 impl Merge {
@@ -83,10 +84,10 @@ impl Merge {
             return self.rewrite_leaf(sink, leaf);
         }
         for _ in 0..CHANGES_PER_ROUND {
-            let Some((key, change)) = self.changes.peek_below(leaf.high.as_deref()) else {
+            let Some((key, value)) = self.changes.peek_below(leaf.high.as_deref()) else {
                 return self.keep_leaf(sink);
             };
-            let deletes = matches!(change, Change::Delete);
+            let deletes = value == RowValue::Tombstone;
             let effect = match (view.find(key), self.settings.tombstones) {
                 (None, Tombstones::Drop) | (Some(RowValue::Tombstone), Tombstones::Keep) => {
                     !deletes
@@ -96,7 +97,7 @@ impl Merge {
             if effect {
                 return self.rewrite_leaf(sink, leaf);
             }
-            self.changes.next();
+            self.changes.pass();
         }
         self.state = State::Probing(leaf);
     }
@@ -121,8 +122,9 @@ impl Merge {
                 self.output.count_removed(sink, key.len(), value);
                 leaf.row = end + 1;
             }
-            let (key, change) = self.changes.next().expect("it was looked at");
-            self.apply(sink, &key, &change);
+            let (key, value) = self.changes.peek().expect("it was looked at");
+            apply(&mut self.output, sink, self.settings.tombstones, key, value);
+            self.changes.pass();
         }
         self.state = State::Merging(leaf);
     }
@@ -158,21 +160,6 @@ impl Merge {
                 self.output.push(sink, |out| key.write_to(out), value);
             }
         }
-    }
-
-    fn apply<S: Sink>(&mut self, sink: &mut S, key: &[u8], change: &Change) {
-        let mut reference = Vec::new();
-        let value = match (change, self.settings.tombstones) {
-            (Change::Put(value), _) => RowValue::Inline(value),
-            (Change::Extent(value), _) => {
-                reference.extend_from_slice(&value.encode());
-                RowValue::Extent(&reference)
-            }
-            (Change::Delete, Tombstones::Keep) => RowValue::Tombstone,
-            (Change::Delete, Tombstones::Drop) => return,
-        };
-        self.output.count_added(key.len(), value);
-        self.output.push(sink, |out| out.extend_from_slice(key), value);
     }
 
     /// The leaf's rows go into the output, changed.
@@ -241,4 +228,19 @@ impl Merge {
         self.state = State::Done(tree);
         Ok(())
     }
+}
+
+/// Puts what becomes of a key into the output.
+fn apply<S: Sink>(
+    output: &mut Output,
+    sink: &mut S,
+    tombstones: Tombstones,
+    key: &[u8],
+    value: RowValue<'_>,
+) {
+    if (value, tombstones) == (RowValue::Tombstone, Tombstones::Drop) {
+        return;
+    }
+    output.count_added(key.len(), value);
+    output.push(sink, |out| out.extend_from_slice(key), value);
 }

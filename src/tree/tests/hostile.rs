@@ -64,7 +64,7 @@ impl Pages for Checked<'_> {
 
 fn merge(store: &Store, root: TreeRoot, key: &[u8], rng: &mut Rng) -> Result<(), Corrupt> {
     let mut sink = Careless { next_page: 1 << 30, written: 0 };
-    let changes = vec![(Bytes::copy_from_slice(key), put(b"x"))];
+    let changes = changes_of([(key.to_vec(), put(b"x"))]);
     let high = (!rng.bool()).then(|| [key, b"9"].concat());
     let ranges = vec![range(key, high.as_deref())];
     let mut merge = Merge::new(Some(root), ranges, SETTINGS);

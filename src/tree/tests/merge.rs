@@ -285,7 +285,7 @@ fn longest_keys_make_a_low_tree() {
 
 /// Merges over a base of which one node was replaced.
 fn merge_over(store: &mut Store, base: TreeRoot, key: &[u8]) -> Result<MergeStep, Corrupt> {
-    let changes = vec![(Bytes::copy_from_slice(key), put(b"x"))];
+    let changes = changes_of([(key.to_vec(), put(b"x"))]);
     let mut merge = Merge::new(Some(base), Vec::new(), SETTINGS);
     merge.feed(changes);
     merge.end();

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::{
-    Change, Expected, ExtentValue, Leaf, Merge, MergeStep, Moves, NodeRef, Pages, RangeDelete,
+    Changes, Expected, ExtentValue, Leaf, Merge, MergeStep, Moves, NodeRef, Pages, RangeDelete,
     RowValue, Settings, Sink, Tombstones, TreeRoot, Wanted, check, node_crc,
 };
 use super::{Leaves, Walk, WalkStep};
@@ -29,6 +29,14 @@ const FED: usize = 100;
 
 /// Where no node can lie, as in front of page 1.
 const SUPERBLOCK_PAGE: u64 = 64;
+
+/// What becomes of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Put(Bytes),
+    Extent(ExtentValue),
+    Delete,
+}
 
 type Model = BTreeMap<Vec<u8>, Change>;
 
@@ -72,7 +80,7 @@ impl Store {
     }
 
     fn run(&mut self, merge: &mut Merge, changes: Vec<(Vec<u8>, Change)>) -> Option<TreeRoot> {
-        let mut changes = changes.into_iter().map(|(key, change)| (Bytes::from(key), change));
+        let mut changes = changes.into_iter();
         let mut node: Option<Vec<u8>> = None;
         (self.needs, self.hints, self.written) = (Vec::new(), Vec::new(), 0);
         let mut handed_on = 0;
@@ -138,11 +146,23 @@ impl Store {
 }
 
 /// Some of the changes, and the end behind the last.
-fn feed(merge: &mut Merge, changes: &mut impl ExactSizeIterator<Item = (Bytes, Change)>) {
-    merge.feed(changes.by_ref().take(FED));
+fn feed(merge: &mut Merge, changes: &mut impl ExactSizeIterator<Item = (Vec<u8>, Change)>) {
+    merge.feed(changes_of(changes.by_ref().take(FED)));
     if changes.len() == 0 {
         merge.end();
     }
+}
+
+fn changes_of(rows: impl IntoIterator<Item = (Vec<u8>, Change)>) -> Changes {
+    let mut changes = Changes::default();
+    for (key, change) in rows {
+        match change {
+            Change::Put(value) => changes.push(&key, RowValue::Inline(&value)),
+            Change::Extent(value) => changes.push(&key, RowValue::Extent(&value.encode())),
+            Change::Delete => changes.push(&key, RowValue::Tombstone),
+        }
+    }
+    changes
 }
 
 fn owned((key, value): (super::Key<'_>, RowValue<'_>)) -> (Vec<u8>, Change) {
