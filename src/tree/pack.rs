@@ -21,6 +21,8 @@ const PAGES_PREFERRED_MAX: usize = 8;
 const WASTE_SHARE: usize = 8;
 /// Fewer bytes than this are no node, if there is a neighbour to share with: a quarter of the least.
 const SMALL_BYTES: usize = PAGE_BYTES / 4;
+/// Bytes of rows that are in nodes, of which the arena is rid at once: to move what is behind them costs as much as to write a row.
+const GONE_BYTES: usize = 64 << 10;
 /// An inner node has so many children, so that trees stay low even if separators are huge.
 const CHILDREN_MIN: usize = 4;
 
@@ -35,7 +37,9 @@ pub(super) struct Cut {
 pub(super) struct Pending {
     level: u8,
     arena: Vec<u8>,
+    /// The first `gone` rows are in nodes.
     spans: Vec<Span>,
+    gone: usize,
     held: Option<Cut>,
     fill: Fill,
 }
@@ -60,7 +64,7 @@ impl Fill {
 impl Pending {
     pub(super) fn new(level: u8) -> Pending {
         let (arena, spans) = (Vec::new(), Vec::new());
-        Pending { level, arena, spans, held: None, fill: Fill::from(0) }
+        Pending { level, arena, spans, gone: 0, held: None, fill: Fill::from(0) }
     }
 
     /// Of the nodes that the rows will make.
@@ -69,16 +73,16 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.spans.len()
+        self.spans.len() - self.gone
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.len() == 0
     }
 
     /// The rows, in key order.
     pub(super) fn rows(&self) -> Rows<'_> {
-        Rows { arena: &self.arena, spans: &self.spans }
+        Rows { arena: &self.arena, spans: &self.spans[self.gone..] }
     }
 
     /// Appends a row whose key and value are written by the closures.
@@ -110,10 +114,8 @@ impl Pending {
 
     /// Forgets the rows of the first cut, which are in a node now.
     pub(super) fn consume(&mut self, cut: Cut) {
-        let bytes = self.spans.get(cut.rows).map_or(self.arena.len(), Span::start);
-        self.arena.drain(..bytes);
-        self.spans.drain(..cut.rows);
-        self.spans.iter_mut().for_each(|span| *span = span.shifted(bytes));
+        self.gone += cut.rows;
+        self.tidy();
         if self.fill.rows.start >= cut.rows {
             self.fill.rows = self.fill.rows.start - cut.rows..self.fill.rows.end - cut.rows;
             self.fill.measure.shift(cut.rows);
@@ -121,6 +123,18 @@ impl Pending {
         if self.is_empty() {
             (self.held, self.fill) = (None, Fill::from(0));
         }
+    }
+
+    /// Gives up the memory of rows that are gone, once that is worth while.
+    fn tidy(&mut self) {
+        let bytes = self.spans.get(self.gone).map_or(self.arena.len(), Span::start);
+        if bytes < GONE_BYTES && !self.is_empty() {
+            return;
+        }
+        self.arena.drain(..bytes);
+        self.spans.drain(..self.gone);
+        self.spans.iter_mut().for_each(|span| *span = span.shifted(bytes));
+        self.gone = 0;
     }
 
     /// Whether the rows, or none where one is to come from below, would make less than a quarter of a node.
@@ -169,7 +183,7 @@ impl Pending {
         if self.level == 0 || index != first {
             measure.add_key(self.rows(), index);
         }
-        measure.value_bytes += self.spans[index].value_len();
+        measure.value_bytes += self.rows().spans[index].value_len();
     }
 
     /// Splits the rows so that two nodes take the fewest pages, neither of them more than `pages_max` if that can be, and
@@ -190,7 +204,7 @@ impl Pending {
             if key < len {
                 back.add_key(self.rows(), key);
             }
-            back.value_bytes += self.spans[at].value_len();
+            back.value_bytes += self.rows().spans[at].value_len();
             let sizes = (fronts[at], back.node_bytes(self.level, len - at));
             let pages = (pages_of(sizes.0), pages_of(sizes.1));
             let exceeds = pages.0.max(pages.1) > pages_max;
