@@ -1,4 +1,7 @@
 //! Where a checkpoint puts its pages: free runs in key order, a bounded part of them unsynced.
+//!
+//! Nodes that lie one behind another gather in a buffer and are one write. A buffer that is not full yet waits for more of them, or
+//! for [`Writer::settle`].
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -28,6 +31,9 @@ const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Part of the memory for memtables that they may take: a small database has small buffers, and one of the default size the largest.
 const IN_FLIGHT_SHARE: usize = 16;
 
+/// Bytes of neighbouring nodes that are written at once, at most, unless one node is longer.
+const WRITE_BYTES: usize = 256 << 10;
+
 /// Bytes written but not synced at most: the flush of each commit carries them.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
 
@@ -35,13 +41,39 @@ const UNSYNCED_BYTES_MAX: usize = 16 << 20;
 const BLOB_PIECE_BYTES: usize = 1 << 20;
 const _: () = assert!(BLOB_PIECE_BYTES.is_multiple_of(PAGE_BYTES));
 
-type Written = Pin<Box<dyn Future<Output = (usize, std::io::Result<()>)> + Send>>;
+type Written = Pin<Box<dyn Future<Output = (usize, std::io::Result<()>, Buf)> + Send>>;
+
+/// Neighbouring nodes on their way to the file.
+struct Gathered {
+    page: PageId,
+    buf: Buf,
+    len: usize,
+}
+
+impl Gathered {
+    /// Whether a node lies behind the others and there is room for it.
+    fn takes(&self, page: PageId, len: usize) -> bool {
+        let end = self.page.byte_offset() + self.len as u64;
+        end == page.byte_offset() && self.len + len <= self.buf.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == self.buf.len()
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.buf[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
 
 pub(crate) struct Writer<'a> {
     engine: &'a Arc<Engine>,
     taker: Taker,
     run: Extent,
-    queue: VecDeque<(NodeRef, Vec<u8>)>,
+    queue: VecDeque<Gathered>,
+    /// Buffers whose writes ended.
+    spare: Vec<Buf>,
     in_flight: FuturesUnordered<Written>,
     in_flight_bytes: usize,
     unsynced_bytes: usize,
@@ -84,8 +116,18 @@ impl Sink for Writer<'_> {
         extent.start
     }
 
-    fn write(&mut self, node: NodeRef, bytes: Vec<u8>) {
-        self.queue.push_back((node, bytes));
+    fn write(&mut self, node: NodeRef, bytes: &[u8]) {
+        let room = if self.warm { Room::Evict } else { Room::IfFree };
+        self.engine.pages.keep(node, bytes, room);
+        self.written_bytes += bytes.len() as u64;
+        if let Some(last) = self.queue.back_mut()
+            && last.takes(node.page, bytes.len())
+        {
+            return last.push(bytes);
+        }
+        let mut gathered = Gathered { page: node.page, buf: self.buffer(bytes.len()), len: 0 };
+        gathered.push(bytes);
+        self.queue.push_back(gathered);
     }
 
     fn retire(&mut self, node: NodeRef) {
@@ -115,6 +157,7 @@ impl<'a> Writer<'a> {
             taker,
             run: Extent::default(),
             queue: VecDeque::new(),
+            spare: Vec::new(),
             in_flight: FuturesUnordered::new(),
             in_flight_bytes: 0,
             unsynced_bytes: 0,
@@ -199,15 +242,33 @@ impl<'a> Writer<'a> {
         extent
     }
 
-    /// Issues what was queued, within the bounds.
+    /// A buffer for the node that was placed last, which is so long, and what follows it in its run.
+    fn buffer(&mut self, len: usize) -> Buf {
+        let bytes = len.max(self.write_bytes().min(len + self.run.len_bytes() as usize));
+        let spare = if bytes == self.write_bytes() { self.spare.pop() } else { None };
+        spare.unwrap_or_else(|| Buf::zeroed(bytes))
+    }
+
+    fn write_bytes(&self) -> usize {
+        WRITE_BYTES.min(self.in_flight_bytes_max()) / PAGE_BYTES * PAGE_BYTES
+    }
+
+    fn in_flight_bytes_max(&self) -> usize {
+        IN_FLIGHT_BYTES_MAX.min(self.engine.shares.memtable_bytes_max / IN_FLIGHT_SHARE)
+    }
+
+    /// Issues what was queued, within the bounds, but for the buffer that is not full yet.
     pub(crate) async fn flush(&mut self) -> Result<()> {
         self.grow().await?;
-        while let Some((node, bytes)) = self.queue.pop_front() {
-            let room = if self.warm { Room::Evict } else { Room::IfFree };
-            self.engine.pages.keep(node, &bytes, room);
-            self.issue(node.page, &bytes, bytes.len()).await?;
+        while self.queue.len() > 1 || self.queue.front().is_some_and(Gathered::is_full) {
+            self.issue_first().await?;
         }
         Ok(())
+    }
+
+    async fn issue_first(&mut self) -> Result<()> {
+        let Some(Gathered { page, buf, len }) = self.queue.pop_front() else { return Ok(()) };
+        self.issue(page, buf, len).await
     }
 
     /// Writes a blob into pages of its own.
@@ -227,7 +288,10 @@ impl<'a> Writer<'a> {
         while at < end {
             let len = (end - at).min(BLOB_PIECE_BYTES);
             let piece = &bytes[at.min(bytes.len())..(at + len).min(bytes.len())];
-            self.issue(PageId(extent.start.0 + (at / PAGE_BYTES) as u64), piece, len).await?;
+            let mut buf = Buf::zeroed(len);
+            buf[..piece.len()].copy_from_slice(piece);
+            self.issue(PageId(extent.start.0 + (at / PAGE_BYTES) as u64), buf, len).await?;
+            self.written_bytes += len as u64;
             at += len;
         }
         Ok(BlobRef::of(bytes, extent, &self.engine.file_id))
@@ -244,28 +308,38 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes `len` bytes to a page and those behind it: these, and zeros.
-    async fn issue(&mut self, page: PageId, bytes: &[u8], len: usize) -> Result<()> {
-        let share = self.engine.shares.memtable_bytes_max / IN_FLIGHT_SHARE;
-        let in_flight_max = share.min(IN_FLIGHT_BYTES_MAX);
-        while self.in_flight_bytes + len > in_flight_max && self.in_flight_bytes > 0 {
+    /// Writes the first bytes of a buffer to a page and those behind it.
+    async fn issue(&mut self, page: PageId, buf: Buf, len: usize) -> Result<()> {
+        let in_flight_max = self.in_flight_bytes_max();
+        let held = buf.len();
+        while self.in_flight_bytes + held > in_flight_max && self.in_flight_bytes > 0 {
             self.settle_one().await?;
         }
         if self.unsynced_bytes + len > UNSYNCED_BYTES_MAX {
-            self.sync().await?;
+            self.sync_issued().await?;
         }
-        let mut buf = Buf::zeroed(len);
-        buf[..bytes.len()].copy_from_slice(bytes);
         let write = self.engine.io.write(page.byte_offset(), buf, len);
-        self.in_flight.push(Box::pin(async move { (len, write.await.0) }));
-        self.in_flight_bytes += len;
+        self.in_flight.push(Box::pin(async move {
+            let (result, buf) = write.await;
+            (held, result, buf)
+        }));
+        self.in_flight_bytes += held;
         self.unsynced_bytes += len;
-        self.written_bytes += len as u64;
         Ok(())
     }
 
-    /// Everything issued so far was written when this returns.
+    /// All so far was written when this returns.
     pub(crate) async fn settle(&mut self) -> Result<()> {
+        if !self.queue.is_empty() {
+            self.grow().await?;
+        }
+        while !self.queue.is_empty() {
+            self.issue_first().await?;
+        }
+        self.settle_issued().await
+    }
+
+    async fn settle_issued(&mut self) -> Result<()> {
         while !self.in_flight.is_empty() {
             self.settle_one().await?;
         }
@@ -273,9 +347,12 @@ impl<'a> Writer<'a> {
     }
 
     async fn settle_one(&mut self) -> Result<()> {
-        if let Some((len, result)) = self.in_flight.next().await {
-            self.in_flight_bytes -= len;
+        if let Some((held, result, buf)) = self.in_flight.next().await {
+            self.in_flight_bytes -= held;
             result.map_err(|cause| self.engine.poison("a page write failed", cause))?;
+            if buf.len() == self.write_bytes() {
+                self.spare.push(buf);
+            }
         }
         Ok(())
     }
@@ -283,6 +360,11 @@ impl<'a> Writer<'a> {
     /// Everything written so far survives power loss when this returns.
     pub(crate) async fn sync(&mut self) -> Result<()> {
         self.settle().await?;
+        self.sync_issued().await
+    }
+
+    async fn sync_issued(&mut self) -> Result<()> {
+        self.settle_issued().await?;
         if planted::is(Bug::PagesNotSynced) {
             return Ok(());
         }

@@ -96,25 +96,25 @@ pub(super) struct Label {
     pub family: FamilyId,
 }
 
-/// The bytes of a node; the caller has measured that the rows fit.
-pub(super) fn encode(rows: Rows<'_>, label: Label) -> Vec<u8> {
+/// Makes `node` the bytes of one; the caller has measured that the rows fit.
+pub(super) fn encode(node: &mut Vec<u8>, rows: Rows<'_>, label: Label) {
     let len_bytes = usize::from(label.pages) * PAGE_BYTES;
-    let mut node = Vec::with_capacity(len_bytes);
+    node.clear();
+    node.reserve(len_bytes);
     if label.level == 0 {
-        encode_header(&mut node, KIND_LEAF, &label, rows);
-        encode_keys(&mut node, rows, &[]);
+        encode_header(node, KIND_LEAF, &label, rows);
+        encode_keys(node, rows, &[]);
     } else {
         let separators = rows.without_first();
-        encode_header(&mut node, KIND_INNER, &label, separators);
+        encode_header(node, KIND_INNER, &label, separators);
         let mut children = Vec::with_capacity(rows.spans.len() * CHILD_BYTES);
         (0..rows.spans.len()).for_each(|index| children.extend_from_slice(rows.value(index)));
-        encode_keys(&mut node, separators, &children);
+        encode_keys(node, separators, &children);
     }
     let used = u32::try_from(node.len()).expect("a node is at most 256 KiB");
     node[12..16].copy_from_slice(&used.to_le_bytes());
     assert!(node.len() <= len_bytes, "rows were measured to fit");
     node.resize(len_bytes, 0);
-    node
 }
 
 fn encode_header(node: &mut Vec<u8>, kind: u8, label: &Label, keys: Rows<'_>) {

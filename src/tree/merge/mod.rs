@@ -80,7 +80,7 @@ pub(crate) trait Sink {
     /// Allocates a run of pages for the next node.
     fn place(&mut self, pages: u16) -> PageId;
     /// Takes a node's bytes, to be written where it was placed.
-    fn write(&mut self, node: NodeRef, bytes: Vec<u8>);
+    fn write(&mut self, node: NodeRef, bytes: &[u8]);
     /// A node of the base is not part of the new tree.
     fn retire(&mut self, node: NodeRef);
     /// A value of the base is not part of the new tree.

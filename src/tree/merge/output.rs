@@ -19,6 +19,8 @@ pub(super) struct Output {
     /// Not above the first pending row, and above all rows in front of it.
     fence: Vec<u8>,
     counts: Counts,
+    /// The bytes of one node.
+    node: Vec<u8>,
     /// Nodes written so far.
     pub written: usize,
 }
@@ -41,7 +43,7 @@ impl Output {
             extent_pages: base.extent_pages,
         });
         let levels = vec![Pending::new(0)];
-        Output { settings, levels, fence: Vec::new(), counts, written: 0 }
+        Output { settings, levels, fence: Vec::new(), counts, node: Vec::new(), written: 0 }
     }
 
     /// Says where the rows that are pushed next may begin: behind `low`. Rows that wait already keep their own fence.
@@ -195,10 +197,11 @@ impl Output {
         let family = self.settings.family;
         let label = Label { level: self.levels[level].level(), pages, page, family };
         let rows = self.levels[level].rows().first(cut.rows);
-        let bytes = encode(rows, label);
-        let node = NodeRef { page, pages, crc: node_crc(&self.settings.file_id, page, &bytes) };
+        encode(&mut self.node, rows, label);
+        let crc = node_crc(&self.settings.file_id, page, &self.node);
+        let node = NodeRef { page, pages, crc };
         let child = child_of(node, rows, label.level);
-        sink.write(node, bytes);
+        sink.write(node, &self.node);
         self.counts.pages = self.counts.pages.saturating_add(u64::from(pages));
         self.written += 1;
         let fence = self.take_fence(level, cut);

@@ -19,7 +19,7 @@ impl Sink for Careless {
         PageId(self.next_page)
     }
 
-    fn write(&mut self, node: NodeRef, bytes: Vec<u8>) {
+    fn write(&mut self, node: NodeRef, bytes: &[u8]) {
         assert_eq!(bytes.len(), node.len_bytes());
         self.written += 1;
     }

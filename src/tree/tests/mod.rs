@@ -204,11 +204,11 @@ impl Sink for Store {
         page
     }
 
-    fn write(&mut self, node: NodeRef, bytes: Vec<u8>) {
+    fn write(&mut self, node: NodeRef, bytes: &[u8]) {
         assert_eq!(self.placed.take(), Some((node.page, node.pages)));
         assert_eq!(bytes.len(), node.len_bytes());
         self.live.insert(node.page, node.pages);
-        self.nodes.insert(node.page, bytes);
+        self.nodes.insert(node.page, bytes.to_vec());
         self.written += 1;
     }
 
