@@ -34,7 +34,7 @@ const IN_FLIGHT_SHARE: usize = 16;
 /// Bytes of neighbouring nodes that are written at once, at most, unless one node is longer.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// Bytes written but not synced at most: the flush of each commit carries them.
+/// Bytes written but not synced at most: the flush of each commit carries them. A sync is begun for each half of them.
 const UNSYNCED_BYTES_MAX: usize = 16 << 20;
 
 /// A blob is written in pieces of so many bytes.
@@ -76,7 +76,10 @@ pub(crate) struct Writer<'a> {
     spare: Vec<Buf>,
     in_flight: FuturesUnordered<Written>,
     in_flight_bytes: usize,
+    /// Bytes issued since the last sync was begun.
     unsynced_bytes: usize,
+    /// That sync, of as many bytes at most.
+    syncing: Option<ringdb_uring::Sync>,
     /// What the new superblock names for the first time.
     placed: Vec<Extent>,
     /// Values, in extents that their writers allocated, that trees name for the first time.
@@ -161,6 +164,7 @@ impl<'a> Writer<'a> {
             in_flight: FuturesUnordered::new(),
             in_flight_bytes: 0,
             unsynced_bytes: 0,
+            syncing: None,
             placed: Vec::new(),
             values: Vec::new(),
             retired: Vec::new(),
@@ -315,8 +319,8 @@ impl<'a> Writer<'a> {
         while self.in_flight_bytes + held > in_flight_max && self.in_flight_bytes > 0 {
             self.settle_one().await?;
         }
-        if self.unsynced_bytes + len > UNSYNCED_BYTES_MAX {
-            self.sync_issued().await?;
+        if self.unsynced_bytes + len > UNSYNCED_BYTES_MAX / 2 {
+            self.begin_sync().await?;
         }
         let write = self.engine.io.write(page.byte_offset(), buf, len);
         self.in_flight.push(Box::pin(async move {
@@ -336,10 +340,6 @@ impl<'a> Writer<'a> {
         while !self.queue.is_empty() {
             self.issue_first().await?;
         }
-        self.settle_issued().await
-    }
-
-    async fn settle_issued(&mut self) -> Result<()> {
         while !self.in_flight.is_empty() {
             self.settle_one().await?;
         }
@@ -360,18 +360,23 @@ impl<'a> Writer<'a> {
     /// Everything written so far survives power loss when this returns.
     pub(crate) async fn sync(&mut self) -> Result<()> {
         self.settle().await?;
-        self.sync_issued().await
+        self.begin_sync().await?;
+        self.finish_sync().await
     }
 
-    async fn sync_issued(&mut self) -> Result<()> {
-        self.settle_issued().await?;
-        if planted::is(Bug::PagesNotSynced) {
-            return Ok(());
+    /// Has what was issued so far synced while more is written, once that before it is.
+    async fn begin_sync(&mut self) -> Result<()> {
+        self.finish_sync().await?;
+        if !planted::is(Bug::PagesNotSynced) {
+            self.syncing = Some(self.engine.io.sync());
         }
-        let synced = self.engine.io.sync().await;
-        synced.map_err(|cause| self.engine.poison("a sync failed", cause))?;
         self.unsynced_bytes = 0;
         Ok(())
+    }
+
+    async fn finish_sync(&mut self) -> Result<()> {
+        let Some(syncing) = self.syncing.take() else { return Ok(()) };
+        syncing.await.map_err(|cause| self.engine.poison("a sync failed", cause))
     }
 
     /// Hands over what was placed inside the file so far.
@@ -415,5 +420,80 @@ impl<'a> Writer<'a> {
     pub(crate) fn abandon(&mut self) {
         self.release_run();
         self.engine.space.lock().orphan(std::mem::take(&mut self.placed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocking::block_on;
+    use crate::db::Db;
+
+    /// Places and writes a node of so many pages full of one byte.
+    fn write(writer: &mut Writer<'_>, pages: u16, fill: u8) -> NodeRef {
+        let mut bytes = vec![fill; usize::from(pages) * PAGE_BYTES];
+        bytes[0] = 1; // as in a leaf
+        let page = writer.place(pages);
+        let node = NodeRef::of(&bytes, page, &writer.engine.file_id);
+        writer.write(node, &bytes);
+        node
+    }
+
+    async fn is_in_file(writer: &Writer<'_>, node: NodeRef, fill: u8) -> bool {
+        let buf = Buf::zeroed(node.len_bytes());
+        let (read, buf) = writer.engine.io.read(node.page.byte_offset(), buf).await;
+        read.is_ok() && buf[0] == 1 && buf[1..].iter().all(|&byte| byte == fill)
+    }
+
+    #[test]
+    fn neighbouring_nodes_gather_until_their_buffer_is_full() {
+        block_on(async {
+            let db = Db::in_memory().await.expect("it opens");
+            let mut writer = Writer::new(db.engine());
+            let nodes: Vec<_> = (0..40).map(|fill| (write(&mut writer, 1, fill), fill)).collect();
+            writer.flush().await.expect("the disk takes them");
+            let len = writer.queue.iter().map(|gathered| gathered.len).sum::<usize>();
+            assert_eq!((writer.queue.len(), len), (1, 40 * PAGE_BYTES - WRITE_BYTES));
+            writer.settle().await.expect("the disk takes them");
+            assert!(writer.queue.is_empty() && writer.in_flight_bytes == 0);
+            for (node, fill) in nodes {
+                assert!(is_in_file(&writer, node, fill).await, "node {fill}");
+            }
+            writer.abandon();
+        });
+    }
+
+    #[test]
+    fn a_node_that_is_no_neighbour_gets_a_buffer_that_its_run_can_fill() {
+        block_on(async {
+            let db = Db::in_memory().await.expect("it opens");
+            let mut writer = Writer::new(db.engine());
+            let first = write(&mut writer, 1, 1);
+            let rest = writer.run.pages as u16;
+            writer.allocate(u32::from(rest) - 1);
+            let last = write(&mut writer, 1, 2);
+            let lens: Vec<_> = writer.queue.iter().map(|gathered| gathered.buf.len()).collect();
+            assert_eq!(lens, [WRITE_BYTES, PAGE_BYTES]);
+            writer.settle().await.expect("the disk takes them");
+            assert!(is_in_file(&writer, first, 1).await && is_in_file(&writer, last, 2).await);
+            writer.abandon();
+        });
+    }
+
+    #[test]
+    fn a_sync_is_begun_before_too_much_is_unsynced() {
+        block_on(async {
+            let db = Db::in_memory().await.expect("it opens");
+            let mut writer = Writer::new(db.engine());
+            let before = db.metrics().syncs;
+            for _ in 0..3 * UNSYNCED_BYTES_MAX / PAGE_BYTES / 32 {
+                write(&mut writer, 32, 9);
+                writer.flush().await.expect("the disk takes them");
+                assert!(writer.unsynced_bytes <= UNSYNCED_BYTES_MAX / 2);
+            }
+            writer.sync().await.expect("the disk syncs");
+            assert!(db.metrics().syncs >= before + 6);
+            writer.abandon();
+        });
     }
 }
