@@ -8,8 +8,8 @@
 //! Why a reader misses no key that it may see
 //! - A key is added before it is inserted, and bits stay, so whoever learned of a commit that added it
 //!   finds its bits.
-//! - A later version of a key is not added again if all bits were there. Its commit saw them, so
-//!   whoever learns of that commit sees the same words, or later ones.
+//! - A later version of a key is not added again: its commit found the key in a locked leaf, or all bits.
+//!   So it saw them, and whoever learns of that commit sees the same words, or later ones.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -56,12 +56,14 @@ impl Filter {
         self.keys.fetch_max(first_of(part), Ordering::Relaxed);
     }
 
-    /// Adds a key that is about to be inserted; gives the heap bytes that this took.
+    /// Adds a key that is about to be inserted, unless it was added; gives the heap bytes that this took.
     pub(super) fn add(&self, key: &[u8]) -> usize {
+        if self.may_have(key) { 0 } else { self.add_new(key) }
+    }
+
+    /// The same for a key that was not added: to look for it in all parts misses the processor's cache in each of them.
+    pub(super) fn add_new(&self, key: &[u8]) -> usize {
         let bits = Bits::of(key);
-        if self.has_all(&bits) {
-            return 0;
-        }
         let part = part_of(self.keys.fetch_add(1, Ordering::Relaxed));
         let mut heap_bytes = 0;
         let words = self.parts[part].get_or_init(|| {

@@ -227,10 +227,6 @@ impl Core {
 
     /// Adds a row; gives the heap bytes that this took.
     fn insert(&self, row: &NewRow<'_>) -> usize {
-        self.filter.add(row.key()) + self.insert_in_leaf(row)
-    }
-
-    fn insert_in_leaf(&self, row: &NewRow<'_>) -> usize {
         self.put(&mut self.write(row.key()), row).0
     }
 
@@ -243,7 +239,6 @@ impl Core {
             let border = locked.next.map(|next| &self.leaves.leaf(next).low);
             let is_here = |row: &NewRow<'_>| border.is_none_or(|border| row.key() < &border[..]);
             while let Some(row) = rows.next_if(is_here) {
-                bytes += self.filter.add(row.key());
                 let (taken, was_split) = self.put(&mut locked, &row);
                 bytes += taken;
                 if was_split {
@@ -259,10 +254,13 @@ impl Core {
         let Locked { leaf, body, .. } = locked;
         match body.search(row.key()) {
             Ok(place) => (body.add(place, row), false),
-            Err(place) => match body.cut(place) {
-                None => (body.insert(place, row), false),
-                Some(cut) => (self.split(leaf, body, place, cut, row), true),
-            },
+            Err(place) => {
+                let bytes = self.filter.add_new(row.key());
+                match body.cut(place) {
+                    None => (bytes + body.insert(place, row), false),
+                    Some(cut) => (bytes + self.split(leaf, body, place, cut, row), true),
+                }
+            }
         }
     }
 
