@@ -1,5 +1,6 @@
 //! Reserve, order, apply: the way of one commit into the order.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -20,11 +21,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Logging;
 use crate::format::record::{Found, KEY_BYTES_MAX, Op, Ops};
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::{Kind, RANGE_DELETES_MAX};
+use crate::memtable::{Kind, NewRow, RANGE_DELETES_MAX};
 use crate::state::Family;
 
 /// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.
 const ENTRY_OVERHEAD_BYTES: usize = 80;
+
+/// Rows of a batch that ascend before those behind them are taken for sorted.
+const SORTED_ROWS_MIN: usize = 8;
 
 /// A batch that is ready to be ordered.
 pub(crate) struct Submission<'a> {
@@ -273,10 +277,18 @@ impl Pipeline {
     fn apply(&self, seq: Seq, submission: &Submission<'_>, shown: Shown) {
         let unfinished = PoisonUnlessDone(self);
         let lookup = |id: FamilyId| submission.families.iter().find(|family| family.id == id);
-        for found in Ops::new(submission.payload) {
-            let found = found.expect("a batch encodes only what it can decode");
+        let payload = &submission.payload[..];
+        let ops = Ops::new(payload).map(|op| op.expect("a batch encodes only what it can decode"));
+        let (mut ops, mut ascending) = (ops.peekable(), 0);
+        while let Some(found) = ops.next() {
             let family = lookup(found.op.family()).expect("a batch lists the families it touches");
-            apply_op(seq, family, &found, submission.payload);
+            apply_op(seq, family, &found, payload);
+            let ascends = ops.peek().is_some_and(|next| next.follows(&found, payload));
+            ascending = if ascends { ascending + 1 } else { 0 };
+            if ascending == SORTED_ROWS_MIN {
+                apply_sorted(seq, family, found, &mut ops, payload);
+                ascending = 0;
+            }
         }
         std::mem::forget(unfinished);
         self.places.mark_applied(seq, shown);
@@ -308,6 +320,23 @@ pub(crate) fn apply_op(seq: Seq, family: &Family, found: &Found<'_>, payload: &[
         Op::ClearFamily { .. } => delete_range(seq, family, &[], &[]),
         _ => unreachable!("changes of the catalog are not applied to memtables"),
     }
+}
+
+/// Inserts the operations that follow one in key order into its memtable, as far as they do.
+fn apply_sorted<'a>(
+    seq: Seq,
+    family: &Family,
+    mut before: Found<'a>,
+    ops: &mut Peekable<impl Iterator<Item = Found<'a>>>,
+    payload: &'a [u8],
+) {
+    let rows = std::iter::from_fn(|| {
+        before = ops.next_if(|next| next.follows(&before, payload))?;
+        let kind = row_kind(&before.op).expect("only a row follows one");
+        let bytes = &payload[before.row.clone()];
+        Some(NewRow { seq, kind, bytes, key_len: before.key_bytes })
+    });
+    family.with_memtable_of(seq, |table| table.insert_sorted(rows));
 }
 
 /// What an operation on one row leaves in the memtable.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use ringdb_uring::Refused;
 use ringdb_uring::sim::{Choice, Disk};
@@ -53,6 +55,43 @@ fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
         }
         batch.commit().await.unwrap();
         assert_eq!(family.len().await.unwrap(), 20_001);
+    });
+}
+
+/// Keys that ascend among others, some of them twice and some deleted, in two families.
+#[test]
+fn a_batch_that_ascends_in_parts_leaves_what_its_last_operations_say() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let families = [db.column_family("a").await.unwrap(), db.column_family("b").await.unwrap()];
+        let mut expected = [BTreeMap::new(), BTreeMap::new()];
+        let mut batch = db.batch();
+        let (ascending, again) = ((0..700_u32).map(|step| step % 350), (0..40).map(|_| 17));
+        let descending = (300..400_u32).rev();
+        for (step, number) in ascending.chain(again).chain(descending).enumerate() {
+            let (index, key) = (usize::from(step % 97 > 80), format!("{number:04}").into_bytes());
+            if step % 5 == 3 {
+                batch.delete(&families[index], &key);
+                expected[index].remove(&key);
+            } else {
+                let value = format!("{step}").into_bytes();
+                batch.put(&families[index], &key, &value);
+                expected[index].insert(key, value);
+            }
+        }
+        batch.commit().await.unwrap();
+        for (family, expected) in families.iter().zip(expected) {
+            let mut rows = family.iter();
+            let mut found = BTreeMap::new();
+            while let Some((key, value)) = rows.try_next().await.unwrap() {
+                found.insert(key.to_vec(), value.to_vec());
+            }
+            assert_eq!(found, expected);
+            for key in (0..400).map(|number| format!("{number:04}").into_bytes()) {
+                let value = family.get(&key).await.unwrap();
+                assert_eq!(value.as_deref(), expected.get(&key).map(Vec::as_slice));
+            }
+        }
     });
 }
 

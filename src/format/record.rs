@@ -172,6 +172,21 @@ pub(crate) struct Found<'a> {
     pub key_bytes: usize,
 }
 
+impl Found<'_> {
+    /// Whether both are about rows of one family, this one's key not below the other's; both were found in these bytes.
+    pub(crate) fn follows(&self, before: &Found<'_>, bytes: &[u8]) -> bool {
+        let key = |found: &Found<'_>| found.row.start..found.row.start + found.key_bytes;
+        self.is_row()
+            && before.is_row()
+            && self.op.family() == before.op.family()
+            && bytes[key(before)] <= bytes[key(self)]
+    }
+
+    fn is_row(&self) -> bool {
+        matches!(self.op, Op::Put { .. } | Op::PutExtent { .. } | Op::Delete { .. })
+    }
+}
+
 /// Iterates over encoded operations; nothing follows a defect.
 #[derive(Clone, Debug)]
 pub(crate) struct Ops<'a> {

@@ -166,6 +166,9 @@ impl Body {
             Against::Within(rest) => rest,
         };
         let head = head8(rest);
+        if self.heads.last().is_some_and(|&last| last < head) {
+            return Err(self.len()); // as it is where keys ascend
+        }
         let start = count_below(&self.heads, head);
         if self.heads.get(start) != Some(&head) {
             return Err(start);
