@@ -75,6 +75,15 @@ impl Filter {
         heap_bytes
     }
 
+    /// Asks for what [`Filter::add_new`] will write: whoever adds several keys lets their misses overlap.
+    #[inline]
+    pub(super) fn bring_near(&self, key: &[u8]) {
+        let part = part_of(self.keys.load(Ordering::Relaxed));
+        if let Some(words) = self.parts[part].get() {
+            ringdb_frames::bring_near(&words[Bits::of(key).place(words.len())]);
+        }
+    }
+
     #[inline]
     fn has_all(&self, bits: &Bits) -> bool {
         let Some(last) = self.keys.load(Ordering::Relaxed).checked_sub(1) else { return false };

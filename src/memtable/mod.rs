@@ -18,6 +18,7 @@
 //! behind a lock (parallel writers are slower than one); fixed shards by the first byte of the key
 //! (real keys share it).
 
+mod ahead;
 mod entry;
 mod fill;
 mod filter;
@@ -40,6 +41,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ids::Seq;
+use ahead::Ahead;
 pub(crate) use entry::{Copied, Entry, Found, Kind};
 use filter::Filter;
 use index::Index;
@@ -232,7 +234,7 @@ impl Core {
 
     /// Adds rows that ascend; gives the heap bytes that this took.
     fn insert_sorted<'a>(&self, rows: impl Iterator<Item = NewRow<'a>>) -> usize {
-        let mut rows = rows.peekable();
+        let mut rows = Ahead::new(rows, |row| self.filter.bring_near(row.key())).peekable();
         let mut bytes = 0;
         while let Some(first) = rows.peek() {
             let mut locked = self.write(first.key());
