@@ -110,7 +110,10 @@ impl Merge {
             }
             let view = Leaf::new(&leaf.bytes);
             let next = self.changes.peek_below(leaf.high.as_deref());
-            let place = next.map(|(key, _)| view.search(key));
+            let place = next.map(|(key, _)| match leaf.row == view.len() {
+                true => Err(leaf.row), // behind all rows, as those before
+                false => view.search(key),
+            });
             let end = place.map_or(view.len(), |place| place.unwrap_or_else(|place| place));
             self.copy_rows(sink, &mut leaf, end);
             let Some(place) = place else {
