@@ -7,7 +7,7 @@ use crate::checkpoint::reader::Reader;
 use crate::error::Result;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::{PAGE_BYTES, Seq};
-use crate::memtable::{Entry, Memtable};
+use crate::memtable::{Copied, Memtable};
 use crate::state::Tree;
 use crate::tree::{Filter, Inner, KeyHash, Wanted};
 
@@ -19,7 +19,7 @@ const RUN_ROWS: usize = 24;
 pub(super) struct Sample {
     keys: u64,
     row_bytes: u64,
-    runs: Vec<Vec<Entry>>,
+    runs: Vec<Copied>,
 }
 
 /// What a merge writes, in bytes.
@@ -54,7 +54,7 @@ impl Sample {
     pub(super) fn of(table: &Memtable, at: Seq) -> Sample {
         let runs = table.sample(RUNS, RUN_ROWS, at);
         let rows = runs.iter().map(|run| run.len() as u64).sum::<u64>();
-        let bytes = runs.iter().flatten().map(|entry| entry.row_bytes() as u64).sum::<u64>();
+        let bytes = runs.iter().map(|run| run.bytes() as u64).sum::<u64>();
         Sample { keys: table.keys() as u64, row_bytes: bytes / rows.max(1), runs }
     }
 
@@ -64,8 +64,8 @@ impl Sample {
     }
 
     fn known_percent(&self, filter: &Filter) -> u64 {
-        let is_known = |entry: &&Entry| filter.may_hold(KeyHash::of(entry.key()));
-        let known = self.runs.iter().flatten().filter(is_known).count() as u64;
+        let is_known = |key: &&[u8]| filter.may_hold(KeyHash::of(key));
+        let known = self.runs.iter().flat_map(Copied::keys).filter(is_known).count() as u64;
         let all = self.runs.iter().map(|run| run.len() as u64).sum::<u64>();
         known * 100 / all.max(1)
     }
@@ -76,7 +76,7 @@ pub(super) async fn cost(reader: &mut Reader<'_>, tree: &Tree, sample: &Sample) 
     let root = &tree.root;
     let rows_bytes = sample.keys * sample.row_bytes;
     let mut met = Met::default();
-    for run in sample.runs.iter().filter(|run| !run.is_empty()) {
+    for run in sample.runs.iter().filter(|run| run.len() > 0) {
         look(reader, root, run, &mut met).await?;
     }
     let (keys, pages) = (sample.keys, root.pages);
@@ -91,12 +91,7 @@ pub(super) async fn cost(reader: &mut Reader<'_>, tree: &Tree, sample: &Sample) 
 }
 
 /// Follows a run through the parent of the leaf of its first row, as far as that reaches.
-async fn look(
-    reader: &mut Reader<'_>,
-    root: &TreeRoot,
-    run: &[Entry],
-    met: &mut Met,
-) -> Result<()> {
+async fn look(reader: &mut Reader<'_>, root: &TreeRoot, run: &Copied, met: &mut Met) -> Result<()> {
     if root.height == 0 {
         met.gaps += run.len() as u64 - 1;
         met.leaf_pages += root.pages;
@@ -106,7 +101,7 @@ async fn look(
     let mut wanted = root.wanted();
     while wanted.level > 1 {
         let node = reader.fetch(wanted).await?;
-        let key = run[0].key();
+        let key = run.key(0);
         wanted = reader.with_bytes(&node, |bytes| {
             let inner = Inner::new(bytes);
             Wanted { node: inner.child(inner.child_index(key)), level: wanted.level - 1 }
@@ -118,10 +113,10 @@ async fn look(
 }
 
 impl Met {
-    fn follow(&mut self, parent: &Inner<'_>, run: &[Entry]) {
+    fn follow(&mut self, parent: &Inner<'_>, run: &Copied) {
         let mut last = None;
-        for entry in run {
-            let place = parent.child_index(entry.key());
+        for key in run.keys() {
+            let place = parent.child_index(key);
             let crosses = last.is_some_and(|last| last != place);
             self.gaps += u64::from(last.is_some());
             self.crossings += u64::from(crosses);

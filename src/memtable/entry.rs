@@ -17,38 +17,12 @@ pub(crate) enum Kind {
     Delete,
 }
 
-/// A version of a key that outlives the answer it was part of; those of one answer share a buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) seq: Seq,
-    row: Bytes,
-    key_len: u32,
-    pub(crate) kind: Kind,
-}
-
 /// The answer of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) seq: Seq,
     pub(crate) kind: Kind,
     pub(crate) value: Bytes,
-}
-
-impl Entry {
-    /// The key's bytes.
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.row[..self.key_len as usize]
-    }
-
-    /// Bytes of key and value.
-    pub(crate) fn row_bytes(&self) -> usize {
-        self.row.len()
-    }
-
-    /// The value's bytes, or the encoded reference of its extent; empty for a delete.
-    pub(crate) fn value(&self) -> &[u8] {
-        &self.row[self.key_len as usize..]
-    }
 }
 
 /// Rows that a scan took out of a memtable, copied one after another.
@@ -60,7 +34,6 @@ pub(crate) struct Copied {
 
 #[derive(Clone, Copy)]
 struct CopiedRow {
-    seq: Seq,
     start: usize,
     end: usize,
     key_len: u32,
@@ -88,16 +61,21 @@ impl Copied {
         (kind, &self.bytes[start + key_len as usize..end])
     }
 
+    /// The keys in their order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.rows.iter().map(|row| self.key_of(row))
+    }
+
     /// Bytes of the keys and values of these rows.
     pub(crate) fn bytes_of(&self, rows: &Range<usize>) -> usize {
         self.rows[rows.clone()].iter().map(|row| row.end - row.start).sum()
     }
 
     /// Copies a row whose key is so long.
-    pub(super) fn push(&mut self, seq: Seq, kind: Kind, row: &[u8], key_len: u32) {
+    pub(super) fn push(&mut self, kind: Kind, row: &[u8], key_len: u32) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(row);
-        self.rows.push(CopiedRow { seq, start, end: self.bytes.len(), key_len, kind });
+        self.rows.push(CopiedRow { start, end: self.bytes.len(), key_len, kind });
     }
 
     /// How many rows there are.
@@ -105,18 +83,8 @@ impl Copied {
         self.rows.len()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// The rows, in the order in which they were copied.
-    pub(super) fn into_entries(self) -> impl ExactSizeIterator<Item = Entry> {
-        let bytes = Bytes::from(self.bytes);
-        self.rows.into_iter().map(move |CopiedRow { seq, start, end, key_len, kind }| Entry {
-            seq,
-            row: bytes.slice(start..end),
-            key_len,
-            kind,
-        })
     }
 }

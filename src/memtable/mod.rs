@@ -42,7 +42,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::ids::Seq;
 use ahead::Ahead;
-pub(crate) use entry::{Copied, Entry, Found, Kind};
+pub(crate) use entry::{Copied, Found, Kind};
 use filter::Filter;
 use index::Index;
 use leaf::{Body, Cut, Leaf};

@@ -6,9 +6,8 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use super::entry::{Copied, Entry, Kind};
+use super::entry::{Copied, Kind};
 use super::leaf::{Body, Leaf};
-use super::version::Version;
 use super::{Core, Memtable};
 use crate::ids::Seq;
 
@@ -66,8 +65,11 @@ impl Memtable {
             }
             if let Some(version) = body.at(place).visible(at) {
                 let key = version.key(body.rows());
-                let hidden = ranges.newest(key, at).filter(|&seq| seq > version.seq);
-                copied.push_unless(hidden, version, body);
+                let hidden = ranges.newest(key, at).is_some_and(|seq| seq > version.seq);
+                match hidden {
+                    true => copied.push(Kind::Delete, key, version.key_len),
+                    false => copied.push(version.kind, version.row(body.rows()), version.key_len),
+                }
             }
             ControlFlow::Continue(())
         });
@@ -109,14 +111,13 @@ impl Memtable {
     }
 
     /// Runs of neighbouring keys, in key order and spread evenly: at most so many, of at most so many keys each.
-    pub(crate) fn sample(&self, runs: usize, keys: usize, at: Seq) -> Vec<Vec<Entry>> {
+    pub(crate) fn sample(&self, runs: usize, keys: usize, at: Seq) -> Vec<Copied> {
         let Some(core) = self.core.get() else { return Vec::new() };
         let index = core.index.load();
         let places = (0..index.len()).step_by(index.len().div_ceil(runs));
         let run = |place| {
             let low = Bound::Included(&core.leaves.leaf(index.at(place).id).low[..]);
-            let (run, _) = self.scan(low, Bound::Unbounded, at, Direction::Forward, keys);
-            run.into_entries().collect()
+            self.scan(low, Bound::Unbounded, at, Direction::Forward, keys).0
         };
         places.map(run).collect()
     }
@@ -136,15 +137,6 @@ impl Memtable {
 impl Copied {
     fn is_full(&self, rows_max: usize) -> bool {
         self.len() >= rows_max || self.bytes() >= COPIED_BYTES_MAX
-    }
-
-    /// Copies a version, or that its key was deleted at a newer seq.
-    fn push_unless(&mut self, hidden: Option<Seq>, version: &Version, body: &Body) {
-        let rows = body.rows();
-        match hidden {
-            None => self.push(version.seq, version.kind, version.row(rows), version.key_len),
-            Some(seq) => self.push(seq, Kind::Delete, version.key(rows), version.key_len),
-        }
     }
 }
 
