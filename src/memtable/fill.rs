@@ -68,7 +68,7 @@ impl Memtable {
 impl Filled {
     fn add(&mut self, rows: &[NewRow<'_>], filter: &Filter) {
         self.entries += rows.len();
-        self.heap_bytes += rows.iter().map(|row| filter.add(row.key())).sum::<usize>();
+        self.heap_bytes += filter.add_all(rows.iter().map(NewRow::key));
         let (body, lists) = Body::filled(rows);
         self.heap_bytes += body.heap_bytes() + lists;
         let low = Bytes::copy_from_slice(rows[0].key());

@@ -8,11 +8,13 @@
 //! Why a reader misses no key that it may see
 //! - A key is added before it is inserted, and bits stay, so whoever learned of a commit that added it
 //!   finds its bits.
-//! - A later version of a key is not added again: its commit found the key in a locked leaf, or all bits.
-//!   So it saw them, and whoever learns of that commit sees the same words, or later ones.
+//! - A later version of a key is not added again: its commit found the key in a locked leaf, so it saw the
+//!   bits, and whoever learns of that commit sees the same words, or later ones.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use ringdb_frames::bring_near;
 
 /// Keys that the first part is for.
 const FIRST_KEYS: usize = 512;
@@ -56,32 +58,57 @@ impl Filter {
         self.keys.fetch_max(first_of(part), Ordering::Relaxed);
     }
 
-    /// Adds a key that is about to be inserted, unless it was added; gives the heap bytes that this took.
+    /// Adds a key that is about to be inserted and was not yet; gives the heap bytes that this took.
+    ///
+    /// Whether it was is not looked for: in each part that misses the processor's cache.
     pub(super) fn add(&self, key: &[u8]) -> usize {
-        if self.may_have(key) { 0 } else { self.add_new(key) }
+        let bits = Bits::of(key);
+        let (words, heap_bytes) = self.words_for(1);
+        words[bits.place(words.len())].fetch_or(bits.mask, Ordering::Relaxed);
+        heap_bytes
     }
 
-    /// The same for a key that was not added: to look for it in all parts misses the processor's cache in each of them.
-    pub(super) fn add_new(&self, key: &[u8]) -> usize {
-        let bits = Bits::of(key);
-        let part = part_of(self.keys.fetch_add(1, Ordering::Relaxed));
+    /// Adds neighbours, in order, with all versions of each: their words are asked for before the first is written, and they
+    /// are counted at once, as other threads count too.
+    pub(super) fn add_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
+        let mut added: Vec<_> = keys.map(Bits::of).collect();
+        // Versions of a key.
+        added.dedup_by_key(|bits| bits.hash);
+        if added.is_empty() {
+            return 0;
+        }
+        let (words, heap_bytes) = self.words_for(added.len());
+        added.iter().for_each(|bits| bring_near(&words[bits.place(words.len())]));
+        for bits in added {
+            words[bits.place(words.len())].fetch_or(bits.mask, Ordering::Relaxed);
+        }
+        heap_bytes
+    }
+
+    /// Counts so many keys; gives the words of the part that they are added to, and the heap bytes that this took.
+    fn words_for(&self, keys: usize) -> (&[AtomicU64], usize) {
+        let part = part_of(self.keys.fetch_add(keys, Ordering::Relaxed));
         let mut heap_bytes = 0;
         let words = self.parts[part].get_or_init(|| {
             let words = words_of(part);
             heap_bytes = words * size_of::<AtomicU64>();
             (0..words).map(|_| AtomicU64::new(0)).collect()
         });
-        words[bits.place(words.len())].fetch_or(bits.mask, Ordering::Relaxed);
-        heap_bytes
+        (words, heap_bytes)
     }
 
-    /// Asks for what [`Filter::add_new`] will write: whoever adds several keys lets their misses overlap.
+    /// Asks for what [`Filter::add`] will write: whoever adds several keys lets their misses overlap.
     #[inline]
     pub(super) fn bring_near(&self, key: &[u8]) {
         let part = part_of(self.keys.load(Ordering::Relaxed));
         if let Some(words) = self.parts[part].get() {
             ringdb_frames::bring_near(&words[Bits::of(key).place(words.len())]);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn key_count(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -166,11 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_a_key_count_once() {
-        let filter = Filter::new();
-        let bytes: usize = (0..10_000).map(|_| filter.add(b"counter")).sum();
-        assert_eq!(bytes, 2 * FIRST_KEYS);
-        assert_eq!(filter.keys.load(Ordering::Relaxed), 1);
+    fn keys_that_come_together_are_added_as_if_one_by_one() {
+        let (filter, single) = (Filter::new(), Filter::new());
+        let keys: Vec<_> = (0..9_000).map(key).collect();
+        let (mut bytes, mut bytes_single) = (0, 0);
+        for leaf in keys.chunks(100) {
+            bytes += filter.add_all(leaf.iter().flat_map(|key| [&key[..]; 3])); // versions
+            bytes_single += leaf.iter().map(|key| single.add(key)).sum::<usize>();
+        }
+        assert_eq!(bytes, bytes_single);
+        assert!(keys.iter().all(|key| filter.may_have(key)));
+        assert_eq!((filter.key_count(), single.key_count()), (9_000, 9_000));
+        assert_eq!(filter.add_all([].into_iter()), 0);
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl Core {
         match body.search(row.key()) {
             Ok(place) => (body.add(place, row), false),
             Err(place) => {
-                let bytes = self.filter.add_new(row.key());
+                let bytes = self.filter.add(row.key());
                 match body.cut(place) {
                     None => (bytes + body.insert(place, row), false),
                     Some(cut) => (bytes + self.split(leaf, body, place, cut, row), true),
