@@ -11,6 +11,7 @@
 mod chain;
 pub(crate) mod create;
 mod fresh;
+mod places;
 mod replay;
 mod rows;
 

@@ -22,7 +22,7 @@ use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::ids::{Extent, FamilyId, Generation, Seq};
 use crate::log::{Segment, UsedSegment};
 use crate::recovery::chain::{Chain, Read};
-use crate::recovery::rows::Rows;
+use crate::recovery::rows::{Number, Rows};
 use crate::recovery::{Found, corrupt};
 use crate::state::Family;
 
@@ -274,6 +274,7 @@ impl<'a> Replay<'a> {
                 Op::DropFamily { id } => {
                     let family = self.out.families.remove(id).ok_or(UNKNOWN_FAMILY)?;
                     self.names.remove(&family.name());
+                    self.rows.end_family(*id);
                     family.mark_dropped(commit.seq);
                     self.out.dropped.push(family);
                 }
@@ -287,14 +288,13 @@ impl<'a> Replay<'a> {
                     if let Op::PutExtent { value, .. } = op {
                         self.out.values.push(value.extent);
                     }
-                    let Some(family) = self.out.families.get(&op.family()) else {
-                        return Err(UNKNOWN_FAMILY);
-                    };
-                    self.out.touched.entry(family.id).or_insert_with(|| family.clone());
                     self.out.payload_bytes += found.row.len() as u64;
                     match row_kind(op) {
-                        Some(kind) => self.rows.push(commit.seq, family, kind, &found, payload_at),
-                        None => apply_op(commit.seq, family, &found, payload),
+                        Some(kind) => {
+                            let family = self.number(op.family())?;
+                            self.rows.push(commit.seq, family, kind, &found, payload_at);
+                        }
+                        None => apply_op(commit.seq, self.touch(op.family())?, &found, payload),
                     }
                     if planted::is(Bug::HalfBatch) {
                         break;
@@ -303,6 +303,22 @@ impl<'a> Replay<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The number that the rows of a family have; it is touched once it has one.
+    fn number(&mut self, id: FamilyId) -> std::result::Result<Number, Defect> {
+        if let Some(number) = self.rows.number(id) {
+            return Ok(number);
+        }
+        let family = self.touch(id)?.clone();
+        Ok(self.rows.number_anew(&family))
+    }
+
+    /// A family that gets something into its memtable.
+    fn touch(&mut self, id: FamilyId) -> std::result::Result<&Arc<Family>, Defect> {
+        let family = self.out.families.get(&id).ok_or(UNKNOWN_FAMILY)?;
+        self.out.touched.entry(id).or_insert_with(|| family.clone());
+        Ok(family)
     }
 
     /// Names are unique at every seq.

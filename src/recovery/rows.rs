@@ -7,14 +7,15 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
+use foldhash::fast::RandomState;
 use ringdb_frames::bring_near;
 use ringdb_uring::Buf;
 
 use crate::format::record::Found;
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::{Kind, NewRow};
+use crate::recovery::places::{Place, Run, head, sorted};
 use crate::state::Family;
 
 /// Rows that are asked for ahead of need: in key order each lies somewhere else.
@@ -23,15 +24,15 @@ const ROWS_AHEAD: usize = 8;
 const ROWS_MAX: usize = 1 << 31;
 /// Rows that take long enough to be put in for it to be done while segments are read.
 const SLOW_ROWS_MIN: usize = 50_000;
-/// Rows of a segment that are sorted on another thread.
-const SORTED_APART_MIN: usize = 5_000;
 /// Rows of a family that two threads put in.
 const SHARED_ROWS_MIN: usize = 10_000;
 
 /// Rows that were read and are in no memtable yet.
 pub(super) struct Rows {
     families: Vec<Keys>,
-    numbers: HashMap<FamilyId, u32>,
+    numbers: HashMap<FamilyId, Number, RandomState>,
+    /// The family of the newest row.
+    newest: Option<(FamilyId, Number)>,
     /// Segments of the log.
     segments: Vec<Arc<Buf>>,
     rows: Vec<Row>,
@@ -48,11 +49,15 @@ pub(super) struct Rows {
     bytes_max: usize,
 }
 
+/// The number of a family that has rows here.
+#[derive(Clone, Copy)]
+pub(super) struct Number(u32);
+
 /// The keys of one family.
 struct Keys {
     family: Arc<Family>,
-    /// A key, and how many of its bytes all keys begin with.
-    first: Row,
+    /// A key, and how many of its bytes all keys begin with; nothing before the first row.
+    first: Option<Row>,
     prefix_len: usize,
 }
 
@@ -68,39 +73,6 @@ struct Row {
     kind: Kind,
 }
 
-/// Places of the rows of a segment in ascending order, or on their way there.
-enum Run {
-    Sorted(Vec<Place>),
-    Sorting(JoinHandle<Vec<Place>>),
-}
-
-/// What rows are sorted by first, and the row: family, first bytes of the key behind the family's prefix, number of the row.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(u128);
-
-impl Place {
-    fn new(family: u32, head: u64, row: usize) -> Place {
-        let row = u32::try_from(row).expect("there is memory for fewer than 2^32 rows");
-        Place(u128::from(family) << 96 | u128::from(head) << 32 | u128::from(row))
-    }
-
-    fn row(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    fn family(self) -> usize {
-        (self.0 >> 96) as usize
-    }
-
-    fn head(self) -> u64 {
-        (self.0 >> 32) as u64
-    }
-
-    fn is_tied(&self, other: &Place) -> bool {
-        self.0 >> 32 == other.0 >> 32
-    }
-}
-
 impl Row {
     fn bytes<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
         &segments[self.segment as usize][self.start..self.start + self.len as usize]
@@ -111,12 +83,29 @@ impl Row {
     }
 }
 
+impl Keys {
+    /// Makes the prefix one that the key of this row begins with too; gives whether it was another.
+    fn shorten_prefix(&mut self, row: Row, segments: &[Arc<Buf>]) -> bool {
+        let Some(first) = self.first else {
+            (self.first, self.prefix_len) = (Some(row), row.key_len as usize);
+            return false;
+        };
+        let (prefix, key) = (&first.key(segments)[..self.prefix_len], row.key(segments));
+        if key.starts_with(prefix) {
+            return false;
+        }
+        self.prefix_len = prefix.iter().zip(key).take_while(|(one, other)| one == other).count();
+        true
+    }
+}
+
 impl Rows {
     /// Takes up to about so many bytes.
     pub(super) fn new(bytes_max: usize) -> Rows {
         Rows {
             families: Vec::new(),
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
+            newest: None,
             segments: Vec::new(),
             rows: Vec::new(),
             places: Vec::new(),
@@ -139,49 +128,54 @@ impl Rows {
         self.segments.push(segment.clone());
     }
 
+    /// The number of a family, if it has rows here: found without looking for those whose rows lie side by side.
+    pub(super) fn number(&mut self, family: FamilyId) -> Option<Number> {
+        if self.newest.is_none_or(|(newest, _)| newest != family) {
+            self.newest = Some((family, *self.numbers.get(&family)?));
+        }
+        self.newest.map(|(_, number)| number)
+    }
+
+    /// A number for a family that has none.
+    pub(super) fn number_anew(&mut self, family: &Arc<Family>) -> Number {
+        let next = u32::try_from(self.families.len()).expect("families are numbered by 32 bits");
+        self.families.push(Keys { family: family.clone(), first: None, prefix_len: 0 });
+        self.numbers.insert(family.id, Number(next));
+        Number(next)
+    }
+
+    /// No row of this family follows: it has no number any more.
+    pub(super) fn end_family(&mut self, family: FamilyId) {
+        self.numbers.remove(&family);
+        self.newest = None;
+    }
+
     /// Takes a row of the newest segment; places of `found` count from `payload`.
     pub(super) fn push(
         &mut self,
         seq: Seq,
-        family: &Arc<Family>,
+        family: Number,
         kind: Kind,
         found: &Found<'_>,
         payload: usize,
     ) {
         let bounded = |len: usize| u32::try_from(len).expect("groups are shorter than 4 GiB");
-        let mut row = Row {
+        let row = Row {
             seq,
             start: payload + found.row.start,
             segment: bounded(self.segments.len() - 1),
-            family: 0,
+            family: family.0,
             len: bounded(found.row.len()),
             key_len: bounded(found.key_bytes),
             kind,
         };
-        row.family = match self.rows.last() {
-            Some(last) if self.families[last.family as usize].family.id == family.id => last.family,
-            _ => self.number(family, row),
-        };
         let keys = &mut self.families[row.family as usize];
-        let first = keys.first.key(&self.segments);
-        let shared = first.iter().zip(row.key(&self.segments)).take(keys.prefix_len);
-        let shared = shared.take_while(|(one, other)| one == other).count();
-        self.outdated |= shared < keys.prefix_len;
-        keys.prefix_len = shared;
+        self.outdated |= keys.shorten_prefix(row, &self.segments);
         let head = head(&row.key(&self.segments)[keys.prefix_len..]);
         self.places.push(Place::new(row.family, head, self.rows.len()));
         self.rows.push(row);
         // A place is there twice while places are merged.
         self.bytes += size_of::<Row>() + 2 * size_of::<Place>();
-    }
-
-    fn number(&mut self, family: &Arc<Family>, first: Row) -> u32 {
-        let families = &mut self.families;
-        *self.numbers.entry(family.id).or_insert_with(|| {
-            let prefix_len = first.key_len as usize;
-            families.push(Keys { family: family.clone(), first, prefix_len });
-            u32::try_from(families.len() - 1).expect("families are numbered by 32 bits")
-        })
     }
 
     /// Whether there are enough to be sorted.
@@ -312,37 +306,6 @@ impl Rows {
     }
 }
 
-impl Run {
-    /// Many are sorted on a thread of their own; none if there is none, and then they are lost.
-    fn sort(places: Vec<Place>) -> Option<Run> {
-        if places.len() < SORTED_APART_MIN {
-            return Some(Run::Sorted(sorted(places)));
-        }
-        let helper = std::thread::Builder::new().name("ringdb-replay".to_owned());
-        helper.spawn(move || sorted(places)).ok().map(Run::Sorting)
-    }
-
-    fn wait(self) -> Vec<Place> {
-        match self {
-            Run::Sorted(places) => places,
-            Run::Sorting(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
-        }
-    }
-}
-
-fn sorted(mut places: Vec<Place>) -> Vec<Place> {
-    places.sort_unstable();
-    places
-}
-
-/// Compares as the key does, as far as it goes: a shorter key is filled up with zeros.
-fn head(key: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    let len = key.len().min(head.len());
-    head[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(head)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,8 +329,20 @@ mod tests {
             let payload = if index == 0 { 0 } else { len };
             let start = index * len - payload;
             let found = Found { op, row: start..start + len, key_bytes: len - 1 };
-            rows.push(Seq(*seq), family, Kind::Put, &found, payload);
+            push(rows, *seq, family, Kind::Put, &found, payload);
         }
+    }
+
+    fn push(
+        rows: &mut Rows,
+        seq: u64,
+        family: &Arc<Family>,
+        kind: Kind,
+        found: &Found<'_>,
+        payload: usize,
+    ) {
+        let number = rows.number(family.id).unwrap_or_else(|| rows.number_anew(family));
+        rows.push(Seq(seq), number, kind, found, payload);
     }
 
     fn value(family: &Family, key: &[u8], at: u64) -> Option<Vec<u8>> {
@@ -398,6 +373,21 @@ mod tests {
         take(&mut rows, &other, b"", &[(b"b8", 4)]);
         rows.apply();
         assert_eq!(value(&other, b"b", 9).as_deref(), Some(&b"8"[..]));
+    }
+
+    #[test]
+    fn a_family_has_its_number_until_it_ends_or_its_rows_are_applied() {
+        let (one, other) = (family(1), family(2));
+        let mut rows = Rows::new(usize::MAX);
+        take(&mut rows, &one, b"", &[(b"a1", 1)]);
+        take(&mut rows, &other, b"", &[(b"a2", 2)]);
+        assert!(rows.number(one.id).is_some() && rows.number(other.id).is_some());
+        assert!(rows.number(FamilyId(3)).is_none());
+        rows.end_family(other.id);
+        assert!(rows.number(one.id).is_some() && rows.number(other.id).is_none());
+        rows.apply();
+        assert!(rows.number(one.id).is_none());
+        assert_eq!(value(&other, b"a", 2).as_deref(), Some(&b"2"[..]));
     }
 
     #[test]
@@ -452,9 +442,9 @@ mod tests {
                 let row = start..start + key.len() + text.len();
                 let found = Found { op, row, key_bytes: key.len() };
                 let seq = first + index as u64;
-                rows.push(Seq(seq + 1), family, Kind::Put, &found, 0);
+                push(&mut rows, seq + 1, family, Kind::Put, &found, 0);
                 if index.is_multiple_of(8) {
-                    rows.push(Seq(seq + 2), family, Kind::Delete, &found, 0);
+                    push(&mut rows, seq + 2, family, Kind::Delete, &found, 0);
                 }
             }
         }

@@ -1,0 +1,72 @@
+//! The order of rows: places by which they are sorted, and runs of places that are.
+
+use std::panic::resume_unwind;
+use std::thread::JoinHandle;
+
+/// Rows of a segment that are sorted on another thread.
+const SORTED_APART_MIN: usize = 5_000;
+
+/// Places of the rows of a segment in ascending order, or on their way there.
+pub(super) enum Run {
+    Sorted(Vec<Place>),
+    Sorting(JoinHandle<Vec<Place>>),
+}
+
+/// What rows are sorted by first, and the row: family, first bytes of the key behind the family's prefix, number of the row.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u128);
+
+impl Place {
+    pub(super) fn new(family: u32, head: u64, row: usize) -> Place {
+        let row = u32::try_from(row).expect("there is memory for fewer than 2^32 rows");
+        Place(u128::from(family) << 96 | u128::from(head) << 32 | u128::from(row))
+    }
+
+    pub(super) fn row(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    pub(super) fn family(self) -> usize {
+        (self.0 >> 96) as usize
+    }
+
+    pub(super) fn head(self) -> u64 {
+        (self.0 >> 32) as u64
+    }
+
+    pub(super) fn is_tied(&self, other: &Place) -> bool {
+        self.0 >> 32 == other.0 >> 32
+    }
+}
+
+impl Run {
+    /// Many are sorted on a thread of their own; none if there is none, and then they are lost.
+    pub(super) fn sort(places: Vec<Place>) -> Option<Run> {
+        if places.len() < SORTED_APART_MIN {
+            return Some(Run::Sorted(sorted(places)));
+        }
+        let helper = std::thread::Builder::new().name("ringdb-replay".to_owned());
+        helper.spawn(move || sorted(places)).ok().map(Run::Sorting)
+    }
+
+    pub(super) fn wait(self) -> Vec<Place> {
+        match self {
+            Run::Sorted(places) => places,
+            Run::Sorting(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        }
+    }
+}
+
+/// Puts places into ascending order.
+pub(super) fn sorted(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_unstable();
+    places
+}
+
+/// Compares as the key does, as far as it goes: a shorter key is filled up with zeros.
+pub(super) fn head(key: &[u8]) -> u64 {
+    let mut head = [0; 8];
+    let len = key.len().min(head.len());
+    head[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(head)
+}
