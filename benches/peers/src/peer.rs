@@ -11,12 +11,13 @@ use crate::limit::Limit;
 use crate::protocol::{Answer, Order, Spec};
 use crate::usage::Usage;
 
-/// Longer than any engine here waits before it begins to tidy up.
-const FIRST_IDLE_MS: u64 = 6000;
-/// Times of which the last one counts, at most; and what of a processor is nothing.
+/// A time that is looked at, and what of a processor is nothing.
 const IDLE_MS: u64 = 1000;
-const RESTING_MAX: u32 = 60;
 const BUSY_MIN: f64 = 0.001;
+/// Such times with nothing, one after the other: longer than any engine here waits before it begins to tidy up.
+const QUIET_TIMES: u32 = 7;
+/// Such times at most.
+const TIMES_MAX: u32 = 67;
 
 /// An engine in a process of its own, waiting for orders.
 pub struct Peer {
@@ -90,13 +91,14 @@ impl Peer {
 
     /// Waits, for a bounded time, until what a database does of itself when nobody asks, such as merging, is over.
     pub fn rest(&mut self) -> Outcome<Rest> {
-        let mut before = self.ask(Order::Idle { ms: FIRST_IDLE_MS })?;
-        let mut busy = f64::MAX;
-        for _ in 0..RESTING_MAX {
+        let mut before = self.ask(Order::Idle { ms: IDLE_MS })?;
+        let (mut busy, mut quiet_times) = (f64::MAX, 0);
+        for _ in 0..TIMES_MAX {
             let after = self.ask(Order::Idle { ms: IDLE_MS })?;
             busy = (after.usage.cpu_s - before.usage.cpu_s) / after.seconds;
             before = after;
-            if busy < BUSY_MIN {
+            quiet_times = if busy < BUSY_MIN { quiet_times + 1 } else { 0 };
+            if quiet_times == QUIET_TIMES {
                 break;
             }
         }
