@@ -8,7 +8,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 
 /// Longest key or value that needs no memory of its own. Memory for a short key cost a scan more than
-/// its copy.
+/// its copy, and a read that is ready at once needs its key no longer than the call.
 pub(crate) const SHORT_BYTES_MAX: usize = 38;
 
 /// A key or value that was read. Cheap to clone; keeps its bytes, not the database, alive.

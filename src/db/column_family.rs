@@ -10,7 +10,7 @@ use crate::db::DbHandle;
 use crate::db::done::Task;
 use crate::db::get::{At, Contains, Get, MultiGet, Target, foreign};
 use crate::db::get_with::GetWith;
-use crate::db::key::{Key, together};
+use crate::db::keys::together;
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};
 use crate::engine::Engine;
@@ -189,7 +189,7 @@ impl ColumnFamily {
     ///
     /// As [`Get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Get {
-        Get::new(self.target(), Key::new(key.as_ref()))
+        Get::new(self.target(), Value::copied(key.as_ref()))
     }
 
     /// Reads a key and lends its value to a closure, `None` if it is not there: a value in the cache
@@ -219,7 +219,7 @@ impl ColumnFamily {
     where
         F: FnOnce(Option<&[u8]>) -> T,
     {
-        GetWith::new(self.target(), Key::new(key.as_ref()), look)
+        GetWith::new(self.target(), Value::copied(key.as_ref()), look)
     }
 
     /// Reads many keys at one seq, fetching what is missing together.

@@ -12,7 +12,6 @@ use futures::future::try_join_all;
 
 use crate::blocking;
 use crate::db::column_family::Handle;
-use crate::db::key::Key;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
@@ -184,13 +183,13 @@ pub struct Get {
 
 enum Step {
     Known(Option<Value>),
-    New(Key),
+    New(Value),
     Waiting(Boxed<Result<Option<Value>>>),
     Done,
 }
 
 impl Get {
-    pub(crate) fn new(target: Target, key: Key) -> Get {
+    pub(crate) fn new(target: Target, key: Value) -> Get {
         Get { target, step: Step::New(key) }
     }
 
@@ -218,7 +217,7 @@ impl Future for Get {
             match looked? {
                 Looked::Known(value) => return Poll::Ready(Ok(value)),
                 Looked::Later(later) => {
-                    let waiting = later.value(get.target.engine().clone(), key.into_bytes());
+                    let waiting = later.value(get.target.engine().clone(), key.into());
                     get.step = Step::Waiting(Box::pin(waiting));
                 }
             }

@@ -8,7 +8,6 @@ use futures::FutureExt;
 
 use crate::blocking;
 use crate::db::get::{Boxed, Later, Rest, Target, check_key, polled_again};
-use crate::db::key::Key;
 use crate::error::Result;
 use crate::page::cache::Held;
 use crate::read::lookup::{self, Lent, Lookup, Stored};
@@ -34,7 +33,7 @@ pub struct GetWith<F> {
 }
 
 enum Step<F> {
-    New(Key, F),
+    New(Value, F),
     Waiting(Boxed<Result<Option<Value>>>, F),
     Done,
 }
@@ -46,7 +45,7 @@ enum Looked<T, F> {
 }
 
 impl<F> GetWith<F> {
-    pub(crate) fn new(target: Target, key: Key, look: F) -> GetWith<F> {
+    pub(crate) fn new(target: Target, key: Value, look: F) -> GetWith<F> {
         GetWith { target, step: Step::New(key, look) }
     }
 }
@@ -71,7 +70,7 @@ where
                     Looked::Known(looked) => return Poll::Ready(Ok(looked)),
                     Looked::Later(later, look) => {
                         let engine = get.target.engine().clone();
-                        (Box::pin(later.value(engine, key.into_bytes())) as Boxed<_>, look)
+                        (Box::pin(later.value(engine, key.into())) as Boxed<_>, look)
                     }
                 }
             }

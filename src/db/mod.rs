@@ -4,7 +4,7 @@ pub(crate) mod column_family;
 pub(crate) mod done;
 pub(crate) mod get;
 mod get_with;
-pub(crate) mod key;
+pub(crate) mod keys;
 pub(crate) mod range;
 pub(crate) mod write;
 

@@ -9,11 +9,12 @@ use crate::db::Db;
 use crate::db::column_family::ColumnFamily;
 use crate::db::get::{Contains, Get, MultiGet, Target};
 use crate::db::get_with::GetWith;
-use crate::db::key::{Key, together};
+use crate::db::keys::together;
 use crate::db::range::{self, Range};
 use crate::ids::Seq;
 use crate::read::span::Span;
 use crate::snapshot::Pinned;
+use crate::value::Value;
 
 /// Everything that was visible at one seq, over all column families.
 ///
@@ -52,7 +53,7 @@ impl Snapshot {
     ///
     /// As [`Get`].
     pub fn get(&self, family: &ColumnFamily, key: impl AsRef<[u8]>) -> Get {
-        Get::new(self.target(family), Key::new(key.as_ref()))
+        Get::new(self.target(family), Value::copied(key.as_ref()))
     }
 
     /// Reads a key and lends its value to a closure; see [`ColumnFamily::get_with`].
@@ -69,7 +70,7 @@ impl Snapshot {
     where
         F: FnOnce(Option<&[u8]>) -> T,
     {
-        GetWith::new(self.target(family), Key::new(key.as_ref()), look)
+        GetWith::new(self.target(family), Value::copied(key.as_ref()), look)
     }
 
     /// Reads many keys.

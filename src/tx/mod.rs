@@ -20,7 +20,6 @@ use crate::commit::footprint::ReadSet;
 use crate::commit::signal::yield_now;
 use crate::db::column_family::ColumnFamily;
 use crate::db::get::{Contains, Get, Target};
-use crate::db::key::Key;
 use crate::db::range::{self, Origin, Range};
 use crate::db::write::{Submit, Write};
 use crate::db::{Db, Task};
@@ -100,7 +99,7 @@ impl Transaction {
         let key = Bytes::copy_from_slice(key.as_ref());
         match self.own_or_recorded(family, &key) {
             Some(own) => Get::known(self.target(family), own.map(Value::new)),
-            None => Get::new(self.target(family), Key::Shared(key)),
+            None => Get::new(self.target(family), Value::new(key)),
         }
     }
 
