@@ -52,6 +52,8 @@ pub(crate) struct LogPosition {
     /// Where the last group begins.
     last_group_bytes: u64,
     last: Seq,
+    /// Bytes of groups since the memtables were frozen last.
+    unfrozen_bytes: u64,
     used: VecDeque<UsedSegment>,
     ready: VecDeque<Segment>,
     /// The largest group that waited for room since the last segment was made ready.
@@ -87,6 +89,7 @@ impl LogPosition {
             offset_bytes: SEGMENT_BODY_BYTES,
             last_group_bytes: SEGMENT_BODY_BYTES,
             last,
+            unfrozen_bytes: 0,
             used,
             ready,
             wanted_bytes: 0,
@@ -115,6 +118,7 @@ impl LogPosition {
         let offset_bytes = self.current.extent.start.byte_offset() + self.offset_bytes;
         self.last_group_bytes = self.offset_bytes;
         self.offset_bytes += padded_bytes;
+        self.unfrozen_bytes += padded_bytes;
         self.last = last;
         GroupPlace { ordinal: self.current.ordinal, offset_bytes, opened }
     }
@@ -179,6 +183,16 @@ impl LogPosition {
     fn current(&self) -> UsedSegment {
         let (segment, end_bytes, last) = (self.current, self.offset_bytes, self.last);
         UsedSegment { segment, end_bytes, last }
+    }
+
+    /// The memtables are frozen: a checkpoint makes what came so far needless.
+    pub(crate) fn freeze(&mut self) {
+        self.unfrozen_bytes = 0;
+    }
+
+    /// Bytes of groups whose rows are in memtables that are not frozen.
+    pub(crate) fn unfrozen_bytes(&self) -> u64 {
+        self.unfrozen_bytes
     }
 
     /// Where the last group begins, from the front of the current segment.

@@ -58,6 +58,10 @@ pub enum Create {
 /// Smallest memory budget, in bytes.
 pub(crate) const MEMORY_BYTES_MIN: usize = 4 << 20;
 
+/// Bytes of log that start a checkpoint where nearly all of it is padding, unless the options say how many. New segments are filled
+/// with zeros first, which a lone durable writer waits for: it goes round in fewer.
+const PADDED_LOG_BYTES_MAX: u64 = 16 << 20;
+
 /// Of the memory that reads have, filters take at most this part.
 const FILTERS_SHARE: usize = 8;
 
@@ -162,7 +166,8 @@ impl Options {
     }
 
     /// Bytes of log that start a checkpoint although the memtables are small; by default twice
-    /// the memory for memtables. At least 1 MiB.
+    /// the memory for memtables, and 16 MiB where most of the log is padding, as that of a lone durable writer is. At least
+    /// 1 MiB.
     pub fn log_bytes_max(mut self, bytes: u64) -> Options {
         self.log_bytes_max = Some(bytes.max(1 << 20));
         self
@@ -199,12 +204,17 @@ impl Options {
         let memtable_bytes_max = self.memory_bytes / 2;
         let reads_bytes_max = self.memory_bytes - memtable_bytes_max;
         let filter_bytes_max = reads_bytes_max / FILTERS_SHARE;
+        let log_bytes_max = self.log_bytes_max.unwrap_or(2 * memtable_bytes_max as u64);
         Shares {
             memtable_bytes_max,
             cache_bytes_max: reads_bytes_max - filter_bytes_max,
             filter_bytes_max,
             batch_bytes_max: (memtable_bytes_max / 4).min(BATCH_BYTES_MAX),
-            log_bytes_max: self.log_bytes_max.unwrap_or(2 * memtable_bytes_max as u64),
+            log_bytes_max,
+            padded_log_bytes_max: self
+                .log_bytes_max
+                .unwrap_or(PADDED_LOG_BYTES_MAX)
+                .min(log_bytes_max),
         }
     }
 }
@@ -217,6 +227,7 @@ pub(crate) struct Shares {
     pub filter_bytes_max: usize,
     pub batch_bytes_max: usize,
     pub log_bytes_max: u64,
+    pub padded_log_bytes_max: u64,
 }
 
 /// Where a database lives.

@@ -160,6 +160,7 @@ impl<'a> Checkpointer<'a> {
         let order = self.engine.pipeline.order();
         order.memory.is_half_active()
             || order.log.used_bytes() > self.engine.shares.log_bytes_max
+            || order.is_log_padded(self.engine.shares.padded_log_bytes_max)
             || order.memory.frozen > 0
             || order.ranges_full
             || self.engine.superblock.lock().chapters.len() > CHAPTERS_DUE

@@ -263,6 +263,7 @@ impl Pipeline {
         order.memory_wanted = false;
         order.epoch += 1;
         order.cover.freeze();
+        order.log.freeze();
         order.memory.frozen += std::mem::take(&mut order.memory.active);
         let names = order.names.iter();
         let mut catalog: Vec<_> =

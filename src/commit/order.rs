@@ -23,6 +23,9 @@ use crate::state::Family;
 /// Memory for the window of recent commits' write keys.
 const WINDOW_BYTES: usize = 1 << 20;
 
+/// A log counts as padding if its rows take this part of it at most in memory.
+const PADDED_SHARE: u64 = 4;
+
 /// Part of the memory for memtables that a group's buffer may take: a small database has small
 /// buffers, and one of the default size the largest.
 const GROUP_FRACTION: usize = 32;
@@ -182,6 +185,13 @@ impl Order {
     pub(crate) fn has_unlogged(&self) -> bool {
         let unlogged = |family: &Arc<Family>| family.logging == Logging::Unlogged;
         self.unlogged_frozen || self.dirty.iter().any(unlogged)
+    }
+
+    /// Whether so many bytes of the log are there for few rows: a checkpoint of those is cheap, and lets its segments be used
+    /// again.
+    pub(crate) fn is_log_padded(&self, bytes_max: u64) -> bool {
+        let bytes = self.log.unfrozen_bytes();
+        bytes > bytes_max && bytes / PADDED_SHARE > self.memory.active as u64
     }
 
     /// Whether a group without commits has a place.

@@ -58,6 +58,26 @@ fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
     });
 }
 
+#[test]
+fn a_log_of_padding_is_used_again_long_before_memtables_are_full() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        for number in 0_u32..340 {
+            family.put(number.to_be_bytes(), vec![7; 50_000]).await.unwrap();
+        }
+        assert!(db.metrics().log_bytes > 17_000_000);
+        assert_eq!(db.metrics().checkpoints, 0, "its rows are in memory");
+        for number in 0_u32.. {
+            if db.metrics().checkpoints > 0 {
+                break;
+            }
+            family.put(number.to_be_bytes(), "a block of log for a short row").await.unwrap();
+            assert!(number < 25_000, "{:?}", db.metrics());
+        }
+    });
+}
+
 /// Keys that ascend among others, some of them twice and some deleted, in two families.
 #[test]
 fn a_batch_that_ascends_in_parts_leaves_what_its_last_operations_say() {
