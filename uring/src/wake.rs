@@ -17,7 +17,7 @@
 //! Not everything deserves a wake-up. While a write of the feed is in flight its end wakes the
 //! owner anyway and it asks the feed then, so a kick does nothing. Page writes do not wake a
 //! sleeper that waits for anything: they gather until its next completion, and coalesce; only a
-//! full run of them does.
+//! full run of them does. Reads gather so where many are in flight.
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -95,6 +95,12 @@ impl Limits {
     }
 }
 
+/// With so many reads in flight one is over soon, and the next ones go with its end: to wake the owner for each costs more than it
+/// waits, a sixteenth of a read's time.
+const READS_OFTEN_OVER: usize = 16;
+/// So many of them do not wait for that.
+const READS_TOGETHER: usize = 8;
+
 #[derive(Default)]
 struct Flying {
     reads: usize,
@@ -143,6 +149,12 @@ impl Queue {
     /// How much a request that is about to be pushed deserves to wake somebody.
     pub(crate) fn urgency(&self, request: &Request) -> Urgency {
         match request {
+            Request::Read(_)
+                if self.flying.reads >= READS_OFTEN_OVER
+                    && !(self.reads.len() + 1).is_multiple_of(READS_TOGETHER) =>
+            {
+                Urgency::Batch
+            }
             Request::Read(_) | Request::Durable(..) | Request::Sync(_) => Urgency::Now,
             Request::Write(_) if (self.writes.len() + 1).is_multiple_of(RUN_PARTS_MAX) => {
                 Urgency::Now // A full run gains nothing from waiting.

@@ -53,6 +53,27 @@ fn reads_go_first_and_nothing_waits_without_need() {
 }
 
 #[test]
+fn the_owner_is_woken_for_each_read_of_a_few_and_for_some_of_many() {
+    let mut queue = queue(128);
+    let urgency = |queue: &mut Queue| {
+        let urgency = queue.urgency(&Request::Read(part(queue.numbers * 3, 1)));
+        push(queue, "r");
+        urgency
+    };
+    for _ in 0..READS_OFTEN_OVER {
+        assert_eq!(urgency(&mut queue), Urgency::Now);
+        pop_all(&mut queue);
+    }
+    let of_many: Vec<_> = (0..READS_TOGETHER + 1).map(|_| urgency(&mut queue)).collect();
+    let (last, first) = (&of_many[READS_TOGETHER - 1], &of_many[..READS_TOGETHER - 1]);
+    assert!(first.iter().all(|urgency| *urgency == Urgency::Batch), "{of_many:?}");
+    assert_eq!((*last, of_many[READS_TOGETHER]), (Urgency::Now, Urgency::Batch));
+    let flying = pop_all(&mut queue);
+    flying.iter().for_each(|work| queue.landed(work));
+    assert_eq!(urgency(&mut queue), Urgency::Batch, "the first are still in flight");
+}
+
+#[test]
 fn a_sync_waits_for_every_write_before_it_and_for_none_after() {
     let mut queue = queue(128);
     push(&mut queue, "wdgsw");
