@@ -155,10 +155,11 @@ impl<'a> Checkpointer<'a> {
         }
     }
 
-    /// Memtables are half full, the log is long, or somebody waits for memory.
+    /// Memtables are half full or hold a sequence, the log is long, or somebody waits for memory.
     fn is_due(&self) -> bool {
         let order = self.engine.pipeline.order();
         order.memory.is_half_active()
+            || order.has_sequence()
             || order.log.used_bytes() > self.engine.shares.log_bytes_max
             || order.is_log_padded(self.engine.shares.padded_log_bytes_max)
             || order.memory.frozen > 0

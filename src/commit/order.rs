@@ -48,6 +48,13 @@ pub(crate) enum Gate {
     Stalled(Error),
 }
 
+/// Rows that come in sequence are worth a checkpoint from this part of the memory for memtables on.
+const SEQUENCE_SHARE: usize = 8;
+/// Or from so many bytes on.
+const SEQUENCE_BYTES_MAX: usize = 64 << 20;
+/// Families of which it is known whether most rows come in sequence, at most: it is looked for under the lock.
+const SEQUENCE_FAMILIES_MAX: usize = 64;
+
 /// Memory charged for memtables, in bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -64,6 +71,20 @@ impl Memory {
     /// Whether it is time for a checkpoint: the other half is what commits need meanwhile.
     pub(crate) fn is_half_active(&self) -> bool {
         self.active > self.max / 2
+    }
+
+    /// Whether it may be time for one, if the rows come in sequence.
+    fn is_worth_a_look(&self) -> bool {
+        self.active > self.look_bytes()
+    }
+
+    /// Whether it has come to be worth another look since there were so many bytes.
+    pub(crate) fn is_worth_another_look(&self, before: usize) -> bool {
+        before / self.look_bytes() < self.active / self.look_bytes()
+    }
+
+    fn look_bytes(&self) -> usize {
+        (self.max / SEQUENCE_SHARE).clamp(1, SEQUENCE_BYTES_MAX)
     }
 }
 
@@ -192,6 +213,21 @@ impl Order {
     pub(crate) fn is_log_padded(&self, bytes_max: u64) -> bool {
         let bytes = self.log.unfrozen_bytes();
         bytes > bytes_max && bytes / PADDED_SHARE > self.memory.active as u64
+    }
+
+    /// Whether a checkpoint costs as little now as later: rows that come in sequence lie side by side in a tree, however few they
+    /// are, and those of a load are in their place soon after its end.
+    pub(crate) fn has_sequence(&self) -> bool {
+        if !self.memory.is_worth_a_look() || self.dirty.len() > SEQUENCE_FAMILIES_MAX {
+            return false;
+        }
+        let (mut bytes, mut in_sequence) = (0, 0);
+        for family in &self.dirty {
+            let table = &family.active().table;
+            bytes += table.bytes();
+            in_sequence += if table.is_sequence() { table.bytes() } else { 0 };
+        }
+        in_sequence > bytes - bytes / 8
     }
 
     /// Whether a group without commits has a place.

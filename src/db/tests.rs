@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringdb_uring::Refused;
@@ -58,6 +59,40 @@ fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
     });
 }
 
+/// A database with some 2 MB of rows in its memtables, where half of the memory for those is 4.
+async fn with_rows(key_of: impl Fn(u32) -> u32) -> Db {
+    let options = Options::new().memory_bytes(16 << 20);
+    let db = open(Place::disk(&Disk::new()), options).await.unwrap();
+    let family = db.column_family("a").await.unwrap();
+    for first in (0..12_000).step_by(500) {
+        let mut batch = db.batch();
+        for number in first..first + 500 {
+            batch.put(&family, key_of(number).to_be_bytes(), [7; 140]);
+        }
+        batch.commit().await.unwrap();
+    }
+    db
+}
+
+/// Waits until the database has made a checkpoint of itself.
+fn wait_for_a_checkpoint(db: &Db) {
+    let came = (0..30_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        db.metrics().checkpoints > 0
+    });
+    assert!(came, "{:?}", db.metrics());
+}
+
+#[test]
+fn rows_in_sequence_are_brought_into_a_tree_early() {
+    block_on(async {
+        wait_for_a_checkpoint(&with_rows(|number| number).await);
+        let db = with_rows(|number| number.wrapping_mul(0x9E37_79B1)).await;
+        db.checkpoint().await.unwrap();
+        assert_eq!(db.metrics().checkpoints, 1, "none before this one");
+    });
+}
+
 #[test]
 fn a_log_of_padding_is_used_again_long_before_memtables_are_full() {
     block_on(async {
@@ -68,13 +103,10 @@ fn a_log_of_padding_is_used_again_long_before_memtables_are_full() {
         }
         assert!(db.metrics().log_bytes > 17_000_000);
         assert_eq!(db.metrics().checkpoints, 0, "its rows are in memory");
-        for number in 0_u32.. {
-            if db.metrics().checkpoints > 0 {
-                break;
-            }
+        for number in 0_u32..25_000 {
             family.put(number.to_be_bytes(), "a block of log for a short row").await.unwrap();
-            assert!(number < 25_000, "{:?}", db.metrics());
         }
+        wait_for_a_checkpoint(&db);
     });
 }
 

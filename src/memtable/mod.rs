@@ -52,6 +52,9 @@ pub(crate) use ranges::{RANGE_DELETES_MAX, RangeDelete};
 pub(crate) use scan::{Direction, Drained, Scanned};
 pub(crate) use version::NewRow;
 
+/// Divisions of leaves that tell whether keys come in sequence.
+const DIVISIONS_MIN: usize = 16;
+
 /// Bytes charged for a range delete beyond its bounds.
 const RANGE_OVERHEAD_BYTES: usize = 32;
 
@@ -74,6 +77,14 @@ struct Core {
     filter: Filter,
     /// Held while a leaf is added and the index swapped.
     growth: Mutex<()>,
+    divided: Divided,
+}
+
+/// How often a leaf was divided, and how often at the end of a run of neighbours.
+#[derive(Default)]
+struct Divided {
+    all: AtomicUsize,
+    in_run: AtomicUsize,
 }
 
 /// A leaf that is locked for writing.
@@ -160,6 +171,13 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether nearly all keys came in sequence, ascending or descending, perhaps from several writers.
+    pub(crate) fn is_sequence(&self) -> bool {
+        let Some(divided) = self.core.get().map(|core| &core.divided) else { return false };
+        let all = divided.all.load(Ordering::Relaxed);
+        all >= DIVISIONS_MIN && divided.in_run.load(Ordering::Relaxed) > all - all / 8
+    }
+
     /// How many versions of keys it holds.
     pub(crate) fn entries(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
@@ -197,7 +215,8 @@ impl Core {
         let (leaves, first) = (Leaves::new(), LeafId::after(0));
         leaves.put(first, Leaf { low: Bytes::new(), body: RwLock::default() });
         let index = ArcSwap::from_pointee(Index::of_one(first));
-        Core { leaves, index, filter: Filter::new(), growth: Mutex::new(()) }
+        let (growth, divided) = (Mutex::new(()), Divided::default());
+        Core { leaves, index, filter: Filter::new(), growth, divided }
     }
 
     /// The leaf that covers `key`, locked for reading.
@@ -276,6 +295,8 @@ impl Core {
         row: &NewRow<'_>,
     ) -> usize {
         let before = body.heap_bytes();
+        self.divided.all.fetch_add(1, Ordering::Relaxed);
+        self.divided.in_run.fetch_add(usize::from(cut != Cut::Middle), Ordering::Relaxed);
         let right = body.split(place, cut, row);
         let taken = (body.heap_bytes() + right.heap_bytes()).saturating_sub(before);
         let right = Leaf { low: right.first_key(), body: RwLock::new(right) };

@@ -467,3 +467,20 @@ fn a_memtable_with_rows_is_not_filled() {
     let row = NewRow { seq: Seq(2), kind: Kind::Put, bytes: b"b2", key_len: 1 };
     memtable.fill([memtable.leaves_of([row].into_iter())]);
 }
+
+#[test]
+fn keys_in_sequence_are_told_from_others() {
+    const KEYS: u32 = 20_000;
+    let is_sequence = |key_of: &dyn Fn(u32) -> u32| {
+        let memtable = Memtable::new();
+        (0..KEYS).for_each(|number| put(&memtable, 1, &key_of(number).to_be_bytes(), b"value"));
+        memtable.is_sequence()
+    };
+    assert!(is_sequence(&|number| number));
+    assert!(is_sequence(&|number| KEYS - number));
+    assert!(is_sequence(&|number| number % 4 * KEYS + number), "of four writers");
+    assert!(!is_sequence(&|number| number.wrapping_mul(0x9E37_79B1)));
+    let few = Memtable::new();
+    (0..1000_u32).for_each(|number| put(&few, 1, &number.to_be_bytes(), b"value"));
+    assert!(!few.is_sequence(), "which is too early to tell");
+}
