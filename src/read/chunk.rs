@@ -15,11 +15,11 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use crate::read::lookup::{self, Stored};
-use crate::tree::{self, Key};
+use crate::tree::{FRONT_BYTES, HEADER_OF_COPY_BYTES, Key, Leaf};
 use crate::value::{SHORT_BYTES_MAX, Value};
 
 /// Bytes in front of each row.
-pub(crate) const HEADER_BYTES: usize = 8;
+pub(crate) const HEADER_BYTES: usize = HEADER_OF_COPY_BYTES;
 /// Set in the length of a value that is a reference.
 const EXTENT: u32 = 1 << 31;
 /// Set in the length of a value that lies apart.
@@ -86,7 +86,7 @@ pub(crate) struct Rows {
 impl Rows {
     /// Room for that many bytes, headers included.
     pub(crate) fn with_capacity(bytes: usize) -> Rows {
-        Rows { bytes: Vec::with_capacity(bytes), apart: VecDeque::new() }
+        Rows { bytes: Vec::with_capacity(bytes + FRONT_BYTES), apart: VecDeque::new() }
     }
 
     /// Adds a row behind the others.
@@ -99,24 +99,23 @@ impl Rows {
                 (&[][..], APART)
             }
         };
-        self.add_header(key.len(), value.len(), flag);
+        self.bytes.extend_from_slice(&header(key.len(), value.len(), flag));
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
     }
 
-    /// The same for a row of a leaf: what lies side by side there is copied at once.
+    /// The same for rows of a leaf, but those whose keys were deleted.
     #[inline]
-    pub(crate) fn add_stored(&mut self, row: &tree::Stored<'_>) {
-        let flag = if row.is_extent() { EXTENT } else { 0 };
-        self.add_header(row.key_len(), row.value_len(), flag);
-        row.write_to(&mut self.bytes);
+    pub(crate) fn add_rows_of(&mut self, leaf: &Leaf<'_>, rows: impl Iterator<Item = usize>) {
+        leaf.copy_rows(rows, &mut self.bytes, |key_len, value_len, is_extent| {
+            header(key_len, value_len, if is_extent { EXTENT } else { 0 })
+        });
     }
+}
 
-    #[inline]
-    fn add_header(&mut self, key_len: usize, value_len: usize, flag: u32) {
-        let header = u64::from(value_len as u32 | flag) << 32 | u64::from(key_len as u32);
-        self.bytes.extend_from_slice(&header.to_le_bytes());
-    }
+#[inline]
+fn header(key_len: usize, value_len: usize, flag: u32) -> [u8; HEADER_BYTES] {
+    (u64::from(value_len as u32 | flag) << 32 | u64::from(key_len as u32)).to_le_bytes()
 }
 
 /// Rows that wait to be taken.

@@ -222,6 +222,10 @@ impl Scan {
             let others = older.iter().chain(&*newer).filter(|source| source.len() > 0);
             let others = others.map(Source::key);
             let border = others.min_by(|one, other| along(direction, one.order_key(other)));
+            if border.is_none() && self.range_deletes.is_empty() {
+                first.take_to(&mut rows);
+                break;
+            }
             loop {
                 if !self.hides_next(first) {
                     first.add_to(&mut rows);

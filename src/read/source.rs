@@ -210,7 +210,24 @@ impl<'a> Source<'a> {
             Of::Own(rows) => add_own(&rows[0], out),
             Of::Memtable { copied, rows } => add_copied(copied, rows.start, out),
             Of::Tree { leaf, rows, direction } => {
-                add_row_of(leaf, next_index(rows, *direction), out);
+                out.add_rows_of(leaf, std::iter::once(next_index(rows, *direction)));
+            }
+        }
+    }
+
+    /// Adds all rows, as nothing lies between them or hides them.
+    pub(crate) fn take_to(&mut self, out: &mut Rows) {
+        match &mut self.kind {
+            Of::Own(rows) => std::mem::take(rows).iter().for_each(|row| add_own(row, out)),
+            Of::Memtable { copied, rows } => {
+                std::mem::take(rows).for_each(|index| add_copied(copied, index, out));
+            }
+            Of::Tree { leaf, rows, direction } => {
+                let rows = std::mem::take(rows);
+                match direction {
+                    Direction::Forward => out.add_rows_of(leaf, rows),
+                    Direction::Backward => out.add_rows_of(leaf, rows.rev()),
+                }
             }
         }
     }
@@ -234,13 +251,6 @@ fn next_index(rows: &Range<usize>, direction: Direction) -> usize {
     match direction {
         Direction::Forward => rows.start,
         Direction::Backward => rows.end - 1,
-    }
-}
-
-#[inline]
-fn add_row_of(leaf: &Leaf<'_>, index: usize, out: &mut Rows) {
-    if let Some(row) = leaf.stored(index) {
-        out.add_stored(&row);
     }
 }
 

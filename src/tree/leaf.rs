@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::node::{Key, Keys, Stored, VALUE_BYTES_MAX};
+use super::node::{HEADER_OF_COPY_BYTES, Key, Keys, VALUE_BYTES_MAX};
 use crate::format::value::ExtentValue;
 
 /// What a row holds.
@@ -156,14 +156,23 @@ impl<'a> Leaf<'a> {
         (key, RowValue::new(self.keys.kind(index), value))
     }
 
-    /// The row at `index` as it is stored, unless the key was deleted.
+    /// Appends rows, but those whose keys were deleted: behind each header its key, and its value or the reference of that. The
+    /// header is made of the lengths of both and of whether it is a reference.
     #[inline]
-    pub(crate) fn stored(&self, index: usize) -> Option<Stored<'a>> {
-        match self.keys.kind(index) {
-            kind @ (Kind::INLINE | Kind::EXTENT) => {
-                Some(self.keys.stored(index, kind == Kind::EXTENT))
-            }
-            _ => None,
+    pub(crate) fn copy_rows(
+        &self,
+        rows: impl Iterator<Item = usize>,
+        out: &mut Vec<u8>,
+        header: impl Fn(usize, usize, bool) -> [u8; HEADER_OF_COPY_BYTES],
+    ) {
+        let mut front = self.keys.front();
+        for index in rows {
+            let is_extent = match self.keys.kind(index) {
+                Kind::INLINE => false,
+                Kind::EXTENT => true,
+                _ => continue,
+            };
+            self.keys.copy_row(index, &mut front, out, |key, value| header(key, value, is_extent));
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) use leaf::{Leaf, RowValue};
 pub(crate) use merge::{Changes, Merge, MergeStep, Moves, RangeDelete, Settings, Sink, Tombstones};
 #[cfg(test)]
 pub(crate) use node::node_crc;
-pub(crate) use node::{Key, Stored, VALUE_BYTES_MAX};
+pub(crate) use node::{FRONT_BYTES, HEADER_OF_COPY_BYTES, Key, VALUE_BYTES_MAX};
 pub(crate) use refs::{Corrupt, Wanted};
 #[cfg(test)]
 pub(crate) use refs::{NodeRef, TreeRoot};

@@ -160,20 +160,51 @@ impl<'a> Keys<'a> {
         (Key { prefix: self.prefix, head: self.head(index), rest, len }, value)
     }
 
-    /// The row at `index` of a leaf, in the pieces that it is stored in.
+    /// What stands in front of copies of these keys' records.
     #[inline]
-    pub(super) fn stored(&self, index: usize, is_extent: bool) -> Stored<'a> {
-        let record = &self.node[self.record_range(index)];
-        let key_len = usize::from(u16::from_le_bytes(bytes_at(record, 0))) + 1;
-        let suffix_len = key_len - self.prefix.len();
-        Stored {
-            prefix: self.prefix,
-            head: self.heads[index],
-            head_len: suffix_len.min(HEAD_BYTES),
-            rest: &record[LEN_BYTES..],
-            key_len,
-            is_extent,
+    pub(super) fn front(&self) -> Front {
+        let mut bytes = [0; FRONT_BYTES];
+        let head_at = HEADER_OF_COPY_BYTES + self.prefix.len();
+        if head_at + HEAD_BYTES <= FRONT_BYTES {
+            bytes[HEADER_OF_COPY_BYTES..head_at].copy_from_slice(self.prefix);
         }
+        Front { bytes, head_at }
+    }
+
+    /// Appends the row at `index` of a leaf, the key put together and the value behind it; and in front of it what `header` makes
+    /// of their lengths.
+    #[inline]
+    pub(super) fn copy_row(
+        &self,
+        index: usize,
+        front: &mut Front,
+        out: &mut Vec<u8>,
+        header: impl FnOnce(usize, usize) -> [u8; HEADER_OF_COPY_BYTES],
+    ) {
+        let record = &self.node[self.record_range(index)];
+        let (len, rest) = record.split_first_chunk().expect("the node was checked");
+        let key_len = usize::from(u16::from_le_bytes(*len)) + 1;
+        let suffix_len = key_len - self.prefix.len();
+        let head_len = suffix_len.min(HEAD_BYTES);
+        let header = header(key_len, rest.len() + head_len - suffix_len);
+        let head = self.head(index).to_be_bytes();
+        let Front { bytes, head_at } = front;
+        match bytes.get_mut(*head_at..*head_at + HEAD_BYTES) {
+            // All at once, and then without what is too much.
+            Some(place) => {
+                place.copy_from_slice(&head);
+                bytes[..HEADER_OF_COPY_BYTES].copy_from_slice(&header);
+                let end = out.len() + *head_at + head_len;
+                out.extend_from_slice(bytes);
+                out.truncate(end);
+            }
+            None => {
+                out.extend_from_slice(&header);
+                out.extend_from_slice(self.prefix);
+                out.extend_from_slice(&head[..head_len]);
+            }
+        }
+        out.extend_from_slice(rest);
     }
 
     #[inline]
@@ -238,55 +269,16 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// A row of a leaf, key and value, in the pieces that it is stored in.
-#[derive(Clone, Copy)]
-pub(crate) struct Stored<'a> {
-    prefix: &'a [u8],
-    /// As the node has it: the last byte first.
-    head: [u8; HEAD_BYTES],
-    head_len: usize,
-    /// What is left of the key, and the value.
-    rest: &'a [u8],
-    key_len: usize,
-    is_extent: bool,
-}
+/// Bytes in front of the copy of a row, whatever they say.
+pub(crate) const HEADER_OF_COPY_BYTES: usize = 8;
+/// Bytes that are copied in front of what is left of a row: a short prefix fits. Whoever has room for as many more than the rows take
+/// needs no more.
+pub(crate) const FRONT_BYTES: usize = 32;
 
-impl Stored<'_> {
-    /// Bytes of the key.
-    #[inline]
-    pub(crate) fn key_len(&self) -> usize {
-        self.key_len
-    }
-
-    /// Bytes of the value.
-    #[inline]
-    pub(crate) fn value_len(&self) -> usize {
-        self.prefix.len() + self.head_len + self.rest.len() - self.key_len
-    }
-
-    /// Whether the value is the reference of an extent.
-    #[inline]
-    pub(crate) fn is_extent(&self) -> bool {
-        self.is_extent
-    }
-
-    /// Appends the key, and the value behind it.
-    #[inline]
-    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
-        match self.prefix {
-            [] => {}
-            // Of a large family of keys without a common prefix: not worth a call.
-            [one] => out.push(*one),
-            [one, two] => out.extend_from_slice(&[*one, *two]),
-            prefix => out.extend_from_slice(prefix),
-        }
-        let head = u64::from_le_bytes(self.head).to_be_bytes();
-        match head.get(..self.head_len) {
-            Some(short) if short.len() < HEAD_BYTES => out.extend_from_slice(short),
-            _ => out.extend_from_slice(&head),
-        }
-        out.extend_from_slice(self.rest);
-    }
+/// What is copied in front of what is left of a row: a header, the prefix of all keys, and the head of its key.
+pub(super) struct Front {
+    bytes: [u8; FRONT_BYTES],
+    head_at: usize,
 }
 
 /// A key of a node, in the parts that it is stored in.
