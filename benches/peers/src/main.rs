@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! args ─▶ workloads ─▶ bench ─▶ peer ═pipes═ child ─▶ actors ─▶ engines
+//!              ├─▶ least
 //!              └─▶ rows ─▶ table, JSON, chart; targets
 //! ```
 
@@ -12,6 +13,7 @@ mod bench;
 mod child;
 mod data;
 mod engines;
+mod least;
 mod limit;
 mod lines;
 mod peer;

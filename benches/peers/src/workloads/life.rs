@@ -3,7 +3,8 @@
 
 use crate::bench::Bench;
 use crate::data::ROW_BYTES;
-use crate::engines::{Durability, Outcome};
+use crate::engines::{Durability, Name, Outcome};
+use crate::least;
 use crate::peer::Peer;
 use crate::protocol::{Load, Order, Runner, Spec, Work};
 use crate::rows::Unit;
@@ -14,6 +15,8 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Fits into a log of every engine, at its settings here, before anything is moved to its place.
 const LOG_ROWS: u64 = 300_000;
 const LOG_MEMORY_BYTES: u64 = 512 << 20;
+/// How often the least that a recovery takes is measured.
+const LEAST_TURNS: u32 = 4;
 
 /// Runs it.
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
@@ -35,7 +38,12 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
         let Some(per_s) = bench.kept(recovered(&spec, LOG_ROWS)) else { continue };
         recoveries.push((engine, per_s));
     }
-    bench.tell_values("recovery", Unit::BytesPerSecond, recoveries)
+    bench.tell_values("recovery", Unit::BytesPerSecond, recoveries)?;
+    let mut least = 0.0;
+    for _ in 0..LEAST_TURNS {
+        least += least::recovery(bench.directory, LOG_ROWS * ROW_BYTES)? / f64::from(LEAST_TURNS);
+    }
+    bench.tell_values("bare-recovery", Unit::BytesPerSecond, vec![(Name::Ringdb, least)])
 }
 
 struct Life {
