@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
 use crate::page::cache::Held;
-use crate::read::lookup::{self, Lookup, Stored};
+use crate::read::lookup::{self, Copied, Gathered, Lookup, Stored};
 use crate::snapshot::Pinned;
 use crate::state::{FamilyView, Hold};
 use crate::value::Value;
@@ -123,8 +123,12 @@ fn look_in_for_all(
     let guard = ringdb_frames::pin();
     let held = Held::default();
     let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-    let steps = lookup::step_many(view, at, &keys, &engine.pages.view(&guard, &held));
-    steps.into_iter().map(|step| looked(view, hold, at, step)).collect()
+    let mut gathered = Gathered::new(keys.len());
+    let pages = engine.pages.view(&guard, &held);
+    let steps = lookup::step_many(view, at, &keys, &pages, |lent| gathered.take(lent));
+    let shared = gathered.into_bytes();
+    let stored = |step: Lookup<_>| step.map(|copied: Copied| copied.stored(&shared));
+    steps.into_iter().map(|step| looked(view, hold, at, stored(step))).collect()
 }
 
 #[inline]
@@ -280,7 +284,8 @@ impl Future for Contains {
 
 /// Reads many keys at one seq; answers come in the order of the keys.
 ///
-/// All pages that are missing are fetched together, 64 keys at a time.
+/// All pages that are missing are fetched together, 64 keys at a time. Values of up to 1 KiB that were in memory share their own:
+/// one that is kept keeps those of up to 64 keys.
 ///
 /// # Errors
 ///

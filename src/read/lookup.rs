@@ -1,6 +1,7 @@
 //! Point reads: a synchronous step that is nearly always the whole answer, and the fetching of
 //! what it misses.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,10 @@ use crate::memtable::{Found, Kind};
 use crate::page::cache::{Held, View};
 use crate::state::{FamilyView, Tree};
 use crate::tree::{self, KeyHash, RowValue, Step, Wanted};
-use crate::value::Value;
+use crate::value::{SHORT_BYTES_MAX, Value};
+
+/// Longer values are not copied side by side: whoever keeps one keeps all.
+const GATHERED_BYTES_MAX: usize = 1024;
 
 /// A value, or where it is.
 #[derive(Clone, Debug)]
@@ -44,11 +48,72 @@ impl Stored {
     }
 }
 
+/// Copies of values that were found in one step: those of usual length share one piece of memory.
+pub(crate) struct Gathered {
+    bytes: Vec<u8>,
+    keys: usize,
+}
+
+/// One of them.
+pub(crate) enum Copied {
+    Alone(Stored),
+    Shared(Range<usize>),
+}
+
+impl Gathered {
+    /// For the values of so many keys.
+    pub(crate) fn new(keys: usize) -> Gathered {
+        Gathered { bytes: Vec::new(), keys }
+    }
+
+    pub(crate) fn take(&mut self, lent: Lent<'_>) -> Copied {
+        match lent {
+            Lent::Row(value)
+                if (SHORT_BYTES_MAX + 1..=GATHERED_BYTES_MAX).contains(&value.len()) =>
+            {
+                if self.bytes.is_empty() {
+                    // The others are as long, as a rule.
+                    self.bytes.reserve(value.len() * self.keys);
+                }
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(value);
+                Copied::Shared(start..self.bytes.len())
+            }
+            lent => Copied::Alone(Stored::of(lent)),
+        }
+    }
+
+    /// The memory that is shared.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes.into()
+    }
+}
+
+impl Copied {
+    /// The value, from the memory that it shares.
+    pub(crate) fn stored(self, shared: &Bytes) -> Stored {
+        match self {
+            Copied::Alone(stored) => stored,
+            Copied::Shared(range) => Stored::Inline(Value::new(shared.slice(range))),
+        }
+    }
+}
+
 /// What a step came to.
 pub(crate) enum Lookup<T = Stored> {
     Found(T),
     Absent,
     Missing(Wanted),
+}
+
+impl<T> Lookup<T> {
+    pub(crate) fn map<U>(self, of: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Lookup::Found(found) => Lookup::Found(of(found)),
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Missing(wanted) => Lookup::Missing(wanted),
+        }
+    }
 }
 
 /// Looks for the newest version of `key` at or below `at`, as far as memory goes.
@@ -81,14 +146,16 @@ pub(crate) fn step_with<T>(
 }
 
 /// The same for several keys, whose descents of a tree go side by side.
-pub(crate) fn step_many(
+pub(crate) fn step_many<T>(
     view: &FamilyView,
     at: Seq,
     keys: &[&[u8]],
     pages: &View<'_>,
-) -> Vec<Lookup> {
-    let mut answers: Vec<Option<Lookup>> =
-        keys.iter().map(|key| in_memtables(view, at, key).map(stored)).collect();
+    mut take: impl FnMut(Lent<'_>) -> T,
+) -> Vec<Lookup<T>> {
+    let mut look =
+        |key: &&[u8]| in_memtables(view, at, key).map(|found| in_memtable(found, &mut take));
+    let mut answers: Vec<Option<Lookup<T>>> = keys.iter().map(&mut look).collect();
     let filtered: Vec<Filtered> = keys.iter().map(|key| Filtered::of(view, key)).collect();
     for tree in &view.trees {
         let open = |index: &usize| answers[*index].is_none() && filtered[*index].may_be_in(tree);
@@ -98,7 +165,7 @@ pub(crate) fn step_many(
         for (index, step) in open.into_iter().zip(found) {
             answers[index] = match step {
                 Step::Missing(wanted) => Some(Lookup::Missing(wanted)),
-                Step::Ready(row) => row.map(|row| in_tree(row.value(), Stored::of)),
+                Step::Ready(row) => row.map(|row| in_tree(row.value(), &mut take)),
             };
         }
     }
@@ -124,10 +191,6 @@ impl Filtered {
 #[inline]
 fn in_memtables(view: &FamilyView, at: Seq, key: &[u8]) -> Option<Found> {
     view.memtables.iter().find_map(|memtable| memtable.table.get(key, at))
-}
-
-fn stored(found: Found) -> Lookup {
-    in_memtable(found, Stored::of)
 }
 
 fn in_memtable<T>(found: Found, take: impl FnOnce(Lent<'_>) -> T) -> Lookup<T> {

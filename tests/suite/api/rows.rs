@@ -97,6 +97,32 @@ fn contains_tells_what_get_would_find() {
 }
 
 #[test]
+fn multi_get_gives_values_of_every_length_from_trees_and_memtables() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let lens = [0, 1, 38, 39, 150, 1024, 1025, 5000, 70_000];
+    let value = |len: usize, of: u8| (0..len).map(|n| (n % 251) as u8 ^ of).collect::<Vec<u8>>();
+    let keys: Vec<_> = (0..200_usize).map(|n| format!("{n:03}")).collect();
+    let len_of = |n: usize| lens[n * 7 % lens.len()];
+    for (n, key) in keys.iter().enumerate() {
+        put(&rows, key, value(len_of(n), n as u8));
+    }
+    block_on(db.checkpoint()).unwrap();
+    for (n, key) in keys.iter().enumerate().filter(|(n, _)| n % 5 == 0) {
+        put(&rows, key, value(len_of(n + 1), n as u8));
+    }
+    // Twice: the first time fetches leaves.
+    for _ in 0..2 {
+        let found = block_on(rows.multi_get(keys.iter().rev())).unwrap();
+        for (n, found) in (0..keys.len()).rev().zip(found) {
+            let len = len_of(if n % 5 == 0 { n + 1 } else { n });
+            let found = found.expect("it was put");
+            assert_eq!(found, value(len, n as u8), "{n}");
+            assert_eq!(Bytes::from(found.clone()), Bytes::from(value(len, n as u8)), "{n}");
+        }
+    }
+}
+
+#[test]
 fn multi_get_answers_in_the_order_of_its_keys() {
     let Fixture { place: _place, db, rows } = Fixture::new();
     put(&rows, "b", "2");
