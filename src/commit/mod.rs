@@ -114,7 +114,7 @@ pub(crate) struct Start {
 
 impl Pipeline {
     pub(crate) fn new(io: Io, start: Start) -> Pipeline {
-        let memory = Memory { active: 0, frozen: 0, max: start.memtable_bytes_max };
+        let memory = Memory::new(start.memtable_bytes_max);
         let sealer =
             Sealer { file_id: start.file_id, incarnation: start.incarnation, previous_crc: 0 };
         Pipeline {
@@ -264,7 +264,7 @@ impl Pipeline {
         order.epoch += 1;
         order.cover.freeze();
         order.log.freeze();
-        order.memory.frozen += std::mem::take(&mut order.memory.active);
+        order.memory.freeze();
         let names = order.names.iter();
         let mut catalog: Vec<_> =
             names.map(|(name, family)| (name.clone(), family.clone())).collect();

@@ -61,9 +61,20 @@ pub(crate) struct Memory {
     pub(crate) active: usize,
     pub(crate) frozen: usize,
     pub(crate) max: usize,
+    /// What `active` has to come to for another look at whether the rows come in sequence.
+    look_at: usize,
 }
 
 impl Memory {
+    pub(crate) fn new(max: usize) -> Memory {
+        Memory { active: 0, frozen: 0, max, look_at: look_bytes(max) }
+    }
+
+    pub(crate) fn freeze(&mut self) {
+        self.frozen += std::mem::take(&mut self.active);
+        self.look_at = look_bytes(self.max);
+    }
+
     pub(crate) fn used(&self) -> usize {
         self.active + self.frozen
     }
@@ -75,17 +86,22 @@ impl Memory {
 
     /// Whether it may be time for one, if the rows come in sequence.
     fn is_worth_a_look(&self) -> bool {
-        self.active > self.look_bytes()
+        self.active > look_bytes(self.max)
     }
 
-    /// Whether it has come to be worth another look since there were so many bytes.
-    pub(crate) fn is_worth_another_look(&self, before: usize) -> bool {
-        before / self.look_bytes() < self.active / self.look_bytes()
+    /// The same for whoever has just added rows, once for as many as are worth it.
+    pub(crate) fn is_worth_another_look(&mut self) -> bool {
+        let is_worth = self.active > self.look_at;
+        if is_worth {
+            self.look_at = self.active + look_bytes(self.max);
+        }
+        is_worth
     }
+}
 
-    fn look_bytes(&self) -> usize {
-        (self.max / SEQUENCE_SHARE).clamp(1, SEQUENCE_BYTES_MAX)
-    }
+/// Bytes of rows that are worth a look.
+fn look_bytes(max: usize) -> usize {
+    (max / SEQUENCE_SHARE).min(SEQUENCE_BYTES_MAX)
 }
 
 /// The last flush woke many: most come back within the time of a flush, so the next group waits for

@@ -244,11 +244,10 @@ impl Pipeline {
 
     pub(super) fn take_seq(&self, order: &mut Order, claim: &Claim) -> Seq {
         order.last = Seq(order.last.0 + 1);
-        let before = order.memory.active;
         if order.charge(claim) {
             self.keeper.raise();
         }
-        let is_due = order.memory.is_half_active() || order.memory.is_worth_another_look(before);
+        let is_due = order.memory.is_half_active() || order.memory.is_worth_another_look();
         if is_due && order.memory.frozen == 0 {
             self.checkpointer.raise();
         }
