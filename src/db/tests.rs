@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringdb_uring::Refused;
@@ -76,11 +76,11 @@ async fn with_rows(key_of: impl Fn(u32) -> u32) -> Db {
 
 /// Waits until the database has made a checkpoint of itself.
 fn wait_for_a_checkpoint(db: &Db) {
-    let came = (0..30_000).any(|_| {
-        std::thread::sleep(Duration::from_millis(1));
-        db.metrics().checkpoints > 0
-    });
-    assert!(came, "{:?}", db.metrics());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while db.metrics().checkpoints == 0 {
+        assert!(Instant::now() < deadline, "{:?}", db.metrics());
+        std::thread::yield_now();
+    }
 }
 
 #[test]
