@@ -1,5 +1,6 @@
 //! What all workloads share: where, with whom and how long, and rows as they come.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,8 @@ const WARM_MS: u64 = 100;
 const LEAF_BYTES: usize = 8 << 10;
 /// Slices that take turns.
 const SLICES: u32 = 4;
+/// The same for a lone writer: its ratio to the bare loop is a target, and a disk changes its pace within a second.
+const SLICES_OF_ONE: u32 = 16;
 
 /// The run.
 pub struct Bench<'a> {
@@ -67,6 +70,21 @@ pub struct Race {
     pub families: u32,
     /// Beside what.
     pub beside: Beside,
+}
+
+/// What the slices of one peer came to.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    ops: u64,
+    seconds: f64,
+    /// Of the bare loop, directly in front of each of them.
+    bare_per_s: f64,
+}
+
+impl Beside {
+    fn is_of_writes(self) -> bool {
+        matches!(self, Beside::Writes | Beside::AwaitedWrites)
+    }
 }
 
 impl Bench<'_> {
@@ -151,7 +169,7 @@ impl Bench<'_> {
         self.tell(values.into_iter().map(row).collect())
     }
 
-    /// Runs a kind of work on all peers in turns, with the bare loop between them.
+    /// Runs a kind of work on all peers in turns, each slice behind one of the bare loop.
     pub fn race(&mut self, race: Race, peers: &mut Vec<Peer>) -> Outcome<()> {
         let Race { work, runner, actors, families, .. } = race;
         let order = |ms| Order::Run { work, runner, actors, families, ms };
@@ -159,31 +177,32 @@ impl Bench<'_> {
             peer.ask(order(WARM_MS))?;
             peer.ask(Order::Report).map(drop)
         });
-        let ms = (self.time / SLICES).as_millis() as u64;
-        let mut done: Vec<(Name, u64, f64)> =
-            peers.iter().map(|peer| (peer.engine, 0, 0.0)).collect();
-        let mut bare = 0.0;
-        for _ in 0..SLICES {
-            bare += self.bare_slice(race.beside)? / f64::from(SLICES);
+        let is_lone_writer = actors == 1 && race.beside.is_of_writes();
+        let slices = if is_lone_writer { SLICES_OF_ONE } else { SLICES };
+        let ms = (self.time / slices).as_millis() as u64;
+        let mut done = BTreeMap::<Name, Done>::new();
+        for _ in 0..slices {
             self.each(peers, |peer| {
+                let bare = self.bare_slice(race.beside)?;
                 let slice = peer.ask(order(ms))?;
-                let place = done.iter_mut().find(|(engine, ..)| *engine == peer.engine);
-                let (_, ops, seconds) = place.ok_or_else(|| Failure::error("not started"))?;
-                (*ops, *seconds) = (*ops + slice.ops, *seconds + slice.seconds);
+                let done = done.entry(peer.engine).or_default();
+                done.ops += slice.ops;
+                done.seconds += slice.seconds;
+                done.bare_per_s += bare / f64::from(slices);
                 Ok(())
             });
         }
         let mut rows = Vec::new();
         self.each(peers, |peer| {
             let report = peer.ask(Order::Report)?;
-            let rate = done.iter().find(|(engine, ..)| *engine == peer.engine);
+            let done = done.get(&peer.engine).ok_or_else(|| Failure::error("not started"))?;
             rows.push(Row {
                 case: Case { name: race.name, actors },
                 engine: peer.engine,
-                value: rate.map_or(0.0, |(_, ops, seconds)| *ops as f64 / seconds),
+                value: done.ops as f64 / done.seconds,
                 unit: Unit::PerSecond,
                 latency_us: report.latency_us,
-                bare_per_s: bare,
+                bare_per_s: done.bare_per_s,
             });
             Ok(())
         });
