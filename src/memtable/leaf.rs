@@ -158,6 +158,14 @@ impl Body {
         });
     }
 
+    /// Asks for what an insert of so many bytes writes besides the heads: order, slots and rows lie apart, so that a key at random
+    /// would wait for one after the other.
+    pub(super) fn bring_end_near(&mut self, row_bytes: usize) {
+        ringdb_frames::bring_near(&self.order[self.len() / 2..]);
+        self.slots.spare_capacity_mut().first().into_iter().for_each(ringdb_frames::bring_near);
+        self.rows.bring_end_near(row_bytes);
+    }
+
     /// The place of `key`, or the place where it would be.
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let rest = match against(key, &self.prefix) {

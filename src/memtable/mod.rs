@@ -248,7 +248,10 @@ impl Core {
 
     /// Adds a row; gives the heap bytes that this took.
     fn insert(&self, row: &NewRow<'_>) -> usize {
-        self.put(&mut self.write(row.key()), row).0
+        self.filter.bring_near(row.key());
+        let mut locked = self.write(row.key());
+        locked.body.bring_end_near(row.bytes.len());
+        self.put(&mut locked, row).0
     }
 
     /// Adds rows that ascend; gives the heap bytes that this took.

@@ -54,6 +54,14 @@ impl Rows {
         place
     }
 
+    /// Asks for the bytes that a row so long is copied to next.
+    pub(super) fn bring_end_near(&mut self, bytes: usize) {
+        if let Some(chunk) = self.chunks.last_mut() {
+            let spare = chunk.spare_capacity_mut();
+            ringdb_frames::bring_near(&spare[..bytes.min(spare.len())]);
+        }
+    }
+
     /// The bytes of a row, which is so long.
     pub(super) fn row(&self, place: RowPlace, len: usize) -> &[u8] {
         &self.chunks[place.chunk as usize][place.offset as usize..][..len]
