@@ -218,13 +218,17 @@ impl Bench<'_> {
         }
     }
 
-    /// What the device gives to reads as long as a leaf of ours, 64 at a time.
+    /// What the device gives to reads as long as a leaf of ours, 64 at a time, from threads and from tasks.
     pub fn tell_leaf_reads(&mut self) -> Outcome<()> {
-        let mut per_s = 0.0;
+        let (mut threads, mut tasks) = (0.0, 0.0);
         for _ in 0..SLICES {
-            per_s += self.bare.reads_beside(LEAF_BYTES)? / f64::from(SLICES);
+            threads += self.bare.reads_beside(LEAF_BYTES)? / f64::from(SLICES);
+            tasks += self.bare.task_reads_beside(LEAF_BYTES)? / f64::from(SLICES);
         }
-        self.tell_values("bare-reads-of-8-kib", Unit::PerSecond, vec![(Name::Ringdb, per_s)])
+        let mut tell =
+            |name, per_s| self.tell_values(name, Unit::PerSecond, vec![(Name::Ringdb, per_s)]);
+        tell("bare-reads-of-8-kib", threads)?;
+        tell("bare-reads-of-8-kib-by-tasks", tasks)
     }
 
     /// Ends peers and removes their files.

@@ -7,14 +7,16 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
+use futures::future::try_join_all;
 
 use super::key::mix;
 
@@ -100,6 +102,8 @@ pub struct Bare {
     buffered: File,
     direct: Option<File>,
     next: AtomicU64,
+    /// Bytes at the front of the file that are read.
+    read_bytes: AtomicU64,
 }
 
 impl Drop for Bare {
@@ -113,15 +117,20 @@ impl Bare {
     /// Writes the file in full, so that no write that is measured allocates.
     pub fn create(directory: &Path) -> io::Result<Bare> {
         let path = directory.join("bare");
-        let mut buffered =
-            OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        let zeros = vec![0; CHUNK_BYTES];
-        for _ in 0..FILE_BYTES / CHUNK_BYTES as u64 {
-            buffered.write_all(&zeros)?;
-        }
-        buffered.sync_all()?;
+        let buffered = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        fill(&buffered, 0..FILE_BYTES)?;
         let direct = open_direct(&path).ok();
-        Ok(Bare { path, buffered, direct, next: AtomicU64::new(0) })
+        let (next, read_bytes) = (AtomicU64::new(0), AtomicU64::new(FILE_BYTES));
+        Ok(Bare { path, buffered, direct, next, read_bytes })
+    }
+
+    /// Has reads go to so many bytes from now on, in whole MiB: as many as the table has that they are compared with. A disk
+    /// may keep a short file near.
+    pub fn read_as_much_as(&self, bytes: u64) -> io::Result<()> {
+        let bytes = bytes.next_multiple_of(CHUNK_BYTES as u64);
+        fill(&self.buffered, self.read_bytes.load(Ordering::Relaxed)..bytes)?;
+        self.read_bytes.fetch_max(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Measures everything.
@@ -160,6 +169,31 @@ impl Bare {
     /// Reads of so many bytes, 64 at a time, in a slice beside those of a case; reads a second.
     pub fn reads_beside(&self, bytes: usize) -> io::Result<f64> {
         self.read_threads(DEPTH, bytes, BESIDE)
+    }
+
+    /// The same from 64 tasks of tokio, each read by `spawn_blocking`: what a program gets that has no engine at all.
+    pub fn task_reads_beside(&self, bytes: usize) -> io::Result<f64> {
+        let file = Arc::new(self.direct.as_ref().unwrap_or(&self.buffered).try_clone()?);
+        let file_bytes = self.read_bytes.load(Ordering::Relaxed);
+        let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+        let start = Instant::now();
+        let read = |seed| {
+            let file = file.clone();
+            runtime.spawn(async move {
+                let mut reader = Reader::new(bytes, seed, file_bytes);
+                while start.elapsed() < BESIDE {
+                    let file = file.clone();
+                    let read = move || reader.read_next(&file).map(|()| reader);
+                    reader =
+                        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+                }
+                Ok::<u64, io::Error>(reader.reads)
+            })
+        };
+        let tasks = (0..DEPTH as u64).map(read);
+        let done = runtime.block_on(try_join_all(tasks)).map_err(io::Error::other)?;
+        let reads = done.into_iter().sum::<io::Result<u64>>()?;
+        Ok(reads as f64 / start.elapsed().as_secs_f64())
     }
 
     fn write_loop(&self, method: Method, bytes: usize, time: Duration) -> io::Result<f64> {
@@ -236,10 +270,17 @@ impl Bare {
         let file = self.direct.as_ref().unwrap_or(&self.buffered);
         let start = Instant::now();
         let until = start + time;
+        let file_bytes = self.read_bytes.load(Ordering::Relaxed);
+        let read = |seed| {
+            let mut reader = Reader::new(bytes, seed, file_bytes);
+            while Instant::now() < until {
+                reader.read_next(file)?;
+            }
+            Ok::<u64, io::Error>(reader.reads)
+        };
         let reads = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..depth)
-                .map(|seed| scope.spawn(move || read_loop(file, bytes, seed as u64, until)))
-                .collect();
+            let start = |seed| scope.spawn(move || read(seed));
+            let threads: Vec<_> = (0..depth as u64).map(start).collect();
             threads.into_iter().try_fold(0, |sum, thread| {
                 let reads = thread.join().map_err(|_| io::Error::other("a reader panicked"))??;
                 Ok::<u64, io::Error>(sum + reads)
@@ -249,17 +290,36 @@ impl Bare {
     }
 }
 
-fn read_loop(file: &File, bytes: usize, seed: u64, until: Instant) -> io::Result<u64> {
-    let mut buffer = Aligned::new(bytes);
-    let mut random = mix(seed + 1);
-    let mut reads = 0;
-    while Instant::now() < until {
-        random = mix(random.wrapping_add(1));
-        let place = random % (FILE_BYTES / bytes as u64);
-        file.read_exact_at(buffer.bytes_mut(), place * bytes as u64)?;
-        reads += 1;
+/// Reads at random places of a file.
+struct Reader {
+    buffer: Aligned,
+    random: u64,
+    file_bytes: u64,
+    reads: u64,
+}
+
+impl Reader {
+    fn new(bytes: usize, seed: u64, file_bytes: u64) -> Reader {
+        Reader { buffer: Aligned::new(bytes), random: mix(seed + 1), file_bytes, reads: 0 }
     }
-    Ok(reads)
+
+    fn read_next(&mut self, file: &File) -> io::Result<()> {
+        self.random = mix(self.random.wrapping_add(1));
+        let len_bytes = self.buffer.len as u64;
+        let place = self.random % (self.file_bytes / len_bytes);
+        file.read_exact_at(self.buffer.bytes_mut(), place * len_bytes)?;
+        self.reads += 1;
+        Ok(())
+    }
+}
+
+/// Writes zeros to whole pieces of a file, and syncs them.
+fn fill(file: &File, bytes: Range<u64>) -> io::Result<()> {
+    let zeros = vec![0; CHUNK_BYTES];
+    for offset in bytes.step_by(CHUNK_BYTES) {
+        file.write_all_at(&zeros, offset)?;
+    }
+    file.sync_all()
 }
 
 #[cfg(target_os = "linux")]
@@ -333,5 +393,22 @@ mod tests {
         let before = bare.next.load(Ordering::Relaxed);
         assert!(bare.awaited_writes_beside(Method::BufferedSync).unwrap() > 0.0);
         assert!(bare.next.load(Ordering::Relaxed) > before);
+    }
+
+    #[test]
+    fn reads_by_threads_and_by_tasks_go_to_all_of_a_longer_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let bare = Bare::create(directory.path()).unwrap();
+        bare.read_as_much_as(FILE_BYTES + 1).unwrap();
+        let len_bytes = FILE_BYTES + CHUNK_BYTES as u64;
+        assert_eq!(bare.buffered.metadata().unwrap().len(), len_bytes);
+        assert!(bare.reads_beside(BLOCK_BYTES).unwrap() > 0.0);
+        assert!(bare.task_reads_beside(BLOCK_BYTES).unwrap() > 0.0);
+        let mut reader = Reader::new(CHUNK_BYTES, 0, len_bytes);
+        let last = (0..10_000).any(|_| {
+            reader.read_next(&bare.buffered).unwrap();
+            reader.random % (len_bytes / CHUNK_BYTES as u64) == FILE_BYTES / CHUNK_BYTES as u64
+        });
+        assert!(last, "the bytes that were added are read too");
     }
 }

@@ -24,6 +24,7 @@ const PROCESS_BYTES: u64 = 24 << 20;
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let memory_bytes = (bench.payload_bytes() / TIMES).max(4 << 20);
     let Some((limit, specs)) = loaded(bench, "cold", memory_bytes) else { return Ok(()) };
+    bench.bare.read_as_much_as(bench.payload_bytes())?;
     let (ours, peers): (Vec<Spec>, Vec<Spec>) =
         specs.into_iter().partition(|spec| spec.engine.is_ours());
     let work = Work::Get { loaded: bench.rows };
