@@ -184,8 +184,7 @@ pub(crate) async fn write_superblock(engine: &Engine, superblock: &Superblock) -
         if let Some(cause) = engine.pipeline.failure() {
             return Err(cause);
         }
-        if engine.io.has_failed_sync() {
-            let cause = std::io::Error::other("nobody waited for its result");
+        if let Some(cause) = engine.io.failed_sync() {
             return Err(engine.poison("a sync failed", cause));
         }
         let mut buf = Buf::zeroed(SUPERBLOCK_BYTES);

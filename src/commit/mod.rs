@@ -406,10 +406,10 @@ impl Feed for Pipeline {
             self.poison(error.with_detail(self.io.path().display().to_string()).with_source(cause));
             return;
         }
-        if self.io.has_failed_sync() {
+        if let Some(cause) = self.io.failed_sync() {
             // Its caller may have left; what it covered may have been ours. (I8)
-            return self
-                .poison(Error::new(ErrorKind::Poisoned, "a sync failed; reopen the database"));
+            let error = Error::new(ErrorKind::Poisoned, "a sync failed; reopen the database");
+            return self.poison(error.with_source(cause));
         }
         let now = Instant::now();
         let mut order = self.order.lock();

@@ -212,16 +212,16 @@ impl Io {
 
     /// Makes every write and growth submitted before it durable. It is issued when they have all
     /// completed; whether they succeeded is for their own futures to tell. After a sync that failed it fails, whoever asked
-    /// for that one: see [`Io::has_failed_sync`].
+    /// for that one: see [`Io::failed_sync`].
     pub fn sync(&self) -> Sync {
         self.submit(Request::Sync).sync()
     }
 
-    /// Whether a sync has failed, whoever asked for it and whether or not they still wait for its
-    /// result. What it covered is undefined for ever, what others wrote included: a later sync
+    /// If a sync has failed, what those behind it are told: that, and what it was told itself. Whoever asked for it, and whether
+    /// or not they still wait for its result. What it covered is undefined for ever, what others wrote included: a later sync
     /// that succeeds proves nothing about it.
-    pub fn has_failed_sync(&self) -> bool {
-        self.shared().core.has_failed_sync()
+    pub fn failed_sync(&self) -> Option<io::Error> {
+        self.shared().core.failed_sync()
     }
 
     /// Makes the file at least `len_bytes` long, with space reserved where the file system can. A

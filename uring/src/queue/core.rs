@@ -1,6 +1,7 @@
 //! The queue behind its lock, with what all who use it share.
 
 use std::io;
+use std::sync::OnceLock;
 
 use crate::errors::{OwnerGone, Refused};
 use crate::feed::FeedWrite;
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     len_bytes: AtomicU64,
     method: AtomicU8,
     sync_failed: AtomicBool,
+    /// What the first sync that failed was told; there a moment after the flag is up.
+    sync_error: OnceLock<String>,
     pub(crate) stats: Counters,
 }
 
@@ -61,6 +64,7 @@ impl Core {
             len_bytes: AtomicU64::new(len_bytes),
             method: AtomicU8::new(method as u8),
             sync_failed: AtomicBool::new(false),
+            sync_error: OnceLock::new(),
             stats: Counters::default(),
         }
     }
@@ -160,14 +164,20 @@ impl Core {
     /// After a sync that failed none succeeds. What it covered may be lost, though it looks as if it had been written, and the kernel
     /// tells of an error once: whoever wrote before it and syncs behind it must not take that for a success.
     fn made_durable(&self, work: &Work, result: io::Result<()>) -> io::Result<()> {
-        match work {
-            Work::Sync(_) if result.is_err() => self.sync_failed.store(true, Ordering::SeqCst),
-            Work::Sync(_) | Work::Durable(..) if self.has_failed_sync() => {
-                return result.and(Err(io::Error::other("a sync before this one failed")));
+        match (work, &result) {
+            (Work::Sync(_), Err(cause)) => self.note_failed_sync(cause),
+            (Work::Sync(_) | Work::Durable(..), Ok(())) => {
+                return self.failed_sync().map_or(result, Err);
             }
             _ => {}
         }
         result
+    }
+
+    fn note_failed_sync(&self, cause: &io::Error) {
+        // The flag first: until it is up, others may rely on what this sync covered.
+        self.sync_failed.store(true, Ordering::SeqCst);
+        self.sync_error.get_or_init(|| cause.to_string());
     }
 
     /// Refuses everything from now on; what was taken in will still be done.
@@ -186,9 +196,16 @@ impl Core {
         }
     }
 
-    /// Whether a sync has failed, even one whose caller had left, or one of the feed.
-    pub(crate) fn has_failed_sync(&self) -> bool {
-        self.sync_failed.load(Ordering::SeqCst)
+    /// What to tell after a sync that failed, even one whose caller had left, or one of the feed.
+    pub(crate) fn failed_sync(&self) -> Option<io::Error> {
+        if !self.sync_failed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let what = "a sync before this one failed";
+        Some(match self.sync_error.get() {
+            Some(cause) => io::Error::other(format!("{what}: {cause}")),
+            None => io::Error::other(what),
+        })
     }
 
     /// Whether nothing waits and nothing flies.
@@ -224,10 +241,10 @@ impl Core {
     /// Takes note of how a write of the feed ended.
     pub(crate) fn feed_landed(&self, write: &FeedWrite, result: &io::Result<()>) {
         match result {
-            Err(_) => {
+            Err(cause) => {
                 self.stats.failed.bump();
                 if write.method.has_two_steps() {
-                    self.sync_failed.store(true, Ordering::SeqCst);
+                    self.note_failed_sync(cause);
                 }
             }
             Ok(()) => {

@@ -73,12 +73,16 @@ fn after_a_failed_sync_nothing_is_called_durable() {
         block_on(io.write_durable(0, full(1, 1), BLOCK_BYTES)).0.unwrap();
         block_on(io.write(at(1), full(1, 1), BLOCK_BYTES)).0.unwrap();
         disk.faults().add(Call::Sync, 0, Fault::Fail(Times::Once));
-        assert!(!io.has_failed_sync());
+        assert!(io.failed_sync().is_none());
         // Its result is not taken, and who wrote before it does not know of it.
         drop(block_on(io.sync()));
         assert_eq!(disk.faults().injected().failed, 1);
-        assert!(io.has_failed_sync());
-        block_on(io.sync()).expect_err("what was written before the failure may be lost");
+        let cause = std::io::Error::from_raw_os_error(EIO).to_string();
+        let told = format!("a sync before this one failed: {cause}");
+        assert_eq!(io.failed_sync().map(|error| error.to_string()).as_ref(), Some(&told));
+        let synced = block_on(io.sync());
+        let error = synced.expect_err("what was written before the failure may be lost");
+        assert_eq!(error.to_string(), told);
         let (written, _) = block_on(io.write_durable(at(2), full(1, 1), BLOCK_BYTES));
         written.expect_err("so may what this was to be durable after");
         assert!(block_on(io.read(at(1), full(1, 0))).0.is_ok(), "reads go on");
