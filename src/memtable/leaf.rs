@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use super::fill::prefix_of;
 use super::head::{Against, against, common_len, head8};
-use super::rows::Rows;
+use super::rows::{NEAR_BYTES_MAX, Rows};
 use super::version::{NewRow, Version, Versions};
 
 /// Keys in a leaf before it splits: few enough that a search reads two short runs of heads, many
@@ -34,8 +34,6 @@ pub(super) const LEAF_KEYS_FILLED: usize = LEAF_KEYS_MAX - STRAGGLERS_MAX;
 const RUN_GAP_MAX: usize = 8;
 /// Inserts in a run before it says where to split.
 const RUN_MIN: usize = 32;
-/// Bytes of a row that are asked for; the processor itself sees to what follows.
-const NEAR_BYTES_MAX: usize = 256;
 /// Leading bytes that all heads of a leaf share before a split takes its heads anew behind a longer
 /// prefix; that reads every key.
 const SHARED_HEAD_BYTES_MAX: usize = 3;

@@ -16,6 +16,9 @@ const CHUNK_DOUBLINGS: usize = 4;
 /// Bytes of a chunk at most, unless one row is longer.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a row that are asked for; the processor itself sees to what follows.
+pub(super) const NEAR_BYTES_MAX: usize = 256;
+
 /// The rows of one leaf.
 #[derive(Default)]
 pub(super) struct Rows {
@@ -56,9 +59,9 @@ impl Rows {
 
     /// Asks for the bytes that a row so long is copied to next.
     pub(super) fn bring_end_near(&mut self, bytes: usize) {
-        if let Some(chunk) = self.chunks.last_mut() {
-            let spare = chunk.spare_capacity_mut();
-            ringdb_frames::bring_near(&spare[..bytes.min(spare.len())]);
+        let spare = self.chunks.last_mut().map(Vec::spare_capacity_mut);
+        if let Some(spare) = spare.filter(|spare| bytes <= spare.len()) {
+            ringdb_frames::bring_near(&spare[..bytes.min(NEAR_BYTES_MAX)]);
         }
     }
 
