@@ -217,9 +217,9 @@ impl Io {
         self.submit(Request::Sync).sync()
     }
 
-    /// If a sync has failed, what those behind it are told: that, and what it was told itself. Whoever asked for it, and whether
-    /// or not they still wait for its result. What it covered is undefined for ever, what others wrote included: a later sync
-    /// that succeeds proves nothing about it.
+    /// What every sync and durable write behind a sync that failed is told, with the cause of the first; `None` while none has.
+    /// It does not matter who asked for that sync, or whether they still wait for its result. What it covered is undefined for
+    /// ever, what others wrote included: a later sync that succeeds proves nothing about it.
     pub fn failed_sync(&self) -> Option<io::Error> {
         self.shared().core.failed_sync()
     }
