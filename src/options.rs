@@ -63,7 +63,9 @@ pub(crate) const MEMORY_BYTES_MIN: usize = 4 << 20;
 const PADDED_LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// Of the memory that reads have, filters take at most this part.
-const FILTERS_SHARE: usize = 8;
+const FILTERS_SHARE: usize = 16;
+/// And shortcuts this one.
+const SHORTCUTS_SHARE: usize = 16;
 
 /// How a database is opened. Cheap to clone; every setter returns the options.
 ///
@@ -126,8 +128,8 @@ impl Options {
 
     /// Memory for memtables and the page cache together, in bytes; at least 4 MiB.
     ///
-    /// Half is for memtables, seven sixteenths are for cached pages, and one sixteenth for the filters of
-    /// families that have several trees. Outside of it lie: values that the program
+    /// Half is for memtables, seven sixteenths are for cached pages, and one thirty-second each for the filters of
+    /// families that have several trees and for shortcuts to rows in cached pages. Outside of it lie: values that the program
     /// holds, batches not yet submitted, the sets of open transactions, a tenth of it for each
     /// [`Ingest`](crate::Ingest) under way, and fixed buffers of at most 16 MiB for log groups and checkpoints.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {
@@ -204,11 +206,13 @@ impl Options {
         let memtable_bytes_max = self.memory_bytes / 2;
         let reads_bytes_max = self.memory_bytes - memtable_bytes_max;
         let filter_bytes_max = reads_bytes_max / FILTERS_SHARE;
+        let shortcut_bytes_max = reads_bytes_max / SHORTCUTS_SHARE;
         let log_bytes_max = self.log_bytes_max.unwrap_or(2 * memtable_bytes_max as u64);
         Shares {
             memtable_bytes_max,
-            cache_bytes_max: reads_bytes_max - filter_bytes_max,
+            cache_bytes_max: reads_bytes_max - filter_bytes_max - shortcut_bytes_max,
             filter_bytes_max,
+            shortcut_bytes_max,
             batch_bytes_max: (memtable_bytes_max / 4).min(BATCH_BYTES_MAX),
             log_bytes_max,
             padded_log_bytes_max: self
@@ -225,6 +229,7 @@ pub(crate) struct Shares {
     pub memtable_bytes_max: usize,
     pub cache_bytes_max: usize,
     pub filter_bytes_max: usize,
+    pub shortcut_bytes_max: usize,
     pub batch_bytes_max: usize,
     pub log_bytes_max: u64,
     pub padded_log_bytes_max: u64,

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::format::catalog::Logging;
-use crate::ids::{FamilyId, Generation, Seq};
+use crate::ids::{FamilyId, Seq};
 use crate::memtable::Memtable;
 
 pub(crate) use tree::{Filters, Kept, Tree};
@@ -152,14 +152,24 @@ pub(crate) struct FamilyView {
 /// Kept by everybody who may read pages of a checkpoint. All states from one publication to the
 /// next name the same trees and share one hold, so that the space of a retired page waits for the
 /// readers of every one of them, and not only of the last.
-pub(crate) struct Hold;
+#[derive(Default)]
+pub(crate) struct Hold {
+    /// Publications before this one, since the database was opened.
+    pub(crate) turn: u64,
+}
+
+impl Hold {
+    /// The one of the next publication.
+    pub(crate) fn next(&self) -> Hold {
+        Hold { turn: self.turn + 1 }
+    }
+}
 
 /// The view that readers load. Families ascend by id.
 #[derive(Clone)]
 pub(crate) struct State {
     /// Of the checkpoint whose trees this state names.
     pub(crate) hold: Arc<Hold>,
-    pub(crate) generation: Generation,
     /// The trees hold every commit up to here, and no later one.
     pub(crate) checkpoint_seq: Seq,
     pub(crate) families: Vec<Arc<FamilyView>>,
@@ -229,12 +239,8 @@ mod tests {
 
     #[test]
     fn views_are_found_by_id_with_gaps() {
-        let mut state = State {
-            hold: Arc::new(Hold),
-            generation: Generation(0),
-            checkpoint_seq: Seq(0),
-            families: Vec::new(),
-        };
+        let mut state =
+            State { hold: Arc::default(), checkpoint_seq: Seq(0), families: Vec::new() };
         for id in [5, 1, 3] {
             let family = Family::new(FamilyId(id), "x", Logging::Logged, Seq(0));
             state.set(FamilyView::empty(&family));

@@ -32,7 +32,7 @@ fn leaves() -> u64 {
 
 fn filled(leaves: u64) -> Cache {
     let parents = leaves.div_ceil(FANOUT);
-    let cache = Cache::new((leaves + parents) as usize * FRAME, FRAME);
+    let cache = Cache::new((leaves + parents) as usize * FRAME, FRAME, 0);
     for parent in 0..parents {
         cache.insert(PARENTS + parent, &[1; FRAME], FANOUT as usize, Room::IfFree);
     }

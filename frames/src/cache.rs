@@ -3,10 +3,12 @@
 use crate::guard::{Frame, Guard};
 use crate::near;
 use crate::shared::{Claim, Retired, Shared};
+use crate::shortcuts::Shortcut;
 use crate::table::Search;
 use crate::tag::{LENGTH_MAX, PAGE_END, Tag};
 use crossbeam_epoch as epoch;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,6 +30,17 @@ pub enum Room {
     Evict,
     /// Use free frames only: for read-ahead that must push out nothing.
     IfFree,
+}
+
+/// Whether a node may have shortcuts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum May {
+    /// Not now.
+    Not,
+    /// It may, and others had them noted.
+    Note,
+    /// It may from now on, and has none yet.
+    NoteAll,
 }
 
 /// Counters of a cache at one moment.
@@ -56,17 +69,18 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache of at most `bytes_max` bytes in frames of `frame_bytes`. It takes address space at once, memory as it
-    /// fills. With less than one frame it is legal and caches nothing.
+    /// A cache of at most `bytes_max` bytes in frames of `frame_bytes`, and `shortcut_bytes` for shortcuts beside them, 8 for
+    /// each. It takes address space at once, memory as it fills. With less than one frame it is legal and caches nothing.
     ///
     /// # Panics
     ///
     /// If `frame_bytes` is not a power of two, if there would be 2³¹ frames or more, or if the address space is too small.
-    pub fn new(bytes_max: usize, frame_bytes: usize) -> Cache {
+    pub fn new(bytes_max: usize, frame_bytes: usize, shortcut_bytes: usize) -> Cache {
         assert!(frame_bytes.is_power_of_two(), "a frame of {frame_bytes} bytes");
         let frames = bytes_max / frame_bytes;
         assert!(frames < FRAMES_END, "a cache of {frames} frames");
-        Cache { shared: Arc::new(Shared::new(frames, frame_bytes.trailing_zeros())) }
+        let frame_shift = frame_bytes.trailing_zeros();
+        Cache { shared: Arc::new(Shared::new(frames, frame_shift, shortcut_bytes)) }
     }
 
     /// The node at `page`, if it is cached. Takes no lock (unless writers move table entries all the time), and
@@ -109,6 +123,80 @@ impl Cache {
         let found = self.get(page, guard)?;
         hint.store(found.place() as u32 + 1, Ordering::Relaxed);
         Some(found)
+    }
+
+    /// Asks the processor for the place where a shortcut for this hash would be.
+    #[inline]
+    pub fn bring_shortcut_near(&self, hash: u64) {
+        self.shared.shortcuts.bring_near(hash);
+    }
+
+    /// A shortcut that was noted for this hash, or for one like it.
+    #[inline]
+    pub fn shortcut(&self, hash: u64) -> Option<Shortcut> {
+        self.shared.shortcuts.find(hash)
+    }
+
+    /// Asks the processor for what following a shortcut reads: besides the cache's own words these bytes of the node, as far as
+    /// they lie in its first frame.
+    #[inline]
+    pub fn bring_near_by(&self, shortcut: Shortcut, bytes: impl IntoIterator<Item = Range<usize>>) {
+        let frame = shortcut.frame();
+        self.shared.tags.bring_near(frame);
+        if frame >= self.shared.frames() {
+            return;
+        }
+        let (start, len) = (self.shared.frame_address(frame), 1 << self.shared.frame_shift());
+        for Range { start: first, end } in bytes {
+            let (first, end) = (first.min(len), end.min(len));
+            near::ask_at(start.as_ptr().wrapping_add(first), end.saturating_sub(first));
+        }
+    }
+
+    /// The node that a shortcut leads to, if it is current in this turn: then whoever reads in this turn may find it by a
+    /// descent, too. Which of its rows is meant, if any, is for the caller to find out.
+    #[inline]
+    pub fn follow<'g>(
+        &self,
+        shortcut: Shortcut,
+        turn: u64,
+        _guard: &'g Guard,
+    ) -> Option<Frame<'g>> {
+        let frame = shortcut.frame();
+        let tag = self.shared.tags.load_current(frame)?;
+        // Only now: see the crate's documentation.
+        (self.shared.turn() == turn).then(|| self.frame_of(frame, tag))
+    }
+
+    /// Says that whoever reads in this turn finds the node by a descent, as the caller just did, and asks whether it may
+    /// have shortcuts. The first to ask is told to wait: the node may be gone soon.
+    #[inline]
+    pub fn ask_for_shortcuts(&self, frame: &Frame<'_>, turn: u64) -> May {
+        let tag = self.shared.tags.load(frame.place());
+        if tag.is_current() {
+            return May::Note;
+        }
+        if !tag.is_seen() {
+            self.shared.tags.mark_seen(frame.place(), tag);
+            return May::Not;
+        }
+        match self.shared.make_current(frame.place(), turn) {
+            true => May::NoteAll,
+            false => May::Not,
+        }
+    }
+
+    /// Notes a shortcut for the hash: the place, below [`PLACE_END`](crate::PLACE_END), is the caller's to read. One that
+    /// does not fit is not noted.
+    #[inline]
+    pub fn note(&self, hash: u64, frame: &Frame<'_>, place: u32) {
+        self.shared.shortcuts.put(hash, frame.place(), place);
+    }
+
+    /// Begins a turn: no reader that knows of it finds one of the pages of `past` by a descent. Turns ascend from 0, and
+    /// are told to readers only after this has returned.
+    pub fn begin_turn(&self, turn: u64, past: impl IntoIterator<Item = u64>) {
+        self.shared.begin_turn(turn, past.into_iter());
     }
 
     /// Copies a node into the cache. `children` is the number of children that [`Cache::get_child`] will be asked for.
@@ -168,14 +256,19 @@ impl Cache {
     /// The node in a frame, if its tag says that page.
     #[inline]
     fn frame<'g>(&self, frame: usize, page: u64, _guard: &'g Guard) -> Option<Frame<'g>> {
-        let tag: Tag = self.shared.tags.load_used(frame, page)?;
+        self.shared.tags.load_used(frame, page).map(|tag| self.frame_of(frame, tag))
+    }
+
+    /// The node that the tag speaks of, for as long as the caller's guard lives under which the tag was loaded.
+    #[inline]
+    fn frame_of<'g>(&self, frame: usize, tag: Tag) -> Frame<'g> {
         let len_bytes = tag.frames() << self.shared.frame_shift();
         // SAFETY: a tag is stored after its frames were filled, and no byte of them is written while a guard
         // lives that saw it (the crate's documentation has the proof); `'g` borrows that guard.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.shared.frame_address(frame).as_ptr(), len_bytes)
         };
-        Some(Frame::new(bytes, frame as u32))
+        Frame::new(bytes, frame as u32)
     }
 
     #[cold]

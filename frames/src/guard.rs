@@ -37,7 +37,7 @@ impl fmt::Debug for Guard {
 /// ```
 /// use ringdb_frames::{Cache, Room, pin};
 ///
-/// let cache = Cache::new(1 << 20, 8192);
+/// let cache = Cache::new(1 << 20, 8192, 0);
 /// assert!(cache.insert(7, &[1; 8192], 0, Room::Evict));
 /// let guard = pin();
 /// let frame = cache.get(7, &guard).expect("just inserted");

@@ -8,12 +8,12 @@
 //!                  │                                              │
 //!   table   [ fingerprint │ frame ] ──┐                  ┌── [ frame ] hints of a node's children
 //!                                     ▼                  ▼
-//!   tags    [ page │ length │ used │ occupied ]   one word for each frame: the only judge
+//!   tags    [ page │ length │ current │ used │ occupied ]   one word for each frame: the only judge
 //!                                     │
 //!   arena   [ 8 KiB ][ 8 KiB ][ 8 KiB ][ … ]      2 MiB aligned, huge pages advised, touched lazily
 //! ```
 //!
-//! Table and hints only say where to look. What a frame holds is said by its tag alone, so a stale entry
+//! Table, hints and shortcuts (from the hash of a key to the frame that has its row) only say where to look. What a frame holds is said by its tag alone, so a stale entry
 //! costs a lookup and never a wrong page.
 //!
 //! # Why a reader may read bytes without a lock
@@ -38,11 +38,29 @@
 //! The hints of a node's children go the same way: made before the tag is stored, unlinked when it is emptied, freed
 //! with the frame. And the whole cache: dropping it defers its memory, because a [`Frame`] borrows the guard, not the cache.
 //!
+//! # Why a shortcut leads to what a descent would find
+//!
+//! A descent asks for a page by its number, and gets the page of that number. A shortcut asks for a frame, and gets whatever is
+//! there now: a node of any tree, of a tree that is past, or of one that nobody may see yet. So nodes are *current* or not, which
+//! is a bit of their tag, and time has *turns*: the trees that readers see change with the turn only. Who reads in turn `t` and
+//! follows a shortcut loads the tag, finds it current, and then finds that the turn is `t`; then the trees of `t` name the node:
+//!
+//! 1. The bit was set by a reader that found the node by a descent in some turn `s`, under the lock and while the turn was `s`.
+//!    The turn had been stored before, the bit is set with `Release` and loaded with `Acquire`, and turns ascend: `s` is
+//!    not above `t`.
+//! 2. Had a turn after `s`, up to `t`, been without the node, then its beginning would have cleared the bit under the lock: the
+//!    node was in the table then, because it is the same one still, its frame not emptied in between. And all this came before
+//!    the reader learned of turn `t`, as readers do only after [`Cache::begin_turn`] has returned. Once cleared, no reader sets the bit
+//!    again: none finds the node in a turn that is still to come.
+//!
+//! So nodes that are written for the next turn, and nodes that readers of past turns bring back, have no shortcuts until somebody
+//! finds them in the turn that it is.
+//!
 //! # What is bounded
 //!
 //! The arena never holds more than `bytes_max`. Beside it stand about 32 to 48 bytes for each frame (tag 8, hints'
 //! pointer 8, table 16 to 32) and hints of at most 1/32 of `bytes_max`: a node that comes when these are
-//! used up has none, and its children are found by hash. What is evicted but still seen by guards counts as
+//! used up has none, and its children are found by hash. Shortcuts take the bytes that they are given. What is evicted but still seen by guards counts as
 //! held, and is bounded too: a guard that is kept for ever stops `insert`, not the hits.
 
 mod apart;
@@ -53,10 +71,12 @@ mod guard;
 mod hints;
 mod near;
 mod shared;
+mod shortcuts;
 mod space;
 mod table;
 mod tag;
 
-pub use cache::{Cache, CacheStats, NODE_FRAMES_MAX, PAGE_MAX, Room};
+pub use cache::{Cache, CacheStats, May, NODE_FRAMES_MAX, PAGE_MAX, Room};
 pub use guard::{Frame, Guard, pin};
 pub use near::bring_near;
+pub use shortcuts::{PLACE_END, Shortcut};

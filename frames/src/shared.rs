@@ -4,13 +4,14 @@ use crate::apart::Apart;
 use crate::arena::{Arena, Pages};
 use crate::clock::Clock;
 use crate::hints::{HintSlots, Hints};
+use crate::shortcuts::Shortcuts;
 use crate::space::{Border, Space};
 use crate::table::Table;
 use crate::tag::{Tag, Tags};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// All hints together may take this part of the arena's size.
 const HINT_SHARE: usize = 32;
@@ -31,6 +32,9 @@ pub(crate) struct Shared {
     pub(crate) tags: Tags,
     pub(crate) hints: HintSlots,
     pub(crate) table: Table,
+    pub(crate) shortcuts: Shortcuts,
+    /// What is current changes with it, under the lock.
+    turn: AtomicU64,
     space: Space,
     limits: Limits,
     /// Frames that were emptied and not yet given back to the space.
@@ -85,7 +89,7 @@ pub(crate) struct Counts {
 }
 
 impl Shared {
-    pub(crate) fn new(frames: usize, frame_shift: u32) -> Shared {
+    pub(crate) fn new(frames: usize, frame_shift: u32, shortcut_bytes: usize) -> Shared {
         let len_bytes = frames << frame_shift;
         let batch = (frames / 64).clamp(1, BATCH_MAX);
         let ahead = if frames < AHEAD_FRAMES_MIN { 0 } else { (frames / 64).min(AHEAD_MAX) };
@@ -95,6 +99,8 @@ impl Shared {
             tags: Tags::new(frames),
             hints: HintSlots::new(frames),
             table: Table::new(frames),
+            shortcuts: Shortcuts::new(shortcut_bytes),
+            turn: AtomicU64::new(0),
             space: Space::new(frames),
             limits: Limits {
                 hint_bytes: len_bytes / HINT_SHARE,
@@ -174,6 +180,38 @@ impl Shared {
         self.table.insert(page, frame);
         ledger.nodes += 1;
         ledger.inserts += 1;
+    }
+
+    /// The turn; `Acquire`, to be loaded behind a tag.
+    #[inline]
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Acquire)
+    }
+
+    /// Begins a turn, in which those pages are not current.
+    pub(crate) fn begin_turn(&self, turn: u64, past: impl Iterator<Item = u64>) {
+        let mut ledger = self.ledger.lock();
+        self.turn.store(turn, Ordering::Release);
+        for (index, page) in past.enumerate() {
+            if index % BATCH_MAX == BATCH_MAX - 1 {
+                // Others want to insert.
+                drop(ledger);
+                ledger = self.ledger.lock();
+            }
+            if let Some(frame) = self.probe(page) {
+                self.tags.make_past(frame);
+            }
+        }
+    }
+
+    /// Makes the node in a frame current, if it is still there and the turn is that one. Nobody waits for it.
+    pub(crate) fn make_current(&self, frame: usize, turn: u64) -> bool {
+        let Some(_ledger) = self.ledger.try_lock() else { return false };
+        let may_be = self.turn() == turn && !self.tags.load(frame).is_empty();
+        if may_be {
+            self.tags.make_current(frame);
+        }
+        may_be
     }
 
     /// Takes a page out. Returns garbage to be deferred, once there is enough of it.

@@ -17,7 +17,7 @@ use crate::format::free_map;
 use crate::format::segment::SegmentRef;
 use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
 use crate::ids::{Extent, Generation, PageId, Seq};
-use crate::state::{FamilyView, Hold, State, Tree};
+use crate::state::{FamilyView, State, Tree};
 
 /// All that was frozen is in these trees now.
 pub(crate) async fn publish(
@@ -55,10 +55,11 @@ pub(crate) async fn publish(
     if planted::is(Bug::SuperblockBeforeData) {
         writer.sync().await?;
     }
-    let old = swap_state(engine, trees, next.generation, |state| settle_frozen(state, frozen));
+    let changes = writer.changes();
+    let old = swap_state(engine, trees, &changes, |state| settle_frozen(state, frozen));
     // Readers look again until they may see what the new state holds.
     engine.pipeline.show_exclusive();
-    settle_space(engine, &old, writer.changes(), blobs.orphans);
+    settle_space(engine, &old, changes, blobs.orphans);
     engine.pipeline.set_generation(next.generation);
     *engine.superblock.lock() = next;
     *engine.published.lock() = frozen.catalog.clone();
@@ -87,8 +88,9 @@ pub(crate) async fn publish_trees(
         ..before
     };
     write_superblock(engine, &next).await?;
-    let old = swap_state(engine, trees, next.generation, |_| {});
-    settle_space(engine, &old, writer.changes(), blobs.orphans);
+    let changes = writer.changes();
+    let old = swap_state(engine, trees, &changes, |_| {});
+    settle_space(engine, &old, changes, blobs.orphans);
     engine.pipeline.set_generation(next.generation);
     *engine.superblock.lock() = next;
     Ok(())
@@ -258,13 +260,13 @@ fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Result<(Vec<u8>, u64
 fn swap_state(
     engine: &Engine,
     trees: Trees,
-    generation: Generation,
+    changes: &Changes,
     change: impl FnOnce(&mut State),
 ) -> Arc<State> {
     let edit = engine.edit_state();
     let mut state = State::clone(&edit.current());
-    state.hold = Arc::new(Hold);
-    state.generation = generation;
+    state.hold = Arc::new(state.hold.next());
+    engine.pages.begin_turn(&state.hold, pages_of(&changes.retired));
     for (id, trees) in trees {
         if let Some(view) = state.view(id) {
             let view = FamilyView { trees, ..(**view).clone() };
@@ -291,12 +293,12 @@ fn settle_frozen(state: &mut State, frozen: &Frozen) {
     }
 }
 
+fn pages_of(extents: &[Extent]) -> impl Iterator<Item = PageId> {
+    extents.iter().flat_map(|extent| (extent.start.0..extent.end().0).map(PageId))
+}
+
 fn settle_space(engine: &Engine, old: &Arc<State>, changes: Changes, orphans: Vec<Extent>) {
-    for extent in &changes.retired {
-        for page in extent.start.0..extent.end().0 {
-            engine.pages.forget(PageId(page));
-        }
-    }
+    pages_of(&changes.retired).for_each(|page| engine.pages.forget(page));
     let mut space = engine.space.lock();
     changes.placed.iter().for_each(|extent| space.name(*extent));
     changes.retired.iter().for_each(|extent| space.unname(*extent));

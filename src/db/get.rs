@@ -89,7 +89,7 @@ enum Looked {
 /// A read that needs the file. It outlives the step that saw the state, so it keeps the pages.
 pub(super) struct Later {
     rest: Rest,
-    _hold: Arc<Hold>,
+    hold: Arc<Hold>,
 }
 
 pub(super) enum Rest {
@@ -109,7 +109,8 @@ fn look_in(
 ) -> Looked {
     let guard = ringdb_frames::pin();
     let held = Held::default();
-    looked(view, hold, at, lookup::step(view, at, key, &engine.pages.view(&guard, &held)))
+    let pages = engine.pages.lookups(&guard, &held, hold);
+    looked(view, hold, at, lookup::step(view, at, key, &pages))
 }
 
 /// The same for several keys.
@@ -124,7 +125,7 @@ fn look_in_for_all(
     let held = Held::default();
     let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
     let mut gathered = Gathered::new(keys.len());
-    let pages = engine.pages.view(&guard, &held);
+    let pages = engine.pages.lookups(&guard, &held, hold);
     let steps = lookup::step_many(view, at, &keys, &pages, |lent| gathered.take(lent));
     let shared = gathered.into_bytes();
     let stored = |step: Lookup<_>| step.map(|copied: Copied| copied.stored(&shared));
@@ -144,13 +145,13 @@ fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, at: Seq, step: Lookup) -> Lo
 
 impl Later {
     pub(super) fn new(rest: Rest, hold: &Arc<Hold>) -> Later {
-        Later { rest, _hold: hold.clone() }
+        Later { rest, hold: hold.clone() }
     }
 
     pub(super) async fn value(self, engine: Arc<Engine>, key: Bytes) -> Result<Option<Value>> {
         let stored = match self.rest {
             Rest::Value(stored) => Some(stored),
-            Rest::Row(view, at) => lookup::run(engine.clone(), view, at, key).await?,
+            Rest::Row(view, at) => lookup::run(engine.clone(), view, &self.hold, at, key).await?,
         };
         match stored {
             None => Ok(None),
@@ -162,7 +163,8 @@ impl Later {
         match self.rest {
             Rest::Value(_) => Ok(true),
             Rest::Row(view, at) => {
-                lookup::run(engine, view, at, key).await.map(|stored| stored.is_some())
+                let stored = lookup::run(engine, view, &self.hold, at, key).await?;
+                Ok(stored.is_some())
             }
         }
     }

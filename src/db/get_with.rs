@@ -97,7 +97,7 @@ where
     let looked = target.seen(|engine, view, hold, at| {
         let guard = ringdb_frames::pin();
         let held = Held::default();
-        let pages = engine.pages.view(&guard, &held);
+        let pages = engine.pages.lookups(&guard, &held, hold);
         let step = lookup::step_with(view, at, key, &pages, |lent| match lent {
             Lent::Row(bytes) => Ok(lend(Some(bytes))),
             Lent::Shared(bytes) => Ok(lend(Some(&bytes))),

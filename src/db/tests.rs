@@ -15,7 +15,10 @@ use crate::format::catalog::FamilyOptions;
 use crate::format::node_ref::NodeRef;
 use crate::ids::{FamilyId, PageId, Seq};
 use crate::options::{Options, Place};
-use crate::tree::Wanted;
+use crate::page::cache::Held;
+use crate::state::Hold;
+use crate::tree::{KeyHash, Wanted};
+use crate::value::Value;
 
 async fn overwrite(family: &ColumnFamily, db: &Db, round: u32) {
     let mut batch = db.batch();
@@ -223,6 +226,86 @@ fn reads_that_are_dropped_do_not_fill_the_list_of_fetches() {
             drop(pages.load(Wanted { node, level: 0 }, FamilyId(0)));
         }
         assert!(pages.loading_entries() <= 8, "{} fetches", pages.loading_entries());
+    });
+}
+
+/// Whether a row is found by a shortcut, for who reads in the state of that hold.
+fn is_near(db: &Db, hold: &Hold, family: FamilyId, key: &str) -> bool {
+    let (guard, held) = (ringdb_frames::pin(), Held::default());
+    let lookups = db.engine().pages.lookups(&guard, &held, hold);
+    lookups.row(key.as_bytes(), KeyHash::of(key.as_bytes()), family).is_some()
+}
+
+#[test]
+fn a_leaf_that_is_read_twice_has_shortcuts_until_it_is_replaced() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        overwrite(&family, &db, 0).await;
+        let id = db.engine().state().families[0].family.id;
+        let hold = || db.engine().state().hold.clone();
+        let before = hold();
+        assert!(!is_near(&db, &before, id, "key 00007"));
+        for key in ["key 00005", "key 00006"] {
+            family.get(key).await.unwrap().unwrap();
+        }
+        // Their neighbours, too.
+        assert!(is_near(&db, &before, id, "key 00007") && is_near(&db, &before, id, "key 00005"));
+        assert!(!is_near(&db, &before, id, "key 01999"));
+        assert!(!is_near(&db, &before, FamilyId(id.0 + 1), "key 00007"));
+
+        // One leaf is replaced, others stay.
+        for key in ["key 01998", "key 01999"] {
+            family.get(key).await.unwrap().unwrap();
+        }
+        family.put("key 00007", "changed").await.unwrap();
+        db.checkpoint().await.unwrap();
+        let after = hold();
+        assert!(after.turn > before.turn);
+        assert!(is_near(&db, &after, id, "key 01999") && !is_near(&db, &before, id, "key 01999"));
+        assert!(!is_near(&db, &after, id, "key 00007") && !is_near(&db, &after, id, "key 00005"));
+        for _ in 0..3 {
+            let value = family.get("key 00007").await.unwrap();
+            assert_eq!(value.as_deref(), Some(b"changed".as_slice()));
+        }
+        assert!(is_near(&db, &after, id, "key 00007") && !is_near(&db, &before, id, "key 00007"));
+    });
+}
+
+#[test]
+fn a_shortcut_hides_no_newer_tree_and_no_memtable() {
+    block_on(async {
+        let db = Db::in_memory().await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        overwrite(&family, &db, 0).await;
+        let keys: Vec<String> = (0..2000).map(|key| format!("key {key:05}")).collect();
+        let owned = |value: Option<Value>| value.map(|value| value.to_vec());
+        let value_of = |key: u32| Some(format!("0 of {key:0100}").into_bytes());
+        let mut expected: BTreeMap<_, _> = keys.iter().cloned().zip((0..).map(value_of)).collect();
+        for round in 0..30u32 {
+            for (key, expected) in &expected {
+                let value = owned(family.get(key).await.unwrap());
+                assert_eq!(&value, expected, "{key} in round {round}");
+            }
+            let old = db.snapshot();
+            let mut batch = db.batch();
+            for key in keys.iter().skip(round as usize).step_by(97) {
+                let value = format!("round {round}");
+                match round % 3 {
+                    0 => batch.delete(&family, key),
+                    _ => batch.put(&family, key, &value),
+                };
+                let value = (round % 3 != 0).then(|| value.into_bytes());
+                let before = expected.insert(key.clone(), value).unwrap();
+                assert_eq!(owned(old.get(&family, key).await.unwrap()), before);
+            }
+            batch.commit().await.unwrap();
+            if round % 2 == 0 {
+                db.checkpoint().await.unwrap();
+            }
+            let found = family.multi_get(&keys).await.unwrap();
+            assert!(found.into_iter().map(owned).eq(expected.values().cloned()), "round {round}");
+        }
     });
 }
 

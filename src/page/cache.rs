@@ -21,6 +21,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::lies_inside;
 use crate::format::node_ref::NodeRef;
 use crate::ids::{FamilyId, PAGE_BYTES, PageId};
+use crate::options::Shares;
+use crate::page::lookups::Lookups;
+use crate::state::Hold;
 use crate::tree::{self, Expected, Pages, Wanted};
 
 type Loading = Pin<Box<dyn Future<Output = Result<Arc<Buf>>> + Send>>;
@@ -52,8 +55,8 @@ impl Held {
 
 /// What one synchronous step of a descent can see.
 pub(crate) struct View<'g> {
-    frames: &'g Cache,
-    guard: &'g Guard,
+    pub(super) frames: &'g Cache,
+    pub(super) guard: &'g Guard,
     held: &'g Held,
 }
 
@@ -132,13 +135,29 @@ impl Pages for View<'_> {
 }
 
 impl PageCache {
-    pub(crate) fn new(io: Io, file_id: [u8; 16], bytes_max: usize) -> PageCache {
-        let frames = Cache::new(bytes_max, PAGE_BYTES);
+    pub(crate) fn new(io: Io, file_id: [u8; 16], shares: &Shares) -> PageCache {
+        let frames = Cache::new(shares.cache_bytes_max, PAGE_BYTES, shares.shortcut_bytes_max);
         PageCache { frames, io, file_id, loading: Mutex::new(HashMap::new()) }
     }
 
     pub(crate) fn view<'g>(&'g self, guard: &'g Guard, held: &'g Held) -> View<'g> {
         View { frames: &self.frames, guard, held }
+    }
+
+    /// For lookups in a state that keeps `hold`.
+    #[inline]
+    pub(crate) fn lookups<'g>(
+        &'g self,
+        guard: &'g Guard,
+        held: &'g Held,
+        hold: &Hold,
+    ) -> Lookups<'g> {
+        Lookups::new(self.view(guard, held), hold)
+    }
+
+    /// Readers will be given a state that keeps `hold`, in which no tree names these pages any more.
+    pub(crate) fn begin_turn(&self, hold: &Hold, retired: impl Iterator<Item = PageId>) {
+        self.frames.begin_turn(hold.turn, retired.map(|page| page.0));
     }
 
     pub(crate) fn stats(&self) -> CacheStats {

@@ -12,8 +12,9 @@ use crate::format::value::ExtentValue;
 use crate::ids::Seq;
 use crate::large;
 use crate::memtable::{Found, Kind};
-use crate::page::cache::{Held, View};
-use crate::state::{FamilyView, Tree};
+use crate::page::cache::Held;
+use crate::page::lookups::Lookups;
+use crate::state::{FamilyView, Hold};
 use crate::tree::{self, KeyHash, RowValue, Step, Wanted};
 use crate::value::{SHORT_BYTES_MAX, Value};
 
@@ -118,7 +119,7 @@ impl<T> Lookup<T> {
 
 /// Looks for the newest version of `key` at or below `at`, as far as memory goes.
 #[inline]
-pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &View<'_>) -> Lookup {
+pub(crate) fn step(view: &FamilyView, at: Seq, key: &[u8], pages: &Lookups<'_>) -> Lookup {
     step_with(view, at, key, pages, Stored::of)
 }
 
@@ -128,41 +129,71 @@ pub(crate) fn step_with<T>(
     view: &FamilyView,
     at: Seq,
     key: &[u8],
-    pages: &View<'_>,
+    pages: &Lookups<'_>,
     take: impl FnOnce(Lent<'_>) -> T,
 ) -> Lookup<T> {
+    let (family, hash) = (view.family.id, KeyHash::of(key));
+    pages.announce(hash, family);
     if let Some(found) = in_memtables(view, at, key) {
         return in_memtable(found, take);
     }
-    let filtered = Filtered::of(view, key);
-    for tree in view.trees.iter().filter(|tree| filtered.may_be_in(tree)) {
-        match tree::find(pages, &tree.root, key) {
+    let Some((oldest, newer)) = view.trees.split_last() else { return Lookup::Absent };
+    for tree in newer.iter().filter(|tree| tree.may_hold(hash)) {
+        match tree::find(pages.pages(), &tree.root, key) {
             Step::Missing(wanted) => return Lookup::Missing(wanted),
             Step::Ready(None) => {}
             Step::Ready(Some(row)) => return in_tree(row.value(), take),
         }
     }
-    Lookup::Absent
+    if !oldest.may_hold(hash) {
+        return Lookup::Absent;
+    }
+    // The others do not have the key, so wherever it is now is the oldest tree.
+    if let Some(row) = pages.row(key, hash, family) {
+        return in_tree(row.value(), take);
+    }
+    match tree::find(pages.pages(), &oldest.root, key) {
+        Step::Missing(wanted) => Lookup::Missing(wanted),
+        Step::Ready(None) => Lookup::Absent,
+        Step::Ready(Some(row)) => {
+            pages.keep(&row, hash, family);
+            in_tree(row.value(), take)
+        }
+    }
 }
 
-/// The same for several keys, whose descents of a tree go side by side.
+/// The same for several keys, whose shortcuts and descents of a tree go side by side.
 pub(crate) fn step_many<T>(
     view: &FamilyView,
     at: Seq,
     keys: &[&[u8]],
-    pages: &View<'_>,
+    pages: &Lookups<'_>,
     mut take: impl FnMut(Lent<'_>) -> T,
 ) -> Vec<Lookup<T>> {
+    let family = view.family.id;
+    let hashes: Vec<KeyHash> = keys.iter().map(|key| KeyHash::of(key)).collect();
+    hashes.iter().for_each(|hash| pages.announce(*hash, family));
     let mut look =
         |key: &&[u8]| in_memtables(view, at, key).map(|found| in_memtable(found, &mut take));
     let mut answers: Vec<Option<Lookup<T>>> = keys.iter().map(&mut look).collect();
-    let filtered: Vec<Filtered> = keys.iter().map(|key| Filtered::of(view, key)).collect();
-    for tree in &view.trees {
-        let open = |index: &usize| answers[*index].is_none() && filtered[*index].may_be_in(tree);
-        let open: Vec<usize> = (0..keys.len()).filter(open).collect();
+    for (age, tree) in view.trees.iter().enumerate() {
+        let is_oldest = age + 1 == view.trees.len();
+        let open = |index: &usize| answers[*index].is_none() && tree.may_hold(hashes[*index]);
+        let mut open: Vec<usize> = (0..keys.len()).filter(open).collect();
+        if is_oldest {
+            open.iter().for_each(|index| pages.bring_near(hashes[*index], family));
+            open.retain(|&index| {
+                let row = pages.row(keys[index], hashes[index], family);
+                answers[index] = row.map(|row| in_tree(row.value(), &mut take));
+                answers[index].is_none()
+            });
+        }
         let wanted: Vec<&[u8]> = open.iter().map(|index| keys[*index]).collect();
-        let found = tree::find_many(pages, &tree.root, &wanted);
+        let found = tree::find_many(pages.pages(), &tree.root, &wanted);
         for (index, step) in open.into_iter().zip(found) {
+            if let (Step::Ready(Some(row)), true) = (&step, is_oldest) {
+                pages.keep(row, hashes[index], family);
+            }
             answers[index] = match step {
                 Step::Missing(wanted) => Some(Lookup::Missing(wanted)),
                 Step::Ready(row) => row.map(|row| in_tree(row.value(), &mut take)),
@@ -170,22 +201,6 @@ pub(crate) fn step_many<T>(
         }
     }
     answers.into_iter().map(|answer| answer.unwrap_or(Lookup::Absent)).collect()
-}
-
-/// A key as filters know it. One tree needs none, and no hash.
-#[derive(Clone, Copy)]
-struct Filtered(Option<KeyHash>);
-
-impl Filtered {
-    #[inline]
-    fn of(view: &FamilyView, key: &[u8]) -> Filtered {
-        Filtered((view.trees.len() > 1).then(|| KeyHash::of(key)))
-    }
-
-    #[inline]
-    fn may_be_in(self, tree: &Tree) -> bool {
-        self.0.is_none_or(|hash| tree.may_hold(hash))
-    }
 }
 
 #[inline]
@@ -219,6 +234,7 @@ pub(crate) fn decoded(bytes: &[u8]) -> ExtentValue {
 pub(crate) async fn run(
     engine: Arc<Engine>,
     view: Arc<FamilyView>,
+    hold: &Hold,
     at: Seq,
     key: Bytes,
 ) -> Result<Option<Stored>> {
@@ -226,7 +242,7 @@ pub(crate) async fn run(
     loop {
         let step = {
             let guard = ringdb_frames::pin();
-            step(&view, at, &key, &engine.pages.view(&guard, &held))
+            step(&view, at, &key, &engine.pages.lookups(&guard, &held, hold))
         };
         match step {
             Lookup::Found(stored) => return Ok(Some(stored)),

@@ -24,7 +24,7 @@ use crate::page::space::{Space, Taker};
 use crate::recovery::replay::Replayed;
 use crate::recovery::{Found, corrupt, io_error, read};
 use crate::report::RecoveryReport;
-use crate::state::{Family, FamilyView, Hold, State, Tree};
+use crate::state::{Family, FamilyView, State, Tree};
 
 /// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any
 /// incarnation can have given out beyond what its log shows.
@@ -66,10 +66,10 @@ pub(super) async fn begin(
         },
     );
     restore_order(&pipeline, &replayed);
-    let cache_bytes_max = options.shares().cache_bytes_max;
+    let shares = options.shares();
     let chapters = chapters(&io, &replayed, incarnation, first)?;
     let engine = Engine::new(Parts {
-        pages: PageCache::new(io.clone(), superblock.file_id, cache_bytes_max),
+        pages: PageCache::new(io.clone(), superblock.file_id, &shares),
         io,
         pipeline,
         space,
@@ -175,8 +175,7 @@ fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
 
 fn state(found: &Found, replayed: &Replayed) -> State {
     let mut state = State {
-        hold: Arc::new(Hold),
-        generation: found.superblock.generation,
+        hold: Arc::default(),
         checkpoint_seq: found.superblock.checkpoint_seq,
         families: Vec::new(),
     };

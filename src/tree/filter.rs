@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::format::Defect;
 use crate::format::codec::Reader;
+use crate::ids::FamilyId;
 
 const MAGIC: [u8; 4] = *b"rflt";
 const HEADER_BYTES: usize = 8;
@@ -45,6 +46,9 @@ const SALTS: [u32; WORDS] = [
     0x5c6b_fb31,
 ];
 
+/// 2⁶⁴ divided by the golden ratio, made odd.
+const FAMILY_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// What a filter knows of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyHash(u64);
@@ -53,6 +57,12 @@ impl KeyHash {
     #[inline]
     pub(crate) fn of(key: &[u8]) -> KeyHash {
         KeyHash(xxh3_64(key))
+    }
+
+    /// A hash of the key and of the family that it is a key of.
+    #[inline]
+    pub(crate) fn in_family(self, family: FamilyId) -> u64 {
+        self.0 ^ u64::from(family.0).wrapping_mul(FAMILY_FACTOR)
     }
 }
 

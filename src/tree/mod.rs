@@ -21,6 +21,7 @@
 //! | `encode`, `pack` | rows to bytes; which rows share a node |
 //! | `filter` | which keys are certainly not in a tree |
 //! | `search`, `seek` | descents of lookups, of scans |
+//! | `place` | where a row lies, for whoever comes back without a descent |
 //! | `merge` | sorted changes into a tree |
 //! | `walk` | every node of a tree |
 
@@ -32,6 +33,7 @@ mod leaf;
 mod merge;
 mod node;
 mod pack;
+mod place;
 mod refs;
 mod search;
 mod seek;
@@ -52,10 +54,11 @@ pub(crate) use merge::{Changes, Merge, MergeStep, Moves, RangeDelete, Settings, 
 #[cfg(test)]
 pub(crate) use node::node_crc;
 pub(crate) use node::{FRONT_BYTES, HEADER_OF_COPY_BYTES, Key, VALUE_BYTES_MAX};
+pub(crate) use place::RowPlace;
 pub(crate) use refs::{Corrupt, Wanted};
 #[cfg(test)]
 pub(crate) use refs::{NodeRef, TreeRoot};
-pub(crate) use search::{Pages, Step, find, find_many};
+pub(crate) use search::{Pages, RowAt, Step, find, find_many, row_at};
 pub(crate) use seek::{Direction, LeafAt, seek_leaf, upcoming_leaves};
 pub(crate) use walk::{Leaves, Walk, WalkStep};
 

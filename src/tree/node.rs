@@ -27,7 +27,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use crate::ids::{PAGE_BYTES, PageId};
+use crate::ids::{FamilyId, PAGE_BYTES, PageId};
 
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 64;
@@ -39,6 +39,8 @@ pub(super) const SLOT_BYTES: usize = 4;
 pub(super) const LEN_BYTES: usize = 2;
 /// Bytes of an inner node's entry for a child.
 pub(super) const CHILD_BYTES: usize = 20;
+/// Where the header says which family the node belongs to.
+const FAMILY_AT: usize = 24;
 /// Where the reserved bytes of the header begin.
 pub(super) const RESERVED_AT: usize = 28;
 
@@ -75,6 +77,12 @@ pub(crate) fn node_crc(file_id: &[u8; 16], page: PageId, bytes: &[u8]) -> u32 {
 #[inline]
 pub(super) fn level_of(node: &[u8]) -> u8 {
     node[1]
+}
+
+/// Whether a node that was checked is a leaf of that family.
+#[inline]
+pub(super) fn is_leaf_of(node: &[u8], family: FamilyId) -> bool {
+    node[0] == KIND_LEAF && bytes_at(node, FAMILY_AT) == family.0.to_le_bytes()
 }
 
 /// `N` bytes at `at` of a node that was checked.
@@ -323,6 +331,15 @@ impl Key<'_> {
         let mut key = Vec::new();
         self.write_to(&mut key);
         key
+    }
+
+    /// Whether it is that key.
+    #[inline]
+    pub(super) fn is(&self, other: &[u8]) -> bool {
+        let Some(suffix) = other.strip_prefix(self.prefix) else { return false };
+        self.len == other.len()
+            && self.head == head_of(suffix)
+            && self.rest == suffix.get(HEAD_BYTES..).unwrap_or_default()
     }
 
     /// How the key orders against another, without putting it together.

@@ -7,7 +7,9 @@ use std::ops::{Deref, Range};
 
 use super::inner::Inner;
 use super::leaf::{Leaf, RowValue};
+use super::node::is_leaf_of;
 use super::refs::{NodeRef, TreeRoot, Wanted};
+use crate::ids::FamilyId;
 
 /// What a cache offers to a step that never waits. Every node in it has passed the check.
 pub(crate) trait Pages {
@@ -57,6 +59,16 @@ pub(crate) struct RowAt<Page> {
 }
 
 impl<Page: Deref<Target = [u8]>> RowAt<Page> {
+    /// The leaf.
+    pub(crate) fn page(&self) -> &Page {
+        &self.page
+    }
+
+    /// The row's index in it.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// What the row holds.
     #[inline]
     pub(crate) fn value(&self) -> RowValue<'_> {
@@ -143,6 +155,21 @@ pub(crate) fn find_many<'a, P: Pages>(
 fn trusted<Page: Copy + Deref<Target = [u8]>>(place: &mut (Wanted, Option<Page>)) -> Option<Page> {
     place.1 = place.1.filter(|page| place.0.may_be(page));
     place.1
+}
+
+/// The row of `key`, if the node is a leaf of the family and has it at that index.
+#[inline]
+pub(crate) fn row_at<Page: Copy + Deref<Target = [u8]>>(
+    page: Page,
+    family: FamilyId,
+    index: usize,
+    key: &[u8],
+) -> Option<RowAt<Page>> {
+    if !is_leaf_of(&page, family) {
+        return None;
+    }
+    let leaf = Leaf::new(&page);
+    (index < leaf.len() && leaf.key(index).is(key)).then_some(RowAt { page, index })
 }
 
 /// The row of the key in a leaf.

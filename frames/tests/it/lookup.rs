@@ -136,5 +136,5 @@ fn a_node_is_whole_frames() {
 #[test]
 #[should_panic(expected = "a frame of 8000 bytes")]
 fn a_frame_is_a_power_of_two() {
-    Cache::new(1 << 20, 8000);
+    Cache::new(1 << 20, 8000, 0);
 }

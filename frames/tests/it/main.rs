@@ -2,6 +2,7 @@
 
 mod bounds;
 mod lookup;
+mod shortcuts;
 mod stress;
 
 use ringdb_frames::{Cache, Room, pin};
@@ -10,7 +11,7 @@ const FRAME: usize = 8192;
 
 /// A cache of that many frames.
 fn cache(frames: usize) -> Cache {
-    Cache::new(frames * FRAME, FRAME)
+    Cache::new(frames * FRAME, FRAME, 0)
 }
 
 /// A node whose every word tells its page.

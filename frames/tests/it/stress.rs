@@ -94,7 +94,7 @@ static TURN: Mutex<()> = Mutex::new(());
 fn check(frames: usize) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let inserts = inserts();
-    let cache = Cache::new(frames * FRAME, FRAME);
+    let cache = Cache::new(frames * FRAME, FRAME, 0);
     let (done, hits) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for seed in 1..=2 {
@@ -113,10 +113,14 @@ fn check(frames: usize) {
     assert!(hits.load(Ordering::Relaxed) > 0, "{frames} frames: {stats:?}");
 }
 
-/// Longer by an environment variable; the default takes a second or two.
 fn inserts() -> u64 {
+    2_000 * factor()
+}
+
+/// Longer by an environment variable; the default takes a second or two.
+pub(crate) fn factor() -> u64 {
     let factor = std::env::var("RINGDB_STRESS").ok().and_then(|text| text.parse::<u64>().ok());
-    2_000 * factor.unwrap_or(1)
+    factor.unwrap_or(1)
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod merge;
 mod model;
 mod moves;
 mod node;
+mod place;
 mod search;
 mod walk;
 
