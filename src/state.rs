@@ -21,7 +21,7 @@ use parking_lot::RwLock;
 
 use crate::format::catalog::Logging;
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Pool};
 
 pub(crate) use tree::{Filters, Kept, Tree};
 
@@ -54,13 +54,13 @@ pub(crate) struct Generational {
 }
 
 impl Generational {
-    fn first() -> Arc<Generational> {
-        Arc::new(Generational { table: Memtable::new(), after: AtomicU64::new(0) })
+    fn first(pool: &Arc<Pool>) -> Arc<Generational> {
+        Arc::new(Generational { table: Memtable::new(pool), after: AtomicU64::new(0) })
     }
 
     /// A successor whose freeze has not happened yet.
-    pub(crate) fn successor() -> Arc<Generational> {
-        Arc::new(Generational { table: Memtable::new(), after: AtomicU64::new(NEVER) })
+    pub(crate) fn successor(&self) -> Arc<Generational> {
+        Arc::new(Generational { table: self.table.successor(), after: AtomicU64::new(NEVER) })
     }
 
     /// The freeze chose its seq. Called under the commit lock.
@@ -70,7 +70,14 @@ impl Generational {
 }
 
 impl Family {
-    pub(crate) fn new(id: FamilyId, name: &str, logging: Logging, created: Seq) -> Arc<Family> {
+    /// A family without rows, whose memtables share the memory of a pool.
+    pub(crate) fn new(
+        id: FamilyId,
+        name: &str,
+        logging: Logging,
+        created: Seq,
+        pool: &Arc<Pool>,
+    ) -> Arc<Family> {
         Arc::new(Family {
             id,
             logging,
@@ -78,7 +85,7 @@ impl Family {
             created,
             dropped: AtomicU64::new(NEVER),
             active: ArcSwap::from_pointee(Active {
-                current: Generational::first(),
+                current: Generational::first(pool),
                 previous: None,
             }),
             dirty_epoch: AtomicU64::new(0),
@@ -222,8 +229,9 @@ mod tests {
 
     #[test]
     fn a_commit_belongs_to_the_memtable_of_its_seq() {
-        let family = Family::new(FamilyId(0), "a", Logging::Logged, Seq(0));
-        let (old, new) = (family.active(), Generational::successor());
+        let family = Family::new(FamilyId(0), "a", Logging::Logged, Seq(0), &Pool::new(0));
+        let old = family.active();
+        let new = old.successor();
         family.succeed(new.clone());
         let holder = |seq| {
             family.with_memtable_of(Seq(seq), |table| {
@@ -242,7 +250,7 @@ mod tests {
         let mut state =
             State { hold: Arc::default(), checkpoint_seq: Seq(0), families: Vec::new() };
         for id in [5, 1, 3] {
-            let family = Family::new(FamilyId(id), "x", Logging::Logged, Seq(0));
+            let family = Family::new(FamilyId(id), "x", Logging::Logged, Seq(0), &Pool::new(0));
             state.set(FamilyView::empty(&family));
         }
         state.remove(FamilyId(3));

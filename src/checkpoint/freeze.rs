@@ -39,7 +39,8 @@ pub(crate) fn freeze(engine: &Engine) -> Frozen {
         let edit = engine.edit_state();
         let mut state = State::clone(&edit.current());
         for family in dirty {
-            let (memtable, successor) = (family.active(), Generational::successor());
+            let memtable = family.active();
+            let successor = memtable.successor();
             family.succeed(successor.clone());
             if let Some(view) = state.view(family.id) {
                 let mut view = (**view).clone();

@@ -108,7 +108,7 @@ fn encode(order: &Order, request: &Request) -> Result<Bytes> {
 fn apply(order: &mut Order, request: &Request, seq: Seq) -> Arc<Family> {
     match request {
         Request::Create { name, logging } => {
-            let family = Family::new(order.next_family, name, *logging, seq);
+            let family = Family::new(order.next_family, name, *logging, seq, &order.pool);
             order.next_family = FamilyId(order.next_family.0 + 1);
             order.names.insert(name.as_str().into(), family.clone());
             family

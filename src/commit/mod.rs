@@ -46,6 +46,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::group::{self as group_format, GROUP_HEADER_BYTES, GroupHeader};
 use crate::ids::{FamilyId, Generation, Incarnation, Seq};
 use crate::log::{GroupPlace, LogPosition, Segment};
+use crate::memtable::Pool;
 use crate::options::Grouping;
 use crate::state::{Family, Generational};
 
@@ -110,6 +111,7 @@ pub(crate) struct Start {
     pub(crate) memtable_bytes_max: usize,
     pub(crate) grouping: Grouping,
     pub(crate) next_family: FamilyId,
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl Pipeline {
@@ -125,6 +127,7 @@ impl Pipeline {
                 memory,
                 start.grouping,
                 start.next_family,
+                start.pool,
             )),
             sealer: Mutex::new(sealer),
             places: Places::new(start.last, places_for(start.memtable_bytes_max)),

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::format::catalog::Logging;
 use crate::ids::{BLOCK_BYTES, FamilyId, Seq};
 use crate::log::LogPosition;
+use crate::memtable::Pool;
 use crate::options::Grouping;
 use crate::state::Family;
 
@@ -148,6 +149,8 @@ pub(crate) struct Order {
     pub(crate) epoch: u64,
     pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
     pub(crate) next_family: FamilyId,
+    /// What the memtables of new families take their memory from.
+    pub(crate) pool: Arc<Pool>,
     /// Commits to unlogged families are in the frozen memtables.
     pub(crate) unlogged_frozen: bool,
     /// A commit waits for the memory of what is in the memtables now.
@@ -166,6 +169,7 @@ impl Order {
         memory: Memory,
         grouping: Grouping,
         next_family: FamilyId,
+        pool: Arc<Pool>,
     ) -> Order {
         let share = memory.max / GROUP_FRACTION / BLOCK_BYTES * BLOCK_BYTES;
         let group_bytes = share.clamp(GROUP_BYTES_MIN, GROUP_BYTES_MAX);
@@ -192,6 +196,7 @@ impl Order {
             epoch: 1,
             names: HashMap::new(),
             next_family,
+            pool,
             unlogged_frozen: false,
             memory_wanted: false,
             ranges_full: false,

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::filter::Filter;
@@ -13,6 +14,7 @@ use super::head::common_len;
 use super::index::{Index, Named};
 use super::leaf::{Body, LEAF_KEYS_FILLED, Leaf};
 use super::leaves::LeafId;
+use super::pool::Pool;
 use super::version::NewRow;
 use super::{Core, Memtable};
 
@@ -45,7 +47,7 @@ impl Memtable {
             let is_full = next.len() >= LEAF_KEYS_FILLED
                 && rows.peek().is_some_and(|later| later.key() != row.key());
             if is_full || rows.peek().is_none() {
-                filled.add(&next, &self.core().filter);
+                filled.add(&next, &self.core().filter, &self.pool);
                 next.clear();
             }
         }
@@ -66,10 +68,10 @@ impl Memtable {
 }
 
 impl Filled {
-    fn add(&mut self, rows: &[NewRow<'_>], filter: &Filter) {
+    fn add(&mut self, rows: &[NewRow<'_>], filter: &Filter, pool: &Arc<Pool>) {
         self.entries += rows.len();
         self.heap_bytes += filter.add_all(rows.iter().map(NewRow::key));
-        let (body, lists) = Body::filled(rows);
+        let (body, lists) = Body::filled(rows, pool);
         self.heap_bytes += body.heap_bytes() + lists;
         let low = Bytes::copy_from_slice(rows[0].key());
         self.leaves.push(Leaf { low, body: RwLock::new(body) });

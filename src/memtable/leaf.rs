@@ -13,12 +13,16 @@
 //!   as the index has it; it changes only when the leaf splits, and `splits` counts that. Whoever
 //!   locks a leaf and finds the count that its index names holds the interval that its index names.
 
+use std::mem;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use super::fill::prefix_of;
 use super::head::{Against, against, common_len, head8};
+use super::pool::{Arrays, Pool};
 use super::rows::{NEAR_BYTES_MAX, Rows};
 use super::version::{NewRow, Version, Versions};
 
@@ -48,7 +52,6 @@ pub(super) struct Leaf {
 type Prefix = SmallVec<[u8; 16]>;
 
 /// What the lock of a leaf guards.
-#[derive(Default)]
 pub(super) struct Body {
     pub(super) splits: u32,
     run: Run,
@@ -101,14 +104,27 @@ pub(super) enum Cut {
     Descending,
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        let (heads, order) = (mem::take(&mut self.heads), mem::take(&mut self.order));
+        let slots = mem::take(&mut self.slots);
+        self.rows.pool().take_arrays(Arrays { heads, order, slots });
+    }
+}
+
 impl Body {
+    /// Without keys, and without room for any.
+    pub(super) fn new(pool: &Arc<Pool>) -> Body {
+        Body::with_room(Prefix::new(), 0, pool)
+    }
+
     /// A body of rows that ascend, few enough for a leaf; gives the heap bytes of lists of further
     /// versions, too.
-    pub(super) fn filled(rows: &[NewRow<'_>]) -> (Body, usize) {
+    pub(super) fn filled(rows: &[NewRow<'_>], pool: &Arc<Pool>) -> (Body, usize) {
         // A full leaf has room to be divided; thousands of families have a leaf of few rows.
         let room = if rows.len() < LEAF_KEYS_FILLED { rows.len() } else { LEAF_KEYS_MAX };
-        let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)), room);
-        body.rows = Rows::with_room(rows.iter().map(|row| row.bytes.len()).sum());
+        let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)), room, pool);
+        body.rows = Rows::with_room(rows.iter().map(|row| row.bytes.len()).sum(), pool);
         let mut lists = 0;
         for row in rows {
             let head = head8(&row.key()[body.prefix.len()..]);
@@ -257,9 +273,10 @@ impl Body {
     /// Moves the keys from `border` on to a new body. Both have room for a full leaf, because both
     /// are about to fill.
     fn divide(&mut self, border: usize) -> Body {
-        let mut right = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX);
+        let pool = self.rows.pool().clone();
+        let mut right = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, &pool);
         if border < self.len() {
-            let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX);
+            let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, &pool);
             let mut slots: Vec<_> = self.slots.drain(..).map(Some).collect();
             for (place, &slot) in self.order.iter().enumerate() {
                 let versions = slots[usize::from(slot)].take().expect("order is a permutation");
@@ -276,14 +293,13 @@ impl Body {
         right
     }
 
-    fn with_room(prefix: Prefix, keys: usize) -> Body {
-        Body {
-            prefix,
-            heads: Vec::with_capacity(keys),
-            order: Vec::with_capacity(keys),
-            slots: Vec::with_capacity(keys),
-            ..Body::default()
-        }
+    fn with_room(prefix: Prefix, keys: usize, pool: &Arc<Pool>) -> Body {
+        let (arrays, rows) = match keys {
+            LEAF_KEYS_MAX => (pool.arrays(), Rows::of_many(pool)),
+            fewer => (Arrays::with_room(fewer), Rows::of_few(pool)),
+        };
+        let (Arrays { heads, order, slots }, splits, run) = (arrays, 0, Run::default());
+        Body { splits, run, prefix, heads, order, slots, rows }
     }
 
     fn push(&mut self, head: u64, versions: Versions, from: &Rows) {

@@ -26,6 +26,7 @@ mod head;
 mod index;
 mod leaf;
 mod leaves;
+mod pool;
 mod ranges;
 mod rows;
 mod scan;
@@ -33,8 +34,8 @@ mod scan;
 mod tests;
 mod version;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -47,6 +48,7 @@ use filter::Filter;
 use index::Index;
 use leaf::{Body, Cut, Leaf};
 use leaves::{LeafId, Leaves};
+pub(crate) use pool::Pool;
 use ranges::RangeDeletes;
 pub(crate) use ranges::{RANGE_DELETES_MAX, RangeDelete};
 pub(crate) use scan::{Direction, Drained, Scanned};
@@ -61,13 +63,13 @@ const RANGE_OVERHEAD_BYTES: usize = 32;
 /// The ordered map of one column family in memory.
 ///
 /// Dropping a full one frees every row and takes a while: not for the commit path.
-#[derive(Default)]
 pub(crate) struct Memtable {
     /// Comes with the first insert: thousands of families exist, and most are idle.
     core: OnceLock<Box<Core>>,
     ranges: RangeDeletes,
     bytes: AtomicUsize,
     entries: AtomicUsize,
+    pool: Arc<Pool>,
 }
 
 struct Core {
@@ -96,9 +98,20 @@ struct Locked<'a> {
 }
 
 impl Memtable {
-    /// An empty memtable, which allocates nothing.
-    pub(crate) fn new() -> Memtable {
-        Memtable::default()
+    /// An empty memtable, which allocates nothing yet.
+    pub(crate) fn new(pool: &Arc<Pool>) -> Memtable {
+        Memtable {
+            core: OnceLock::new(),
+            ranges: RangeDeletes::default(),
+            bytes: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            pool: pool.clone(),
+        }
+    }
+
+    /// The next memtable of the same family, empty.
+    pub(crate) fn successor(&self) -> Memtable {
+        Memtable::new(&self.pool)
     }
 
     /// Adds a version of a key. `row` holds `key_len` bytes of key and then the value.
@@ -125,7 +138,7 @@ impl Memtable {
     fn core(&self) -> &Core {
         self.core.get_or_init(|| {
             self.bytes.fetch_add(Core::EMPTY_BYTES, Ordering::Relaxed);
-            Box::new(Core::new())
+            Box::new(Core::new(&self.pool))
         })
     }
 
@@ -211,9 +224,9 @@ impl Memtable {
 impl Core {
     const EMPTY_BYTES: usize = size_of::<Core>() + 2 * size_of::<Leaf>() + size_of::<Index>();
 
-    fn new() -> Core {
+    fn new(pool: &Arc<Pool>) -> Core {
         let (leaves, first) = (Leaves::new(), LeafId::after(0));
-        leaves.put(first, Leaf { low: Bytes::new(), body: RwLock::default() });
+        leaves.put(first, Leaf { low: Bytes::new(), body: RwLock::new(Body::new(pool)) });
         let index = ArcSwap::from_pointee(Index::of_one(first));
         let (growth, divided) = (Mutex::new(()), Divided::default());
         Core { leaves, index, filter: Filter::new(), growth, divided }

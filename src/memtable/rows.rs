@@ -8,11 +8,16 @@
 //! then costs two allocations, is freed by another thread than the one that allocated it, and
 //! every scan and checkpoint misses the processor's cache once a row.
 
+use std::sync::Arc;
+
+use super::pool::Pool;
+
 /// Bytes of the first chunk.
 const CHUNK_BYTES_MIN: usize = 512;
-/// Each chunk is twice as long as the one before, so many times: 8 KiB then, or one row that is
-/// longer.
+/// Each chunk is twice as long as the one before, so many times.
 const CHUNK_DOUBLINGS: usize = 4;
+/// Bytes of a chunk then, unless one row is longer.
+pub(super) const CHUNK_BYTES: usize = CHUNK_BYTES_MIN << CHUNK_DOUBLINGS;
 /// Bytes of a chunk at most, unless one row is longer.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
@@ -20,10 +25,12 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 pub(super) const NEAR_BYTES_MAX: usize = 256;
 
 /// The rows of one leaf.
-#[derive(Default)]
 pub(super) struct Rows {
     chunks: Vec<Vec<u8>>,
     heap_bytes: usize,
+    pool: Arc<Pool>,
+    /// How often the next chunk is doubled.
+    doublings: usize,
 }
 
 /// Where a row lies.
@@ -34,9 +41,21 @@ pub(super) struct RowPlace {
 }
 
 impl Rows {
+    /// Of a leaf that may stay the only one, and be small.
+    pub(super) fn of_few(pool: &Arc<Pool>) -> Rows {
+        Rows { chunks: Vec::new(), heap_bytes: 0, pool: pool.clone(), doublings: 0 }
+    }
+
+    /// Of a leaf among others.
+    pub(super) fn of_many(pool: &Arc<Pool>) -> Rows {
+        let mut rows = Rows::of_few(pool);
+        rows.doublings = CHUNK_DOUBLINGS;
+        rows
+    }
+
     /// With a first chunk for so many bytes, within reason.
-    pub(super) fn with_room(bytes: usize) -> Rows {
-        let mut rows = Rows::default();
+    pub(super) fn with_room(bytes: usize, pool: &Arc<Pool>) -> Rows {
+        let mut rows = Rows::of_few(pool);
         rows.add(bytes.min(CHUNK_BYTES_MAX));
         rows
     }
@@ -71,8 +90,12 @@ impl Rows {
     }
 
     fn add(&mut self, bytes: usize) {
-        let usual = CHUNK_BYTES_MIN << self.chunks.len().min(CHUNK_DOUBLINGS);
-        self.chunks.push(Vec::with_capacity(usual.max(bytes)));
+        let usual = CHUNK_BYTES_MIN << self.doublings;
+        self.doublings = (self.doublings + 1).min(CHUNK_DOUBLINGS);
+        self.chunks.push(match usual.max(bytes) {
+            CHUNK_BYTES => self.pool.chunk(),
+            other => Vec::with_capacity(other),
+        });
         let last = self.chunks.last().map_or(0, Vec::capacity);
         self.heap_bytes += last + size_of::<Vec<u8>>();
     }
@@ -80,5 +103,16 @@ impl Rows {
     /// Heap bytes of all chunks.
     pub(super) fn heap_bytes(&self) -> usize {
         self.heap_bytes
+    }
+
+    /// Whose memory it is.
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.pool.take_chunks(self.chunks.drain(..));
     }
 }

@@ -22,6 +22,10 @@ impl Random {
     }
 }
 
+fn memtable() -> Memtable {
+    Memtable::new(&Pool::new(1 << 20))
+}
+
 type Model = BTreeMap<(Vec<u8>, Reverse<u64>), (Kind, Vec<u8>)>;
 
 fn put(memtable: &Memtable, seq: u64, key: &[u8], value: &[u8]) {
@@ -132,7 +136,7 @@ fn some_key(random: &mut Random, style: u64, step: u64) -> Vec<u8> {
 fn agrees_with_model(seed: u64) {
     println!("seed {seed}");
     let mut random = Random(seed);
-    let (memtable, mut model, mut ranges) = (Memtable::new(), Model::new(), Vec::new());
+    let (memtable, mut model, mut ranges) = (memtable(), Model::new(), Vec::new());
     let style = random.below(6);
     let steps = 6_000;
     // In half of all histories rows are inserted many at a time.
@@ -221,7 +225,7 @@ fn any_history_reads_as_the_model_does() {
 
 #[test]
 fn empty_memtable_is_small_and_answers_nothing() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     assert!(size_of::<Memtable>() <= 128);
     assert_eq!((memtable.bytes(), memtable.entries(), memtable.is_empty()), (0, 0, true));
     assert_eq!(memtable.get(b"a", Seq(9)), None);
@@ -233,7 +237,7 @@ fn empty_memtable_is_small_and_answers_nothing() {
 
 #[test]
 fn last_operation_of_a_batch_wins_its_key() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     for value in [b"1", b"2", b"3"] {
         put(&memtable, 5, b"key", value);
     }
@@ -243,7 +247,7 @@ fn last_operation_of_a_batch_wins_its_key() {
 
 #[test]
 fn versions_that_arrive_out_of_order_are_found_by_seq() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     for seq in [50, 10, 40, 20, 30] {
         put(&memtable, seq, b"key", &[seq as u8]);
     }
@@ -255,7 +259,7 @@ fn versions_that_arrive_out_of_order_are_found_by_seq() {
 
 #[test]
 fn range_delete_hides_what_is_older_from_its_seq_on() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     put(&memtable, 1, b"b", b"old");
     memtable.delete_range(Seq(5), b"a", b"c");
     put(&memtable, 5, b"bb", b"same batch");
@@ -274,7 +278,7 @@ fn range_delete_hides_what_is_older_from_its_seq_on() {
 
 #[test]
 fn drain_gives_newest_rows_and_every_extent_they_replace() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     insert(&memtable, 1, Kind::Extent, b"a", b"extent 1");
     insert(&memtable, 2, Kind::Extent, b"a", b"extent 2");
     put(&memtable, 3, b"a", b"small");
@@ -305,7 +309,7 @@ fn drain_gives_newest_rows_and_every_extent_they_replace() {
 #[test]
 fn ordered_inserts_fill_their_leaves() {
     for descending in [false, true] {
-        let memtable = Memtable::new();
+        let memtable = memtable();
         let count = 20_000_u64;
         for step in 0..count {
             let number = if descending { count - step } else { step };
@@ -319,7 +323,7 @@ fn ordered_inserts_fill_their_leaves() {
 
 #[test]
 fn parallel_ascending_inserts_nearly_fill_their_leaves() {
-    let (memtable, next) = (Memtable::new(), AtomicUsize::new(0));
+    let (memtable, next) = (memtable(), AtomicUsize::new(0));
     let count = 40_000;
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -343,7 +347,7 @@ fn parallel_ascending_inserts_nearly_fill_their_leaves() {
 fn parallel_inserts_lose_nothing_and_scans_meet_each_visible_key_once() {
     let seed = 77;
     println!("seed {seed}");
-    let memtable = Memtable::new();
+    let memtable = memtable();
     let before: Vec<u64> = (0..3_000).map(|number| number * 1_000).collect();
     for (place, number) in before.iter().enumerate() {
         put(&memtable, place as u64 + 1, &number.to_be_bytes(), b"before");
@@ -395,7 +399,7 @@ fn parallel_inserts_lose_nothing_and_scans_meet_each_visible_key_once() {
 
 #[test]
 fn hot_key_keeps_every_version_in_one_leaf() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     for seq in 1..=5_000_u64 {
         put(&memtable, seq, b"counter", &seq.to_be_bytes());
     }
@@ -409,7 +413,7 @@ fn hot_key_keeps_every_version_in_one_leaf() {
 
 #[test]
 fn charge_never_shrinks_and_stays_near_what_rows_take() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     let (mut random, mut before) = (Random(1), 0);
     let count = 20_000;
     for seq in 1..=count {
@@ -431,7 +435,7 @@ fn leaves_made_at_once_are_charged_and_take_more_rows() {
             key_len: 15,
         })
         .collect();
-    let memtable = Memtable::new();
+    let memtable = memtable();
     memtable.expect(rows.len());
     memtable.fill([memtable.leaves_of(rows.iter().map(Gathered::row))]);
     assert_eq!((memtable.entries(), memtable.keys()), (5_000, 5_000));
@@ -451,7 +455,7 @@ fn leaves_made_at_once_are_charged_and_take_more_rows() {
 
 #[test]
 fn a_leaf_of_few_rows_costs_as_much_as_if_they_had_come_one_by_one() {
-    let (filled, grown) = (Memtable::new(), Memtable::new());
+    let (filled, grown) = (memtable(), memtable());
     let row = NewRow { seq: Seq(1), kind: Kind::Put, bytes: b"key and value", key_len: 3 };
     filled.expect(1);
     filled.fill([filled.leaves_of([row].into_iter())]);
@@ -462,7 +466,7 @@ fn a_leaf_of_few_rows_costs_as_much_as_if_they_had_come_one_by_one() {
 #[test]
 #[should_panic(expected = "only a memtable without rows is filled")]
 fn a_memtable_with_rows_is_not_filled() {
-    let memtable = Memtable::new();
+    let memtable = memtable();
     put(&memtable, 1, b"a", b"1");
     let row = NewRow { seq: Seq(2), kind: Kind::Put, bytes: b"b2", key_len: 1 };
     memtable.fill([memtable.leaves_of([row].into_iter())]);
@@ -472,7 +476,7 @@ fn a_memtable_with_rows_is_not_filled() {
 fn keys_in_sequence_are_told_from_others() {
     const KEYS: u32 = 20_000;
     let is_sequence = |key_of: &dyn Fn(u32) -> u32| {
-        let memtable = Memtable::new();
+        let memtable = memtable();
         (0..KEYS).for_each(|number| put(&memtable, 1, &key_of(number).to_be_bytes(), b"value"));
         memtable.is_sequence()
     };
@@ -480,7 +484,7 @@ fn keys_in_sequence_are_told_from_others() {
     assert!(is_sequence(&|number| KEYS - number));
     assert!(is_sequence(&|number| number % 4 * KEYS + number), "of four writers");
     assert!(!is_sequence(&|number| number.wrapping_mul(0x9E37_79B1)));
-    let few = Memtable::new();
+    let few = memtable();
     (0..1000_u32).for_each(|number| put(&few, 1, &number.to_be_bytes(), b"value"));
     assert!(!few.is_sequence(), "which is too early to tell");
 }

@@ -63,6 +63,7 @@ pub(super) async fn begin(
             memtable_bytes_max: options.shares().memtable_bytes_max,
             grouping: options.grouping,
             next_family: replayed.next_family,
+            pool: replayed.pool.clone(),
         },
     );
     restore_order(&pipeline, &replayed);

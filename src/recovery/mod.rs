@@ -67,9 +67,7 @@ async fn open_file(
         let named = Io::sync_name(io.path(), settings);
         named.map_err(|cause| create::open_error(io.path(), cause))?;
     }
-    // What the page cache may take is free: nothing was read yet.
-    let bytes_max = options.shares().cache_bytes_max;
-    let replayed = replay::replay(&io, &found, bytes_max).await?;
+    let replayed = replay::replay(&io, &found, &options.shares()).await?;
     fresh::begin(io, options, found, replayed, started).await
 }
 

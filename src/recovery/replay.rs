@@ -21,6 +21,8 @@ use crate::format::replay::{Expect, Groups, Life, Located, check_tail};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::ids::{Extent, FamilyId, Generation, Seq};
 use crate::log::{Segment, UsedSegment};
+use crate::memtable::Pool;
+use crate::options::Shares;
 use crate::recovery::chain::{Chain, Read};
 use crate::recovery::rows::{Number, Rows};
 use crate::recovery::{Found, corrupt};
@@ -48,14 +50,16 @@ pub(super) struct Replayed {
     pub(super) payload_bytes: u64,
     pub(super) log_bytes: u64,
     pub(super) tail: String,
+    /// What memtables take their memory from.
+    pub(super) pool: Arc<Pool>,
 }
 
 /// Of the memory for a replay this part is for segments that are read ahead, the rest for rows that wait to be sorted.
 const AHEAD_SHARE: usize = 4;
 
-/// Replays all, in about so much memory beside the memtables.
-pub(super) async fn replay(io: &Io, found: &Found, bytes_max: usize) -> Result<Replayed> {
-    let mut replay = Replay::new(io, found, bytes_max);
+/// Replays all, beside the memtables in about as much memory as the page cache may take.
+pub(super) async fn replay(io: &Io, found: &Found, shares: &Shares) -> Result<Replayed> {
+    let mut replay = Replay::new(io, found, shares);
     let chapters = &found.superblock.chapters;
     for chapter in chapters {
         replay.chapter(*chapter).await?;
@@ -78,10 +82,14 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(io: &'a Io, found: &Found, bytes_max: usize) -> Replay<'a> {
+    fn new(io: &'a Io, found: &Found, shares: &Shares) -> Replay<'a> {
+        // What the page cache may take is free: nothing was read yet.
+        let bytes_max = shares.cache_bytes_max;
+        let pool = Pool::new(shares.memtable_bytes_max);
         let superblock = &found.superblock;
         let families = found.catalog.iter().map(|entry| {
-            let family = Family::new(entry.id, &entry.name, entry.options.logging, Seq(0));
+            let (name, logging) = (&entry.name, entry.options.logging);
+            let family = Family::new(entry.id, name, logging, Seq(0), &pool);
             (entry.id, family)
         });
         let out = Replayed {
@@ -98,6 +106,7 @@ impl<'a> Replay<'a> {
             payload_bytes: 0,
             log_bytes: 0,
             tail: "clean".to_owned(),
+            pool,
         };
         Replay {
             io,
@@ -263,7 +272,8 @@ impl<'a> Replay<'a> {
             match &found.op {
                 Op::CreateFamily { id, name, options } => {
                     self.take_name(name)?;
-                    let family = Family::new(*id, name, options.logging, commit.seq);
+                    let pool = &self.out.pool;
+                    let family = Family::new(*id, name, options.logging, commit.seq, pool);
                     let was_dropped = self.out.dropped.iter().any(|dropped| dropped.id == *id);
                     if self.out.families.insert(*id, family).is_some() || was_dropped {
                         return Err(Defect { what: "a column family is created twice", at: 0 });

@@ -311,6 +311,7 @@ mod tests {
     use super::*;
     use crate::format::catalog::Logging;
     use crate::format::record::Op;
+    use crate::memtable::Pool;
 
     /// Takes rows of keys and values of one byte each, with their seqs, from one segment.
     fn take(rows: &mut Rows, family: &Arc<Family>, prefix: &[u8], group: &[(&[u8; 2], u64)]) {
@@ -351,7 +352,7 @@ mod tests {
     }
 
     fn family(id: u32) -> Arc<Family> {
-        Family::new(FamilyId(id), "rows", Logging::Logged, Seq(0))
+        Family::new(FamilyId(id), "rows", Logging::Logged, Seq(0), &Pool::new(1 << 20))
     }
 
     #[test]

@@ -1,0 +1,163 @@
+//! Memory of memtables that are gone, for those that come.
+//!
+//! A memtable is filled by many threads and freed by another one. Left to the allocator, each thread's part of the heap grows to the
+//! most that the thread ever had in memtables, and what is freed into one part is of no use to the others: a quarter of the memory of
+//! a small database. So chunks of rows and arrays of leaves, which all have one size, come back here, and go to whoever needs some.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::leaf::LEAF_KEYS_MAX;
+use super::rows::CHUNK_BYTES;
+use super::version::Versions;
+
+/// The arrays of a leaf.
+pub(super) struct Arrays {
+    pub(super) heads: Vec<u64>,
+    pub(super) order: Vec<u16>,
+    pub(super) slots: Vec<Versions>,
+}
+
+impl Arrays {
+    pub(super) fn with_room(keys: usize) -> Arrays {
+        Arrays {
+            heads: Vec::with_capacity(keys),
+            order: Vec::with_capacity(keys),
+            slots: Vec::with_capacity(keys),
+        }
+    }
+}
+
+const ARRAYS_BYTES: usize =
+    LEAF_KEYS_MAX * (size_of::<u64>() + size_of::<u16>() + size_of::<Versions>());
+
+/// What one database keeps for its memtables.
+pub(crate) struct Pool {
+    kept: Mutex<Kept>,
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Kept {
+    chunks: Vec<Vec<u8>>,
+    arrays: Vec<Arrays>,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.chunks.len() * CHUNK_BYTES + self.arrays.len() * ARRAYS_BYTES
+    }
+}
+
+impl Pool {
+    /// Keeps no more than so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Arc<Pool> {
+        Arc::new(Pool { kept: Mutex::default(), bytes_max })
+    }
+
+    /// An empty chunk with room for `CHUNK_BYTES`.
+    pub(super) fn chunk(&self) -> Vec<u8> {
+        let kept = self.kept.lock().chunks.pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
+    }
+
+    /// Empty arrays with room for a full leaf.
+    pub(super) fn arrays(&self) -> Arrays {
+        let kept = self.kept.lock().arrays.pop();
+        kept.unwrap_or_else(|| Arrays::with_room(LEAF_KEYS_MAX))
+    }
+
+    /// Takes chunks back, those that all others could use.
+    pub(super) fn take_chunks(&self, chunks: impl Iterator<Item = Vec<u8>>) {
+        let mut usual = chunks.filter(|chunk| chunk.capacity() == CHUNK_BYTES).peekable();
+        if usual.peek().is_none() {
+            return;
+        }
+        let mut kept = self.kept.lock();
+        for mut chunk in usual {
+            if kept.bytes() + CHUNK_BYTES > self.bytes_max {
+                break;
+            }
+            chunk.clear();
+            kept.chunks.push(chunk);
+        }
+    }
+
+    /// Takes the arrays of a leaf back, if they have room for a full one.
+    pub(super) fn take_arrays(&self, mut arrays: Arrays) {
+        let rooms = [arrays.heads.capacity(), arrays.order.capacity(), arrays.slots.capacity()];
+        if rooms != [LEAF_KEYS_MAX; 3] {
+            return;
+        }
+        arrays.heads.clear();
+        arrays.order.clear();
+        // Frees lists of further versions, so not under the lock.
+        arrays.slots.clear();
+        let mut kept = self.kept.lock();
+        if kept.bytes() + ARRAYS_BYTES <= self.bytes_max {
+            kept.arrays.push(arrays);
+        }
+    }
+
+    /// Bytes that are kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.kept.lock().bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Memtable};
+    use super::*;
+    use crate::ids::Seq;
+
+    fn put(memtable: &Memtable, seq: u64, key: &[u8], value: &[u8]) {
+        memtable.insert(Seq(seq), Kind::Put, &[key, value].concat(), key.len());
+    }
+
+    #[test]
+    fn memory_of_a_memtable_that_is_gone_serves_the_next() {
+        let pool = Pool::new(1 << 30);
+        let fill = |round: u64| {
+            let memtable = Memtable::new(&pool);
+            for key in 0..5_000u64 {
+                // Some have several versions, and one in a while is long.
+                let len = if key % 500 == 0 { 20_000 } else { 100 };
+                put(
+                    &memtable,
+                    1,
+                    format!("{:05}", key * 7 % 5_000).as_bytes(),
+                    &vec![round as u8; len],
+                );
+                put(&memtable, 2, format!("{:05}", key % 50).as_bytes(), b"again");
+            }
+            memtable
+        };
+        let first = fill(1);
+        assert!(pool.bytes() < first.bytes() / 4, "what was divided");
+        drop(first);
+        let (kept, other) = (pool.bytes(), fill(2));
+        assert!(kept > other.bytes() / 2, "{kept} of {}", other.bytes());
+        assert!(pool.bytes() < kept / 4, "{} of {kept}", pool.bytes());
+        let value = |key: &[u8], at| other.get(key, Seq(at)).map(|found| found.value.to_vec());
+        assert_eq!(value(b"00077", 9), Some(vec![2; 100]));
+        assert_eq!(
+            (value(b"00007", 1), value(b"00007", 2)),
+            (Some(vec![2; 100]), Some(b"again".to_vec()))
+        );
+        assert_eq!(other.keys(), 5_000);
+        drop(other);
+        assert!(pool.bytes() <= kept + kept / 8, "{} of {kept}", pool.bytes());
+    }
+
+    #[test]
+    fn a_pool_keeps_no_more_than_it_may() {
+        let pool = Pool::new(100_000);
+        let memtable = Memtable::new(&pool);
+        (0..5_000u64).for_each(|key| put(&memtable, 1, &key.to_be_bytes(), &[0; 100]));
+        drop(memtable);
+        assert!((80_000..=100_000).contains(&pool.bytes()), "{}", pool.bytes());
+    }
+}
