@@ -17,6 +17,8 @@ use crate::rows::{Case, Row, Rows, Unit};
 
 /// Runs first and is not counted.
 const WARM_MS: u64 = 100;
+/// The same for reads from memory: what engines learn by reading, they have learned then.
+const WARM_READS_MS: u64 = 1500;
 /// Bytes of a leaf, as ours reads it.
 const LEAF_BYTES: usize = 8 << 10;
 /// Slices that take turns.
@@ -173,8 +175,10 @@ impl Bench<'_> {
     pub fn race(&mut self, race: Race, peers: &mut Vec<Peer>) -> Outcome<()> {
         let Race { work, runner, actors, families, .. } = race;
         let order = |ms| Order::Run { work, runner, actors, families, ms };
+        let is_in_memory = race.beside == Beside::Nothing && !work.writes();
+        let warm_ms = if is_in_memory { WARM_READS_MS } else { WARM_MS };
         self.each(peers, |peer| {
-            peer.ask(order(WARM_MS))?;
+            peer.ask(order(warm_ms))?;
             peer.ask(Order::Report).map(drop)
         });
         let is_lone_writer = actors == 1 && race.beside.is_of_writes();

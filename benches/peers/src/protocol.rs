@@ -35,6 +35,13 @@ pub enum Work {
     Scan { loaded: u64 },
 }
 
+impl Work {
+    /// Whether it changes rows.
+    pub fn writes(self) -> bool {
+        matches!(self, Work::Put { .. } | Work::Update { .. })
+    }
+}
+
 /// Who acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runner {
