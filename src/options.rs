@@ -129,7 +129,8 @@ impl Options {
     /// Memory for memtables and the page cache together, in bytes; at least 4 MiB.
     ///
     /// Half is for memtables, seven sixteenths are for cached pages, and one thirty-second each for the filters of
-    /// families that have several trees and for shortcuts to rows in cached pages. Outside of it lie: values that the program
+    /// families that have several trees and for shortcuts to rows in cached pages. What memtables have taken of their half stays with
+    /// the database, for the next ones. Outside of it lie: values that the program
     /// holds, batches not yet submitted, the sets of open transactions, a tenth of it for each
     /// [`Ingest`](crate::Ingest) under way, and fixed buffers of at most 16 MiB for log groups and checkpoints.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {

@@ -156,23 +156,21 @@ impl Cache {
     /// The node that a shortcut leads to, if it is current in this turn: then whoever reads in this turn may find it by a
     /// descent, too. Which of its rows is meant, if any, is for the caller to find out.
     #[inline]
-    pub fn follow<'g>(
-        &self,
-        shortcut: Shortcut,
-        turn: u64,
-        _guard: &'g Guard,
-    ) -> Option<Frame<'g>> {
+    pub fn follow<'g>(&self, shortcut: Shortcut, turn: u64, guard: &'g Guard) -> Option<Frame<'g>> {
         let frame = shortcut.frame();
         let tag = self.shared.tags.load_current(frame)?;
         // Only now: see the crate's documentation.
-        (self.shared.turn() == turn).then(|| self.frame_of(frame, tag))
+        (self.shared.turn() == turn).then(|| self.frame_of(frame, tag, guard))
     }
 
     /// Says that whoever reads in this turn finds the node by a descent, as the caller just did, and asks whether it may
-    /// have shortcuts. The first to ask is told to wait: the node may be gone soon.
+    /// have shortcuts. The first to ask is told to wait: the node may be gone soon. The frame must be one of this cache.
     #[inline]
     pub fn ask_for_shortcuts(&self, frame: &Frame<'_>, turn: u64) -> May {
         let tag = self.shared.tags.load(frame.place());
+        if tag.is_empty() || self.shared.turn() != turn {
+            return May::Not;
+        }
         if tag.is_current() {
             return May::Note;
         }
@@ -255,13 +253,13 @@ impl Cache {
 
     /// The node in a frame, if its tag says that page.
     #[inline]
-    fn frame<'g>(&self, frame: usize, page: u64, _guard: &'g Guard) -> Option<Frame<'g>> {
-        self.shared.tags.load_used(frame, page).map(|tag| self.frame_of(frame, tag))
+    fn frame<'g>(&self, frame: usize, page: u64, guard: &'g Guard) -> Option<Frame<'g>> {
+        self.shared.tags.load_used(frame, page).map(|tag| self.frame_of(frame, tag, guard))
     }
 
-    /// The node that the tag speaks of, for as long as the caller's guard lives under which the tag was loaded.
+    /// The node that the tag speaks of. The tag must have been loaded under that guard.
     #[inline]
-    fn frame_of<'g>(&self, frame: usize, tag: Tag) -> Frame<'g> {
+    fn frame_of<'g>(&self, frame: usize, tag: Tag, _guard: &'g Guard) -> Frame<'g> {
         let len_bytes = tag.frames() << self.shared.frame_shift();
         // SAFETY: a tag is stored after its frames were filled, and no byte of them is written while a guard
         // lives that saw it (the crate's documentation has the proof); `'g` borrows that guard.

@@ -8,7 +8,7 @@
 //!                  │                                              │
 //!   table   [ fingerprint │ frame ] ──┐                  ┌── [ frame ] hints of a node's children
 //!                                     ▼                  ▼
-//!   tags    [ page │ length │ current │ used │ occupied ]   one word for each frame: the only judge
+//!   tags    [ page │ length │ current │ seen │ used │ occupied ]   one word for each frame: the only judge
 //!                                     │
 //!   arena   [ 8 KiB ][ 8 KiB ][ 8 KiB ][ … ]      2 MiB aligned, huge pages advised, touched lazily
 //! ```
@@ -45,13 +45,14 @@
 //! is a bit of their tag, and time has *turns*: the trees that readers see change with the turn only. Who reads in turn `t` and
 //! follows a shortcut loads the tag, finds it current, and then finds that the turn is `t`; then the trees of `t` name the node:
 //!
-//! 1. The bit was set by a reader that found the node by a descent in some turn `s`, under the lock and while the turn was `s`.
-//!    The turn had been stored before, the bit is set with `Release` and loaded with `Acquire`, and turns ascend: `s` is
+//! 1. The bit was set for a reader that had found the node by a descent in some turn `s`: under the lock, while the turn was `s`
+//!    and the frame not empty. The reader's guard lived, so that it held the same node still. The turn had been stored before, the bit is set with `Release` and loaded with `Acquire`, and turns ascend: `s` is
 //!    not above `t`.
 //! 2. Had a turn after `s`, up to `t`, been without the node, then its beginning would have cleared the bit under the lock: the
 //!    node was in the table then, because it is the same one still, its frame not emptied in between. And all this came before
 //!    the reader learned of turn `t`, as readers do only after [`Cache::begin_turn`] has returned. Once cleared, no reader sets the bit
-//!    again: none finds the node in a turn that is still to come.
+//!    again: none finds the node in a turn that is still to come. Its number may be given to another node, once nobody reads in a
+//!    turn with the old one; then that one is removed first.
 //!
 //! So nodes that are written for the next turn, and nodes that readers of past turns bring back, have no shortcuts until somebody
 //! finds them in the turn that it is.

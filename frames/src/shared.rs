@@ -8,7 +8,7 @@ use crate::shortcuts::Shortcuts;
 use crate::space::{Border, Space};
 use crate::table::Table;
 use crate::tag::{Tag, Tags};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const HINT_SHARE: usize = 32;
 /// Most frames that one `insert` evicts: they go by in one piece of garbage.
 const BATCH_MAX: usize = 64;
+/// Pages that are made past before others get the lock.
+const PAST_BATCH: usize = 64;
 /// Most frames that are kept free ahead.
 const AHEAD_MAX: usize = 256;
 /// The part of the frames that may wait for guards. A reader that loses its core under a guard stops the epoch for
@@ -193,10 +195,9 @@ impl Shared {
         let mut ledger = self.ledger.lock();
         self.turn.store(turn, Ordering::Release);
         for (index, page) in past.enumerate() {
-            if index % BATCH_MAX == BATCH_MAX - 1 {
+            if index % PAST_BATCH == PAST_BATCH - 1 {
                 // Others want to insert.
-                drop(ledger);
-                ledger = self.ledger.lock();
+                MutexGuard::bump(&mut ledger);
             }
             if let Some(frame) = self.probe(page) {
                 self.tags.make_past(frame);
@@ -204,7 +205,8 @@ impl Shared {
         }
     }
 
-    /// Makes the node in a frame current, if it is still there and the turn is that one. Nobody waits for it.
+    /// Makes the node in a frame current, if it is still there and the turn is that one. Nobody waits for it. The caller found
+    /// the node under a guard that lives, so the frame holds that node or none.
     pub(crate) fn make_current(&self, frame: usize, turn: u64) -> bool {
         let Some(_ledger) = self.ledger.try_lock() else { return false };
         let may_be = self.turn() == turn && !self.tags.load(frame).is_empty();

@@ -107,9 +107,11 @@ impl Shortcuts {
                 free = Some(way);
             }
         }
-        // Another one each time that a row moves, and not the same for all rows of a node.
-        let any = (hash >> 32) as usize ^ frame;
-        if let Some(entry) = bucket.get(free.unwrap_or(any % WAYS)) {
+        // Another one for each row, and each time that it moves.
+        let any = (hash >> 32) as usize ^ frame ^ place as usize;
+        if let Some(entry) = bucket.get(free.unwrap_or(any % WAYS))
+            && entry.load(Ordering::Relaxed) != shortcut.0
+        {
             entry.store(shortcut.0, Ordering::Relaxed);
         }
     }

@@ -60,6 +60,8 @@ pub(super) struct Body {
     order: Vec<u16>,
     slots: Vec<Versions>,
     rows: Rows,
+    /// The arrays are the pool's.
+    is_lent: bool,
 }
 
 /// Inserts that landed close to each other, one after another: somebody writes in order.
@@ -106,9 +108,11 @@ pub(super) enum Cut {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let (heads, order) = (mem::take(&mut self.heads), mem::take(&mut self.order));
-        let slots = mem::take(&mut self.slots);
-        self.rows.pool().take_arrays(Arrays { heads, order, slots });
+        if self.is_lent {
+            let (heads, order) = (mem::take(&mut self.heads), mem::take(&mut self.order));
+            let slots = mem::take(&mut self.slots);
+            self.rows.pool().take_arrays(Arrays { heads, order, slots });
+        }
     }
 }
 
@@ -294,12 +298,13 @@ impl Body {
     }
 
     fn with_room(prefix: Prefix, keys: usize, pool: &Arc<Pool>) -> Body {
-        let (arrays, rows) = match keys {
-            LEAF_KEYS_MAX => (pool.arrays(), Rows::of_many(pool)),
-            fewer => (Arrays::with_room(fewer), Rows::of_few(pool)),
+        let is_lent = keys == LEAF_KEYS_MAX;
+        let (arrays, rows) = match is_lent {
+            true => (pool.arrays(), Rows::of_many(pool)),
+            false => (Arrays::with_room(keys), Rows::of_few(pool)),
         };
         let (Arrays { heads, order, slots }, splits, run) = (arrays, 0, Run::default());
-        Body { splits, run, prefix, heads, order, slots, rows }
+        Body { splits, run, prefix, heads, order, slots, rows, is_lent }
     }
 
     fn push(&mut self, head: u64, versions: Versions, from: &Rows) {

@@ -4,7 +4,9 @@
 //! most that the thread ever had in memtables, and what is freed into one part is of no use to the others: a quarter of the memory of
 //! a small database. So chunks of rows and arrays of leaves, which all have one size, come back here, and go to whoever needs some.
 
+use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -32,9 +34,11 @@ impl Arrays {
 const ARRAYS_BYTES: usize =
     LEAF_KEYS_MAX * (size_of::<u64>() + size_of::<u16>() + size_of::<Versions>());
 
-/// What one database keeps for its memtables.
+/// What one database keeps for its memtables: no more than is left of their share of memory.
 pub(crate) struct Pool {
     kept: Mutex<Kept>,
+    /// Bytes of chunks and arrays that are in memtables.
+    lent: AtomicUsize,
     bytes_max: usize,
 }
 
@@ -51,59 +55,89 @@ impl Kept {
 }
 
 impl Pool {
-    /// Keeps no more than so many bytes.
+    /// Keeps no more than so many bytes, those in memtables included.
     pub(crate) fn new(bytes_max: usize) -> Arc<Pool> {
-        Arc::new(Pool { kept: Mutex::default(), bytes_max })
+        let (kept, lent) = (Mutex::default(), AtomicUsize::new(0));
+        Arc::new(Pool { kept, lent, bytes_max })
     }
 
-    /// An empty chunk with room for `CHUNK_BYTES`.
-    pub(super) fn chunk(&self) -> Vec<u8> {
-        let kept = self.kept.lock().chunks.pop();
-        kept.unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES))
+    /// An empty chunk with room for so many bytes, perhaps a used one.
+    pub(super) fn chunk(&self, bytes: usize) -> Vec<u8> {
+        let kept = if bytes == CHUNK_BYTES { self.kept.lock().chunks.pop() } else { None };
+        let is_new = kept.is_none();
+        let chunk = kept.unwrap_or_else(|| Vec::with_capacity(bytes));
+        self.lent.fetch_add(chunk.capacity(), Ordering::Relaxed);
+        if is_new {
+            self.trim();
+        }
+        chunk
     }
 
     /// Empty arrays with room for a full leaf.
     pub(super) fn arrays(&self) -> Arrays {
         let kept = self.kept.lock().arrays.pop();
-        kept.unwrap_or_else(|| Arrays::with_room(LEAF_KEYS_MAX))
+        self.lent.fetch_add(ARRAYS_BYTES, Ordering::Relaxed);
+        kept.unwrap_or_else(|| {
+            self.trim();
+            Arrays::with_room(LEAF_KEYS_MAX)
+        })
     }
 
-    /// Takes chunks back, those that all others could use.
-    pub(super) fn take_chunks(&self, chunks: impl Iterator<Item = Vec<u8>>) {
-        let mut usual = chunks.filter(|chunk| chunk.capacity() == CHUNK_BYTES).peekable();
-        if usual.peek().is_none() {
-            return;
-        }
-        let mut kept = self.kept.lock();
-        for mut chunk in usual {
-            if kept.bytes() + CHUNK_BYTES > self.bytes_max {
-                break;
+    /// Takes chunks back, and keeps those that all others could use.
+    pub(super) fn take_chunks(&self, chunks: &mut [Vec<u8>]) {
+        let bytes = chunks.iter().map(Vec::capacity).sum();
+        self.lent.fetch_sub(bytes, Ordering::Relaxed);
+        // In a forked child nobody may ever unlock it, and whoever commits should not wait for who frees.
+        let Some(mut kept) = self.kept.try_lock() else { return };
+        for chunk in chunks.iter_mut().filter(|chunk| chunk.capacity() == CHUNK_BYTES) {
+            if !self.has_room_for(CHUNK_BYTES, &kept) {
+                return;
             }
+            let mut chunk = mem::take(chunk);
             chunk.clear();
             kept.chunks.push(chunk);
         }
     }
 
-    /// Takes the arrays of a leaf back, if they have room for a full one.
+    /// Takes arrays back that it lent.
     pub(super) fn take_arrays(&self, mut arrays: Arrays) {
-        let rooms = [arrays.heads.capacity(), arrays.order.capacity(), arrays.slots.capacity()];
-        if rooms != [LEAF_KEYS_MAX; 3] {
-            return;
-        }
+        self.lent.fetch_sub(ARRAYS_BYTES, Ordering::Relaxed);
         arrays.heads.clear();
         arrays.order.clear();
         // Frees lists of further versions, so not under the lock.
         arrays.slots.clear();
-        let mut kept = self.kept.lock();
-        if kept.bytes() + ARRAYS_BYTES <= self.bytes_max {
+        let Some(mut kept) = self.kept.try_lock() else { return };
+        if self.has_room_for(ARRAYS_BYTES, &kept) {
             kept.arrays.push(arrays);
         }
+    }
+
+    fn has_room_for(&self, bytes: usize, kept: &Kept) -> bool {
+        self.lent.load(Ordering::Relaxed) + kept.bytes() + bytes <= self.bytes_max
+    }
+
+    /// Frees what is kept beyond the bound, as new memory of another kind is lent.
+    fn trim(&self) {
+        let mut freed = Kept::default();
+        let mut kept = self.kept.lock();
+        while !self.has_room_for(0, &kept) && kept.bytes() > 0 {
+            freed.chunks.extend(kept.chunks.pop());
+            freed.arrays.extend(kept.arrays.pop());
+        }
+        drop(kept);
+        drop(freed);
     }
 
     /// Bytes that are kept.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.kept.lock().bytes()
+    }
+
+    /// Bytes that are in memtables.
+    #[cfg(test)]
+    fn lent_bytes(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
     }
 }
 
@@ -157,7 +191,25 @@ mod tests {
         let pool = Pool::new(100_000);
         let memtable = Memtable::new(&pool);
         (0..5_000u64).for_each(|key| put(&memtable, 1, &key.to_be_bytes(), &[0; 100]));
+        assert!(pool.lent_bytes() > 500_000 && pool.bytes() == 0);
         drop(memtable);
+        assert_eq!(pool.lent_bytes(), 0);
         assert!((80_000..=100_000).contains(&pool.bytes()), "{}", pool.bytes());
+    }
+
+    #[test]
+    fn what_is_kept_makes_way_for_memory_of_another_kind() {
+        let pool = Pool::new(1_000_000);
+        let memtable = Memtable::new(&pool);
+        (0..5_000u64).for_each(|key| put(&memtable, 1, &key.to_be_bytes(), &[0; 100]));
+        drop(memtable);
+        assert!(pool.bytes() > 500_000, "{}", pool.bytes());
+        let memtable = Memtable::new(&pool);
+        for key in 0..90u64 {
+            put(&memtable, 1, &key.to_be_bytes(), &[0; 10_000]);
+            let both = pool.bytes() + pool.lent_bytes();
+            assert!(both <= 1_000_000 || pool.bytes() == 0, "{both} with {key} rows");
+        }
+        assert!(pool.lent_bytes() >= 900_000);
     }
 }

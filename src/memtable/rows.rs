@@ -92,10 +92,7 @@ impl Rows {
     fn add(&mut self, bytes: usize) {
         let usual = CHUNK_BYTES_MIN << self.doublings;
         self.doublings = (self.doublings + 1).min(CHUNK_DOUBLINGS);
-        self.chunks.push(match usual.max(bytes) {
-            CHUNK_BYTES => self.pool.chunk(),
-            other => Vec::with_capacity(other),
-        });
+        self.chunks.push(self.pool.chunk(usual.max(bytes)));
         let last = self.chunks.last().map_or(0, Vec::capacity);
         self.heap_bytes += last + size_of::<Vec<u8>>();
     }
@@ -113,6 +110,6 @@ impl Rows {
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        self.pool.take_chunks(self.chunks.drain(..));
+        self.pool.take_chunks(&mut self.chunks);
     }
 }

@@ -67,6 +67,23 @@ fn a_turn_without_the_page_ends_its_shortcuts_and_one_with_it_does_not() {
 }
 
 #[test]
+fn a_turn_ends_the_shortcuts_of_any_number_of_pages() {
+    let cache = cache(300);
+    for page in 0..300 {
+        insert(&cache, page);
+        for _ in 0..2 {
+            descend(&cache, page, HASH.wrapping_mul(page + 1), 0);
+        }
+    }
+    let is_led = |page: u64, turn| followed(&cache, HASH.wrapping_mul(page + 1), turn).is_some();
+    let led = |turn| (0..300).filter(|page| is_led(*page, turn)).collect::<Vec<u64>>();
+    let before = led(0).len();
+    assert!(before > 250, "{before} of 300 pages have shortcuts");
+    cache.begin_turn(1, (0..300).filter(|page| page % 5 != 0));
+    assert!(led(1).iter().all(|page| page % 5 == 0) && led(1).len() > 50);
+}
+
+#[test]
 fn a_reader_of_a_past_turn_gives_no_node_shortcuts() {
     let cache = cache(4);
     insert(&cache, 7);

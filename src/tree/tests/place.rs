@@ -53,6 +53,21 @@ fn short_keys_that_are_padded_alike_are_told_apart() {
 }
 
 #[test]
+fn all_rows_of_a_full_leaf_have_places_however_short_they_are() {
+    for (rows, value_len) in [(265, 16), (360, 8), (500, 0)] {
+        let row = |number: u64| {
+            (number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes().to_vec(), vec![7; value_len])
+        };
+        let mut rows: Vec<_> = (1..=rows).map(row).collect();
+        rows.sort();
+        let bytes = leaf_of(rows);
+        assert!(bytes.len() == 8192 && bytes.iter().rposition(|byte| *byte != 0) > Some(7000));
+        let leaf = Leaf::new(&bytes);
+        assert!((0..leaf.len()).all(|index| RowPlace::of(&leaf, index).is_some()));
+    }
+}
+
+#[test]
 fn the_lines_of_a_place_hold_what_reading_the_row_looks_at() {
     let bytes = leaf_of(small_rows(70));
     let leaf = Leaf::new(&bytes);
