@@ -80,7 +80,7 @@ impl Actor {
     }
 
     /// Runs on this thread until it is time to stop; how many operations.
-    fn run(&mut self, engine: &dyn Engine, work: Work, round: &Round) -> Outcome<u64> {
+    pub fn run(&mut self, engine: &dyn Engine, work: Work, round: &Round) -> Outcome<u64> {
         let mut reader = match work {
             Work::Put { .. } | Work::Update { .. } => None,
             _ => Some(engine.reader(self.family)?),
@@ -102,7 +102,7 @@ impl Actor {
     }
 
     /// The same in a task.
-    async fn run_async(
+    pub async fn run_async(
         &mut self,
         engine: Arc<dyn Engine>,
         work: Work,

@@ -23,8 +23,9 @@ const WARM_READS_MS: u64 = 1500;
 const LEAF_BYTES: usize = 8 << 10;
 /// Slices that take turns.
 const SLICES: u32 = 4;
-/// The same for a lone writer: its ratio to the bare loop is a target, and a disk changes its pace within a second.
-const SLICES_OF_ONE: u32 = 16;
+/// Turns that a lone writer and the bare loop take within a slice: their ratio is a target, and a disk changes its pace within a
+/// second.
+const TURNS: u32 = 8;
 
 /// The run.
 pub struct Bench<'a> {
@@ -47,10 +48,10 @@ pub struct Bench<'a> {
 /// What the bare loop beside a case does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
-    /// Durable writes.
+    /// Durable writes, in front of the slice.
     Writes,
-    /// The same, each awaited by a task.
-    AwaitedWrites,
+    /// Durable writes by turns with a lone writer, where it runs; if that is a task, a thread makes them for it.
+    WritesByTurns,
     /// Reads of 4 KiB, 64 at a time.
     Reads,
     /// Nothing: the case is about memory.
@@ -79,14 +80,8 @@ pub struct Race {
 struct Done {
     ops: u64,
     seconds: f64,
-    /// Of the bare loop, directly in front of each of them.
+    /// Of the bare loop, directly in front of each of them or by turns with it.
     bare_per_s: f64,
-}
-
-impl Beside {
-    fn is_of_writes(self) -> bool {
-        matches!(self, Beside::Writes | Beside::AwaitedWrites)
-    }
 }
 
 impl Bench<'_> {
@@ -171,7 +166,7 @@ impl Bench<'_> {
         self.tell(values.into_iter().map(row).collect())
     }
 
-    /// Runs a kind of work on all peers in turns, each slice behind one of the bare loop.
+    /// Runs a kind of work on all peers in turns, each slice behind, or by turns with, one of the bare loop.
     pub fn race(&mut self, race: Race, peers: &mut Vec<Peer>) -> Outcome<()> {
         let Race { work, runner, actors, families, .. } = race;
         let order = |ms| Order::Run { work, runner, actors, families, ms };
@@ -181,18 +176,23 @@ impl Bench<'_> {
             peer.ask(order(warm_ms))?;
             peer.ask(Order::Report).map(drop)
         });
-        let is_lone_writer = actors == 1 && race.beside.is_of_writes();
-        let slices = if is_lone_writer { SLICES_OF_ONE } else { SLICES };
-        let ms = (self.time / slices).as_millis() as u64;
+        let ms = (self.time / SLICES).as_millis() as u64;
+        let (method, turns) = (self.method, TURNS);
+        let order = match race.beside {
+            Beside::WritesByTurns => {
+                Order::RunByTurns { work, runner, method, turns, ms: ms / u64::from(turns) }
+            }
+            _ => order(ms),
+        };
         let mut done = BTreeMap::<Name, Done>::new();
-        for _ in 0..slices {
+        for _ in 0..SLICES {
             self.each(peers, |peer| {
                 let bare = self.bare_slice(race.beside)?;
-                let slice = peer.ask(order(ms))?;
+                let slice = peer.ask(order)?;
                 let done = done.entry(peer.engine).or_default();
                 done.ops += slice.ops;
                 done.seconds += slice.seconds;
-                done.bare_per_s += bare / f64::from(slices);
+                done.bare_per_s += bare.unwrap_or(slice.bare_per_s) / f64::from(SLICES);
                 Ok(())
             });
         }
@@ -213,13 +213,14 @@ impl Bench<'_> {
         self.tell(rows)
     }
 
-    fn bare_slice(&self, beside: Beside) -> io::Result<f64> {
-        match beside {
-            Beside::Writes => self.bare.writes_beside(self.method),
-            Beside::AwaitedWrites => self.bare.awaited_writes_beside(self.method),
-            Beside::Reads => self.bare.reads_beside(BLOCK_BYTES),
-            Beside::Nothing => Ok(0.0),
-        }
+    /// None if the peer makes it itself.
+    fn bare_slice(&self, beside: Beside) -> io::Result<Option<f64>> {
+        Ok(match beside {
+            Beside::Writes => Some(self.bare.writes_beside(self.method)?),
+            Beside::WritesByTurns => None,
+            Beside::Reads => Some(self.bare.reads_beside(BLOCK_BYTES)?),
+            Beside::Nothing => Some(0.0),
+        })
     }
 
     /// What the device gives to reads as long as a leaf of ours, 64 at a time, from threads and from tasks.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringdb_cli::exit::Failure;
+use ringdb_cli::measure::bare::{Bare, Method};
 use ringdb_cli::measure::histogram::Recorder;
 use ringdb_cli::measure::key::KEY_BYTES;
 
@@ -13,6 +14,7 @@ use crate::actors::{Actor, Round, on_tasks, on_threads, timer};
 use crate::data::{Change, removal, row, sorted_row};
 use crate::engines::{Engine, Outcome};
 use crate::protocol::{Answer, Keys, Load, Order, Runner, Spec, Work};
+use crate::turns::{self, ByTurns, Turned};
 use crate::usage::Usage;
 
 /// Runs until told to quit, or until its parent is gone.
@@ -94,6 +96,10 @@ impl Child {
                 self.staff(actors, families);
                 self.run(work, runner, Duration::from_millis(ms))
             }
+            Order::RunByTurns { work, runner, method, turns, ms } => {
+                self.staff(1, self.spec.settings.families);
+                self.run_by_turns(work, runner, method, turns, Duration::from_millis(ms))
+            }
             Order::RunBesideCheckpoints { actors, ms, loaded } => {
                 self.staff(actors, self.spec.settings.families);
                 self.run_beside_checkpoints(Duration::from_millis(ms), loaded)
@@ -149,6 +155,34 @@ impl Child {
         };
         self.actors = actors;
         Ok(Answer { ops: ops?, seconds: start.elapsed().as_secs_f64(), ..Answer::default() })
+    }
+
+    fn run_by_turns(
+        &mut self,
+        work: Work,
+        runner: Runner,
+        method: Method,
+        turns: u32,
+        time: Duration,
+    ) -> Outcome<Answer> {
+        let directory = self.spec.settings.directory.parent();
+        let directory = directory.ok_or_else(|| Failure::error("a directory of its own"))?;
+        let (bare, recorder) = (Arc::new(Bare::open(directory)?), self.recorder.clone());
+        let by = ByTurns { bare, method, turns, time, recorder };
+        let engine = self.engine.clone();
+        let mut actor = self.actors.pop().ok_or_else(|| Failure::error("nobody to run"))?;
+        let turned = match runner {
+            Runner::Threads => turns::on_thread(engine.as_ref(), &mut actor, work, &by)?,
+            Runner::Tasks => {
+                let turned;
+                (turned, actor) = turns::in_task(self.runtime()?, &engine, actor, work, by)?;
+                turned
+            }
+        };
+        self.actors.push(actor);
+        let Turned { ops, seconds, bare_writes, bare_seconds } = turned;
+        let bare_per_s = bare_writes as f64 / bare_seconds;
+        Ok(Answer { ops, seconds, bare_per_s, ..Answer::default() })
     }
 
     /// Random updates fill the write buffers between two checkpoints, so that each has work.

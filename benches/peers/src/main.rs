@@ -20,6 +20,7 @@ mod peer;
 mod protocol;
 mod rows;
 mod targets;
+mod turns;
 mod usage;
 mod workloads;
 

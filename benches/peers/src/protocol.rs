@@ -4,6 +4,7 @@
 //! it makes the kernel write are its own, and the engines take turns slice by slice, so that a
 //! disk that is slow for a second is slow for all.
 
+use ringdb_cli::measure::bare::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::engines::{Name, Settings};
@@ -82,7 +83,9 @@ pub enum Order {
     Load { load: Load, rows: u64, batch: u32 },
     /// Run actors for a while.
     Run { work: Work, runner: Runner, actors: u32, families: u32, ms: u64 },
-    /// The same, while checkpoints (or flushes) follow one another.
+    /// Run one actor, and by turns with it, on the same thread or in the same task, the bare loop, `ms` each.
+    RunByTurns { work: Work, runner: Runner, method: Method, turns: u32, ms: u64 },
+    /// Run actors, while checkpoints (or flushes) follow one another.
     RunBesideCheckpoints { actors: u32, ms: u64, loaded: u64 },
     /// A timer of one millisecond beside so many committing tasks; latencies are its lateness.
     Timer { tasks: u32, ms: u64 },
@@ -109,6 +112,8 @@ pub struct Answer {
     pub ops: u64,
     /// Seconds that they took.
     pub seconds: f64,
+    /// Writes a second of the bare loop that took turns with them.
+    pub bare_per_s: f64,
     /// Latencies, µs: the median, 99 % and 99.9 %; only of reports.
     pub latency_us: [f64; 3],
     /// Whether the engine has what was asked for.

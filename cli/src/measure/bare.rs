@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
 
 use super::key::mix;
 
+const FILE_NAME: &str = "bare";
 const FILE_BYTES: u64 = 64 << 20;
 /// Unit of direct I/O: offsets, lengths and addresses are multiples of it.
 pub const BLOCK_BYTES: usize = 4096;
@@ -35,7 +37,7 @@ const READ_TIME: Duration = Duration::from_millis(250);
 const BESIDE: Duration = Duration::from_millis(50);
 
 /// A way to make a write durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     /// `O_DIRECT`, and the write itself is durable (`RWF_DSYNC`).
     DirectDsync,
@@ -96,9 +98,9 @@ pub struct Rates {
     pub reads: RandomReads,
 }
 
-/// A file to measure on; removed when dropped.
+/// A file to measure on; whoever created it removes it when dropped.
 pub struct Bare {
-    path: PathBuf,
+    created: Option<PathBuf>,
     buffered: File,
     direct: Option<File>,
     next: AtomicU64,
@@ -109,19 +111,28 @@ pub struct Bare {
 impl Drop for Bare {
     fn drop(&mut self) {
         // The directory goes next and takes it along if this does not.
-        drop(std::fs::remove_file(&self.path));
+        self.created.iter().for_each(|path| drop(std::fs::remove_file(path)));
     }
 }
 
 impl Bare {
     /// Writes the file in full, so that no write that is measured allocates.
     pub fn create(directory: &Path) -> io::Result<Bare> {
-        let path = directory.join("bare");
+        let path = directory.join(FILE_NAME);
         let buffered = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         fill(&buffered, 0..FILE_BYTES)?;
+        let mut bare = Bare::open(directory)?;
+        bare.created = Some(path);
+        Ok(bare)
+    }
+
+    /// Opens the file that another process created in this directory, and takes its turns with it.
+    pub fn open(directory: &Path) -> io::Result<Bare> {
+        let path = directory.join(FILE_NAME);
+        let buffered = OpenOptions::new().read(true).write(true).open(&path)?;
         let direct = open_direct(&path).ok();
         let (next, read_bytes) = (AtomicU64::new(0), AtomicU64::new(FILE_BYTES));
-        Ok(Bare { path, buffered, direct, next, read_bytes })
+        Ok(Bare { created: None, buffered, direct, next, read_bytes })
     }
 
     /// Has reads go to so many bytes from now on, in whole MiB: as many as the table has that they are compared with. A disk
@@ -147,7 +158,7 @@ impl Bare {
         for _ in 0..ROUNDS {
             for (method, per_s) in &mut rates {
                 // A method that the kernel or the file system does not know does nothing.
-                let trial = self.write_loop(*method, bytes, TRIAL).unwrap_or(0.0);
+                let trial = self.write_loop(*method, bytes, TRIAL).map_or(0.0, rate);
                 *per_s += trial / f64::from(ROUNDS);
             }
         }
@@ -163,7 +174,7 @@ impl Bare {
 
     /// The 4 KiB loop again, in a slice beside those of a case; writes a second.
     pub fn writes_beside(&self, method: Method) -> io::Result<f64> {
-        self.write_loop(method, 4 << 10, BESIDE)
+        self.writes_for(method, BESIDE).map(rate)
     }
 
     /// Reads of so many bytes, 64 at a time, in a slice beside those of a case; reads a second.
@@ -196,43 +207,34 @@ impl Bare {
         Ok(reads as f64 / start.elapsed().as_secs_f64())
     }
 
-    fn write_loop(&self, method: Method, bytes: usize, time: Duration) -> io::Result<f64> {
+    fn write_loop(&self, method: Method, bytes: usize, time: Duration) -> io::Result<(u64, f64)> {
         let buffer = Aligned::new(bytes);
         let start = Instant::now();
-        let mut writes = 0u64;
+        let mut writes = 0;
         while start.elapsed() < time {
             self.write_next(method, &buffer)?;
             writes += 1;
         }
-        Ok(writes as f64 / start.elapsed().as_secs_f64())
+        Ok((writes, start.elapsed().as_secs_f64()))
     }
 
-    /// The 4 KiB loop with a task of tokio that awaits each write: a thread does it, since a task must not wait for a disk. What
-    /// this takes beyond the loop itself is the way to that thread and back.
-    pub fn awaited_writes_beside(&self, method: Method) -> io::Result<f64> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
+    /// The 4 KiB loop on this thread for so long; writes, and seconds.
+    pub fn writes_for(&self, method: Method, time: Duration) -> io::Result<(u64, f64)> {
+        self.write_loop(method, 4 << 10, time)
+    }
+
+    /// A thread that makes 4 KiB writes for a task, since a task must not wait for a disk.
+    pub fn writer(self: &Arc<Bare>, method: Method) -> Writer {
         let (wanted, writes) = mpsc::channel::<oneshot::Sender<io::Result<()>>>();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                let buffer = Aligned::new(4 << 10);
-                for done in writes {
-                    // A task that went away waits for nothing.
-                    drop(done.send(self.write_next(method, &buffer)));
-                }
-            });
-            let task = runtime.spawn(async move {
-                let start = Instant::now();
-                let mut writes = 0u64;
-                while start.elapsed() < BESIDE {
-                    let (done, written) = oneshot::channel();
-                    wanted.send(done).map_err(io::Error::other)?;
-                    written.await.map_err(io::Error::other)??;
-                    writes += 1;
-                }
-                Ok(writes as f64 / start.elapsed().as_secs_f64())
-            });
-            runtime.block_on(task)?
-        })
+        let bare = self.clone();
+        std::thread::spawn(move || {
+            let buffer = Aligned::new(4 << 10);
+            for done in writes {
+                // A task that went away waits for nothing.
+                drop(done.send(bare.write_next(method, &buffer)));
+            }
+        });
+        Writer { wanted }
     }
 
     /// Writes to where the write before ended.
@@ -287,6 +289,31 @@ impl Bare {
             })
         })?;
         Ok(reads as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+fn rate((writes, seconds): (u64, f64)) -> f64 {
+    writes as f64 / seconds
+}
+
+/// Writes for a task, one by one. Its thread ends with it.
+pub struct Writer {
+    wanted: mpsc::Sender<oneshot::Sender<io::Result<()>>>,
+}
+
+impl Writer {
+    /// The 4 KiB loop with a task that awaits each write; writes, and seconds. What this takes beyond the loop itself is the way
+    /// to the thread and back.
+    pub async fn writes_for(&self, time: Duration) -> io::Result<(u64, f64)> {
+        let start = Instant::now();
+        let mut writes = 0;
+        while start.elapsed() < time {
+            let (done, written) = oneshot::channel();
+            self.wanted.send(done).map_err(io::Error::other)?;
+            written.await.map_err(io::Error::other)??;
+            writes += 1;
+        }
+        Ok((writes, start.elapsed().as_secs_f64()))
     }
 }
 
@@ -374,6 +401,8 @@ impl Aligned {
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+
     use super::*;
 
     #[test]
@@ -388,11 +417,17 @@ mod tests {
     #[test]
     fn awaited_writes_go_on_where_the_loop_stopped() {
         let directory = tempfile::tempdir().unwrap();
-        let bare = Bare::create(directory.path()).unwrap();
-        assert!(bare.writes_beside(Method::BufferedSync).unwrap() > 0.0);
-        let before = bare.next.load(Ordering::Relaxed);
-        assert!(bare.awaited_writes_beside(Method::BufferedSync).unwrap() > 0.0);
-        assert!(bare.next.load(Ordering::Relaxed) > before);
+        let created = Bare::create(directory.path()).unwrap();
+        let bare = Arc::new(Bare::open(directory.path()).unwrap());
+        let (method, time) = (Method::BufferedSync, Duration::from_millis(1));
+        let (writes, _) = bare.writes_for(method, time).unwrap();
+        let awaited = block_on(bare.writer(method).writes_for(time)).unwrap().0;
+        assert!(writes > 0 && awaited > 0);
+        assert_eq!(bare.next.load(Ordering::Relaxed), (writes + awaited) * 4096);
+        drop(bare);
+        assert!(directory.path().join(FILE_NAME).exists());
+        drop(created);
+        assert!(!directory.path().join(FILE_NAME).exists());
     }
 
     #[test]

@@ -13,17 +13,18 @@ const BATCH_ROWS: u32 = 1000;
 
 /// Durable single puts.
 pub fn durable(bench: &mut Bench<'_>) -> Outcome<()> {
+    let beside = |actors| if actors == 1 { Beside::WritesByTurns } else { Beside::Writes };
     for actors in [1, 2, 4, 8, 16, 64] {
-        run(bench, threads("durable-puts", 1, actors), Durability::Synced)?;
+        let race = Race { beside: beside(actors), ..threads("durable-puts", 1, actors) };
+        run(bench, race, Durability::Synced)?;
     }
     for actors in [1, 64, 1024] {
-        let families = TASK_FAMILIES.min(actors);
         let race = Race {
             name: "durable-puts-tasks",
             runner: Runner::Tasks,
-            families,
+            families: TASK_FAMILIES.min(actors),
             // A lone task pays the way to a thread that waits for the disk, and back: so does what it is compared with.
-            beside: if actors == 1 { Beside::AwaitedWrites } else { Beside::Writes },
+            beside: beside(actors),
             ..threads("", 1, actors)
         };
         run(bench, race, Durability::Synced)?;
