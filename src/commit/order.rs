@@ -105,8 +105,8 @@ fn look_bytes(max: usize) -> usize {
     (max / SEQUENCE_SHARE).min(SEQUENCE_BYTES_MAX)
 }
 
-/// The last flush woke many: most come back within the time of a flush, so the next group waits for
-/// that many, or for that time, which they would spend waiting for a flush without them. A group
+/// Whom the last flush woke comes back within the time of a flush, mostly: so the next group waits for
+/// so many commits, or for that time, which they would spend waiting for a flush without them. A group
 /// that closes before they are back costs a third of the throughput (DESIGN section 9).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Regroup {
