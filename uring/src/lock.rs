@@ -27,7 +27,7 @@ const CLOSING_WAIT_MAX: Duration = Duration::from_secs(30);
 const FLOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Time between two tries.
-const FLOCK_RETRY: Duration = Duration::from_millis(10);
+const FLOCK_RETRY: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {

@@ -1,6 +1,8 @@
 //! Opening after a clean close, recovery of a log after a kill, memory at its peak, and processor
 //! time when nothing is asked.
 
+use std::time::Duration;
+
 use crate::bench::Bench;
 use crate::data::ROW_BYTES;
 use crate::engines::{Durability, Name, Outcome};
@@ -15,6 +17,9 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Fits into a log of every engine, at its settings here, before anything is moved to its place.
 const LOG_ROWS: u64 = 300_000;
 const LOG_MEMORY_BYTES: u64 = 512 << 20;
+/// Between the end of a killed process and its successor, as systemd has it unless told otherwise: until then the kernel takes
+/// apart what the process had open, a ring for instance, and only then its file is free.
+const RESTART_AFTER: Duration = Duration::from_millis(100);
 /// How often the least that a recovery takes is measured.
 const LEAST_TURNS: u32 = 4;
 
@@ -72,6 +77,7 @@ fn recovered(spec: &Spec, rows: u64) -> Outcome<f64> {
     let mut peer = Peer::start(spec, None)?;
     peer.ask(Order::Load { load: Load::Random, rows, batch: BATCH_ROWS })?;
     peer.kill()?;
+    std::thread::sleep(RESTART_AFTER);
     let again = Peer::start(spec, None)?;
     let per_s = (rows * ROW_BYTES) as f64 / again.opened.seconds;
     again.remove()?;
