@@ -65,6 +65,8 @@ struct Child {
     runtime: Option<tokio::runtime::Runtime>,
     actors: Vec<Actor>,
     recorder: Arc<Recorder>,
+    /// The same beside checkpoints.
+    beside: Arc<Recorder>,
     /// How often all rows were updated.
     updates: u64,
     /// How often there was a new set of actors.
@@ -79,6 +81,7 @@ impl Child {
             runtime: None,
             actors: Vec::new(),
             recorder: Arc::new(Recorder::new()),
+            beside: Arc::new(Recorder::new()),
             updates: 0,
             staffs: 0,
         })
@@ -102,13 +105,17 @@ impl Child {
             }
             Order::RunBesideCheckpoints { actors, ms, loaded } => {
                 self.staff(actors, self.spec.settings.families);
-                self.run_beside_checkpoints(Duration::from_millis(ms), loaded)
+                std::mem::swap(&mut self.recorder, &mut self.beside);
+                let answer = self.run_beside_checkpoints(Duration::from_millis(ms), loaded);
+                std::mem::swap(&mut self.recorder, &mut self.beside);
+                answer
             }
             Order::Timer { tasks, ms } => {
                 self.staff(tasks, self.spec.settings.families);
                 self.timer(Duration::from_millis(ms))
             }
-            Order::Report => Ok(self.report()),
+            Order::Report => Ok(report(&mut self.recorder)),
+            Order::ReportBeside => Ok(report(&mut self.beside)),
             Order::ReadAll => {
                 let ops = self.engine.reader(0)?.scan(&[0; KEY_BYTES], usize::MAX)? as u64;
                 Ok(Answer { ops, ..Answer::default() })
@@ -226,11 +233,6 @@ impl Child {
         Ok(Answer { ops, seconds: start.elapsed().as_secs_f64(), latency_us, ..Answer::default() })
     }
 
-    fn report(&mut self) -> Answer {
-        let recorder = std::mem::replace(&mut self.recorder, Arc::new(Recorder::new()));
-        Answer { latency_us: percentiles(&recorder), ..Answer::default() }
-    }
-
     fn load_at_once(&self, keys: Keys, rows: u64) -> Outcome<Answer> {
         let start = Instant::now();
         let mut changes: Box<dyn Iterator<Item = Change>> = match keys {
@@ -290,6 +292,12 @@ fn batches(engine: &dyn Engine, batch: u32, changes: impl Iterator<Item = Change
         written += pending.len() as u64;
     }
     Ok(written)
+}
+
+/// What it has, and begins anew.
+fn report(recorder: &mut Arc<Recorder>) -> Answer {
+    let recorder = std::mem::replace(recorder, Arc::new(Recorder::new()));
+    Answer { latency_us: percentiles(&recorder), ..Answer::default() }
 }
 
 fn percentiles(recorder: &Recorder) -> [f64; 3] {

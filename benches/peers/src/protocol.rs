@@ -89,8 +89,10 @@ pub enum Order {
     RunBesideCheckpoints { actors: u32, ms: u64, loaded: u64 },
     /// A timer of one millisecond beside so many committing tasks; latencies are its lateness.
     Timer { tasks: u32, ms: u64 },
-    /// Percentiles of all slices since the last report.
+    /// Percentiles of all slices since the last report, those beside checkpoints left out.
     Report,
+    /// Percentiles of all slices beside checkpoints.
+    ReportBeside,
     /// Read every row once, so that it is in memory.
     ReadAll,
     /// Bring everything to its place.
