@@ -57,13 +57,6 @@ use places::places_for;
 pub(crate) use places::{Places, Shown};
 pub(crate) use submission::{Admission, Submission, apply_op, row_kind};
 
-/// As many commits, or fewer, are followed by the next group at once: nobody else is about.
-const FEW_COMMITS: u32 = 1;
-
-/// So few are waited for all together, those that a flush wakes and those that came while it was under way: the two would take
-/// turns otherwise, half of them in every other flush. Of more, some are always about something else.
-const ALL_COMMITS_MAX: u32 = 16;
-
 /// A log that has been idle for this long is sealed, so that only an unsealed last group can be
 /// mistaken for a torn tail.
 const SEAL_AFTER: Duration = Duration::from_millis(10);
@@ -424,11 +417,11 @@ impl Feed for Pipeline {
             order.spare = Some(buf);
         }
         order.flush.observe(took);
-        let all = commits + order.group.commits();
-        let expected = if all <= ALL_COMMITS_MAX { all } else { commits };
-        let regroups = expected > FEW_COMMITS && order.grouping == Grouping::Shared;
         let until = now + order.flush.get();
-        order.regroup = regroups.then_some(Regroup { commits: expected, until });
+        order.regroup = match order.grouping {
+            Grouping::Shared => Regroup::behind(commits, order.group.commits(), until),
+            Grouping::PerCommit => None,
+        };
         // An empty group is a seal itself; only commits need one.
         order.seal_at = (commits > 0).then_some(now + SEAL_AFTER);
         drop(order);

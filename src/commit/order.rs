@@ -21,6 +21,13 @@ use crate::memtable::Pool;
 use crate::options::Grouping;
 use crate::state::Family;
 
+/// As many commits, or fewer, are followed by the next group at once: nobody else is about.
+const FEW_COMMITS: u32 = 1;
+
+/// So few are waited for all together, those that a flush wakes and those that came while it was under way: the two would take
+/// turns otherwise, half of them in every other flush. Of more, some are always about something else.
+const ALL_COMMITS_MAX: u32 = 16;
+
 /// Memory for the window of recent commits' write keys.
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -112,6 +119,15 @@ fn look_bytes(max: usize) -> usize {
 pub(crate) struct Regroup {
     pub(crate) commits: u32,
     pub(crate) until: Instant,
+}
+
+impl Regroup {
+    /// What the group behind a flush waits for, if for anything: the flush wakes so many, and so many came while it was under way.
+    pub(crate) fn behind(woken: u32, came: u32, until: Instant) -> Option<Regroup> {
+        let all = woken.saturating_add(came);
+        let commits = if all <= ALL_COMMITS_MAX { all } else { woken };
+        (commits > FEW_COMMITS).then_some(Regroup { commits, until })
+    }
 }
 
 /// The group being written.
@@ -322,5 +338,24 @@ impl SmoothedFlush {
 
     pub(crate) fn get(self) -> Duration {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_writers_are_waited_for_together_and_of_many_those_that_were_woken() {
+        let waits_for = |woken, came| {
+            Regroup::behind(woken, came, Instant::now()).map(|regroup| regroup.commits)
+        };
+        assert_eq!(waits_for(1, 0), None, "a lone writer");
+        assert_eq!(waits_for(0, 1), None, "behind a seal");
+        assert_eq!((waits_for(1, 1), waits_for(4, 4)), (Some(2), Some(8)));
+        assert_eq!((waits_for(16, 0), waits_for(1, 15)), (Some(16), Some(16)));
+        assert_eq!((waits_for(16, 1), waits_for(40, 24)), (Some(16), Some(40)));
+        assert_eq!(waits_for(1, 16), None, "one of many came alone");
+        assert_eq!(waits_for(20, u32::MAX), Some(20));
     }
 }
