@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ringdb_uring::sim::Disk;
 
+use crate::ids::BLOCK_BYTES;
+
 /// Which of the three ways to the disk is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -61,6 +63,21 @@ pub(crate) const MEMORY_BYTES_MIN: usize = 4 << 20;
 /// Bytes of log that start a checkpoint where nearly all of it is padding, unless the options say how many. New segments are filled
 /// with zeros first, which a lone durable writer waits for: it goes round in fewer.
 const PADDED_LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// Part of the memory for memtables that the buffer of a log group takes: a small database has small buffers, and one of the default
+/// size the largest.
+const GROUP_SHARE: usize = 32;
+/// Least bytes of that buffer.
+const GROUP_BYTES_MIN: usize = 64 << 10;
+/// Most of them; a commit that needs more brings a buffer of its own.
+const GROUP_BYTES_MAX: usize = 2 << 20;
+/// Buffers of groups: one fills while the other flies.
+const GROUP_BUFFERS: usize = 2;
+
+/// Part of the memory for memtables that nodes on their way to the file take.
+const NODES_IN_FLIGHT_SHARE: usize = 16;
+/// Bytes of these nodes at most.
+const NODES_IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 
 /// Of the memory that reads have, filters take at most this part.
 const FILTERS_SHARE: usize = 16;
@@ -128,11 +145,11 @@ impl Options {
 
     /// Memory for memtables and the page cache together, in bytes; at least 4 MiB.
     ///
-    /// Half is for memtables, seven sixteenths are for cached pages, and one thirty-second each for the filters of
-    /// families that have several trees and for shortcuts to rows in cached pages. What memtables have taken of their half stays with
-    /// the database, for the next ones. Outside of it lie: values that the program
-    /// holds, batches not yet submitted, the sets of open transactions, a tenth of it for each
-    /// [`Ingest`](crate::Ingest) under way, and fixed buffers of at most 16 MiB for log groups and checkpoints.
+    /// Half is for memtables, one thirty-second each for the filters of families that have several trees and for shortcuts to rows in
+    /// cached pages, one sixteenth, or 8 MiB, for buffers of log groups and checkpoints, and the rest, three eighths, for cached pages. What
+    /// memtables have taken of their half stays with the database, for the next ones. Outside of it lie: values that the program holds,
+    /// batches not yet submitted, the sets of open transactions, a tenth of it for each [`Ingest`](crate::Ingest) under way, and some
+    /// 2 MiB for reads in flight and the keys of recent commits.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {
         self.memory_bytes = bytes.max(MEMORY_BYTES_MIN);
         self
@@ -202,16 +219,26 @@ impl Options {
         self
     }
 
-    /// The path as an operating system path; kept here so that `open` reads well.
+    /// How the memory is split: at least 4 MiB, of which every share leaves some for the others.
     pub(crate) fn shares(&self) -> Shares {
         let memtable_bytes_max = self.memory_bytes / 2;
         let reads_bytes_max = self.memory_bytes - memtable_bytes_max;
         let filter_bytes_max = reads_bytes_max / FILTERS_SHARE;
         let shortcut_bytes_max = reads_bytes_max / SHORTCUTS_SHARE;
+        let group_bytes = memtable_bytes_max / GROUP_SHARE / BLOCK_BYTES * BLOCK_BYTES;
+        let group_bytes = group_bytes.clamp(GROUP_BYTES_MIN, GROUP_BYTES_MAX);
+        let nodes_in_flight_bytes_max =
+            NODES_IN_FLIGHT_BYTES_MAX.min(memtable_bytes_max / NODES_IN_FLIGHT_SHARE);
+        let other_bytes_max = filter_bytes_max
+            + shortcut_bytes_max
+            + GROUP_BUFFERS * group_bytes
+            + nodes_in_flight_bytes_max;
         let log_bytes_max = self.log_bytes_max.unwrap_or(2 * memtable_bytes_max as u64);
         Shares {
             memtable_bytes_max,
-            cache_bytes_max: reads_bytes_max - filter_bytes_max - shortcut_bytes_max,
+            group_bytes,
+            nodes_in_flight_bytes_max,
+            cache_bytes_max: reads_bytes_max - other_bytes_max,
             filter_bytes_max,
             shortcut_bytes_max,
             batch_bytes_max: (memtable_bytes_max / 4).min(BATCH_BYTES_MAX),
@@ -228,6 +255,9 @@ impl Options {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shares {
     pub memtable_bytes_max: usize,
+    /// Of each of the two buffers of log groups.
+    pub group_bytes: usize,
+    pub nodes_in_flight_bytes_max: usize,
     pub cache_bytes_max: usize,
     pub filter_bytes_max: usize,
     pub shortcut_bytes_max: usize,

@@ -26,11 +26,6 @@ use crate::tree::Sink;
 /// Pages taken at a time, so that nodes written one after another lie one after another.
 const RUN_PAGES: u32 = 128;
 
-/// Bytes in flight at most.
-const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
-/// Part of the memory for memtables that they may take: a small database has small buffers, and one of the default size the largest.
-const IN_FLIGHT_SHARE: usize = 16;
-
 /// Bytes of neighbouring nodes that are written at once, at most, unless one node is longer.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -258,7 +253,7 @@ impl<'a> Writer<'a> {
     }
 
     fn in_flight_bytes_max(&self) -> usize {
-        IN_FLIGHT_BYTES_MAX.min(self.engine.shares.memtable_bytes_max / IN_FLIGHT_SHARE)
+        self.engine.shares.nodes_in_flight_bytes_max
     }
 
     /// Issues what was queued, within the bounds, but for the buffer that is not full yet.

@@ -11,9 +11,6 @@ use crate::format::commits::{COMMIT_HEADER_BYTES, CommitHeader};
 use crate::format::group::GROUP_HEADER_BYTES;
 use crate::ids::{BLOCK_BYTES, Seq};
 
-/// Most bytes of a group's buffer; a commit that needs more brings a buffer of its own.
-pub(crate) const GROUP_BYTES_MAX: usize = 2 << 20;
-
 /// Records up to this size are copied under the commit lock.
 const COPY_BYTES_MAX: usize = 4096;
 

@@ -47,12 +47,12 @@ use crate::format::group::{self as group_format, GROUP_HEADER_BYTES, GroupHeader
 use crate::ids::{FamilyId, Generation, Incarnation, Seq};
 use crate::log::{GroupPlace, LogPosition, Segment};
 use crate::memtable::Pool;
-use crate::options::Grouping;
+use crate::options::{Grouping, Shares};
 use crate::state::{Family, Generational};
 
 pub(crate) use change::Request;
 pub(crate) use changed::Changed;
-pub(crate) use order::{Gate, Memory, Order, Ticket};
+pub(crate) use order::{Gate, Order, Ticket};
 use places::places_for;
 pub(crate) use places::{Places, Shown};
 pub(crate) use submission::{Admission, Submission, apply_op, row_kind};
@@ -104,7 +104,7 @@ pub(crate) struct Start {
     pub(crate) generation: Generation,
     pub(crate) last: Seq,
     pub(crate) log: LogPosition,
-    pub(crate) memtable_bytes_max: usize,
+    pub(crate) shares: Shares,
     pub(crate) grouping: Grouping,
     pub(crate) next_family: FamilyId,
     pub(crate) pool: Arc<Pool>,
@@ -112,25 +112,17 @@ pub(crate) struct Start {
 
 impl Pipeline {
     pub(crate) fn new(io: Io, start: Start) -> Pipeline {
-        let memory = Memory::new(start.memtable_bytes_max);
         let sealer =
             Sealer { file_id: start.file_id, incarnation: start.incarnation, previous_crc: 0 };
         Pipeline {
             io,
-            order: Mutex::new(Order::new(
-                start.last,
-                start.log,
-                memory,
-                start.grouping,
-                start.next_family,
-                start.pool,
-            )),
             sealer: Mutex::new(sealer),
-            places: Places::new(start.last, places_for(start.memtable_bytes_max)),
+            places: Places::new(start.last, places_for(start.shares.memtable_bytes_max)),
             failure: OnceLock::new(),
             keeper: Signal::default(),
             checkpointer: Signal::default(),
             generation: AtomicU64::new(start.generation.0),
+            order: Mutex::new(Order::new(start)),
             groups: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             waiting: AtomicU64::new(0),

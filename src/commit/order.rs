@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use ringdb_uring::Buf;
 use ringdb_uring::threads::Mutex;
 
+use crate::commit::Start;
 use crate::commit::claim::Cover;
 use crate::commit::exclusive::Turn;
-use crate::commit::group::{GROUP_BYTES_MAX, OpenGroup};
+use crate::commit::group::OpenGroup;
 use crate::commit::window::Window;
 use crate::error::Error;
 use crate::format::catalog::Logging;
@@ -33,12 +34,6 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// A log counts as padding if its rows take this part of it at most in memory.
 const PADDED_SHARE: u64 = 4;
-
-/// Part of the memory for memtables that a group's buffer may take: a small database has small
-/// buffers, and one of the default size the largest.
-const GROUP_FRACTION: usize = 32;
-/// Least bytes of a group's buffer.
-const GROUP_BYTES_MIN: usize = 64 << 10;
 
 /// A task that waits for room; first come, first served.
 #[derive(Default)]
@@ -179,16 +174,9 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    pub(crate) fn new(
-        last: Seq,
-        log: LogPosition,
-        memory: Memory,
-        grouping: Grouping,
-        next_family: FamilyId,
-        pool: Arc<Pool>,
-    ) -> Order {
-        let share = memory.max / GROUP_FRACTION / BLOCK_BYTES * BLOCK_BYTES;
-        let group_bytes = share.clamp(GROUP_BYTES_MIN, GROUP_BYTES_MAX);
+    pub(crate) fn new(start: Start) -> Order {
+        let Start { last, log, shares, grouping, next_family, pool, .. } = start;
+        let group_bytes = shares.group_bytes;
         Order {
             last,
             last_logged: last,
@@ -203,7 +191,7 @@ impl Order {
             forced: false,
             seal_at: None,
             flush: SmoothedFlush::default(),
-            memory,
+            memory: Memory::new(shares.memtable_bytes_max),
             cover: Cover::default(),
             queue: VecDeque::new(),
             gate: Gate::Open,

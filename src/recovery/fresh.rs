@@ -52,6 +52,7 @@ pub(super) async fn begin(
     let mut superblock = found.superblock;
     superblock.incarnation = incarnation;
     superblock.next_family = replayed.next_family;
+    let shares = options.shares();
     let pipeline = Pipeline::new(
         io.clone(),
         Start {
@@ -60,14 +61,13 @@ pub(super) async fn begin(
             generation: superblock.generation,
             last,
             log: LogPosition::new(first, VecDeque::from(replayed.segments.clone()), last),
-            memtable_bytes_max: options.shares().memtable_bytes_max,
+            shares,
             grouping: options.grouping,
             next_family: replayed.next_family,
             pool: replayed.pool.clone(),
         },
     );
     restore_order(&pipeline, &replayed);
-    let shares = options.shares();
     let chapters = chapters(&io, &replayed, incarnation, first)?;
     let engine = Engine::new(Parts {
         pages: PageCache::new(io.clone(), superblock.file_id, &shares),

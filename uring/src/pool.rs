@@ -20,15 +20,15 @@ use crate::buf::{Buf, Heap};
 /// Bytes of a piece; longer reads are not worth the saving.
 pub(crate) const PIECE_BYTES: usize = 8 << 10;
 
-/// Pieces, four times the usual depth of a device queue.
-pub(crate) const PIECES: usize = 256;
+/// Most pieces, four times the usual depth of a device queue.
+const PIECES_MAX: usize = 256;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
 /// Registered memory, in pieces.
 pub(crate) struct Pool {
     memory: Heap,
-    taken: [AtomicU64; PIECES / WORD_BITS],
+    taken: Box<[AtomicU64]>,
 }
 
 /// A piece that is taken.
@@ -38,15 +38,22 @@ pub(crate) struct Piece {
 }
 
 impl Pool {
-    /// Memory that the ring knows as its buffer 0.
-    pub(crate) fn register(ring: &IoUring) -> io::Result<Arc<Pool>> {
-        let memory = Heap::zeroed(PIECES * PIECE_BYTES);
+    /// Memory that the ring knows as its buffer 0, with a piece for each of so many reads, up to a bound.
+    pub(crate) fn register(ring: &IoUring, reads: usize) -> io::Result<Arc<Pool>> {
+        let pieces = reads.next_multiple_of(WORD_BITS).clamp(WORD_BITS, PIECES_MAX);
+        let memory = Heap::zeroed(pieces * PIECE_BYTES);
         let whole =
-            libc::iovec { iov_base: memory.start().as_ptr().cast(), iov_len: PIECES * PIECE_BYTES };
+            libc::iovec { iov_base: memory.start().as_ptr().cast(), iov_len: pieces * PIECE_BYTES };
         // SAFETY: the memory lives as long as the pool, which every buffer inside it keeps; the
         // kernel pins its pages itself until the ring is gone.
         unsafe { ring.submitter().register_buffers(&[whole])? };
-        Ok(Arc::new(Pool { memory, taken: Default::default() }))
+        let taken = (0..pieces / WORD_BITS).map(|_| AtomicU64::new(0)).collect();
+        Ok(Arc::new(Pool { memory, taken }))
+    }
+
+    /// How many pieces there are.
+    pub(crate) fn pieces(&self) -> usize {
+        self.taken.len() * WORD_BITS
     }
 
     /// A buffer of one piece, whatever its last owner left in it, if one is free.
@@ -69,7 +76,7 @@ fn lowest_free(taken: u64) -> Option<u64> {
 
 impl Piece {
     pub(crate) fn start(&self) -> NonNull<u8> {
-        // SAFETY: there are PIECES pieces in the memory, and the index is of one of them.
+        // SAFETY: the memory has a piece for each bit of `taken`, and the index is of one of them.
         unsafe { self.pool.memory.start().add(self.index * PIECE_BYTES) }
     }
 }
@@ -88,9 +95,9 @@ mod tests {
     #[test]
     fn pieces_are_apart_and_come_back() {
         let Ok(ring) = IoUring::new(2) else { return };
-        let Ok(pool) = Pool::register(&ring) else { return };
+        let Ok(pool) = Pool::register(&ring, 96) else { return };
         let mut bufs: Vec<Buf> = std::iter::from_fn(|| pool.take()).collect();
-        assert_eq!(bufs.len(), PIECES);
+        assert_eq!(bufs.len(), 128, "a whole word of pieces for the last reads too");
         bufs.iter_mut().enumerate().for_each(|(number, buf)| buf.fill(number as u8));
         let own = |(number, buf): (usize, &Buf)| buf.iter().all(|&byte| byte == number as u8);
         assert!(bufs.iter().enumerate().all(own));

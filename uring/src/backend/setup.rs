@@ -15,7 +15,7 @@ use rustix::event::EventfdFlags;
 use rustix::fd::{AsFd, OwnedFd};
 
 use crate::file::OsFile;
-use crate::pool::{PIECES, Pool};
+use crate::pool::Pool;
 use crate::queue::Limits;
 
 /// Entries for what is not in the limits: the feed's write and the bell, and one to spare.
@@ -81,14 +81,17 @@ const ATTEMPTS: [Attempt; 4] = [
 
 /// Builds a ring for this file, as the queue and as the feed knows it, that never has to refuse an entry within the limits.
 pub(crate) fn prepare(file: &OsFile, feed_file: &OsFile, limits: Limits) -> io::Result<Ready> {
-    let entries = (limits.in_flight_max() + ENTRIES_EXTRA).next_power_of_two() as u32;
+    let entries = entries_for(limits);
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
     let mut refused = io::Error::from(io::ErrorKind::Unsupported);
     for attempt in ATTEMPTS {
-        match attempt.build(entries, [file, feed_file], &event) {
+        match attempt.build(limits, [file, feed_file], &event) {
             Ok((ring, pool)) => {
                 let (pool, buffers) = match pool {
-                    Ok(pool) => (Some(pool), format!("{PIECES} registered buffers")),
+                    Ok(pool) => {
+                        let pieces = pool.pieces();
+                        (Some(pool), format!("{pieces} registered buffers"))
+                    }
                     Err(error) => (None, format!("no registered buffers ({error})")),
                 };
                 let (flags, features) = (attempt.words, features(&ring));
@@ -104,8 +107,13 @@ pub(crate) fn prepare(file: &OsFile, feed_file: &OsFile, limits: Limits) -> io::
     Err(refused)
 }
 
+/// Entries of a ring that has room for everything within the limits.
+fn entries_for(limits: Limits) -> u32 {
+    (limits.in_flight_max() + ENTRIES_EXTRA).next_power_of_two() as u32
+}
+
 impl Attempt {
-    fn build(self, entries: u32, files: [&OsFile; 2], event: &OwnedFd) -> io::Result<Built> {
+    fn build(self, limits: Limits, files: [&OsFile; 2], event: &OwnedFd) -> io::Result<Built> {
         let mut builder = IoUring::builder();
         if self.submit_all == Wish::Yes {
             builder.setup_submit_all();
@@ -116,7 +124,7 @@ impl Attempt {
         if self.restricted == Wish::Yes {
             builder.setup_r_disabled();
         }
-        let ring = builder.dontfork().build(entries)?;
+        let ring = builder.dontfork().build(entries_for(limits))?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
             let old = "the kernel is older than Linux 5.11";
             return Err(io::Error::new(io::ErrorKind::Unsupported, old));
@@ -125,7 +133,7 @@ impl Attempt {
         let [file, feed_file] = files.map(|file| file.as_fd().as_raw_fd());
         submitter.register_files(&[file, event.as_raw_fd(), feed_file])?;
         // Not allowed any more once the ring is restricted; refused where memory must not be locked.
-        let pool = Pool::register(&ring);
+        let pool = Pool::register(&ring, limits.reads);
         if self.restricted == Wish::Yes {
             submitter.register_restrictions(&mut restrictions())?;
             submitter.register_enable_rings()?;
