@@ -56,7 +56,8 @@ acknowledged write is looked up, and the whole file is checked.
 
 ops/s counts rows: puts, also within batches, and reads (a range read of 100 rows is one). The \
 bare loop is the fastest durable write of 4 KiB that this disk does, one at a time, measured again \
-in turns with each row; reads are compared with random 4 KiB direct reads, 64 at a time.";
+in turns with each row, a lone writer's on that writer's thread; reads are compared with random \
+4 KiB direct reads, 64 at a time.";
 
 /// Writers are threads or tasks of one process.
 const WRITERS_MAX: i64 = 65_536;

@@ -9,7 +9,7 @@ use super::bare::{BLOCK_BYTES, Bare, Method};
 use super::live::Live;
 use super::parent::Child;
 use super::plan::{Case, Subject, Work};
-use super::protocol::Spec;
+use super::protocol::{BareLoop, BareSlice, Spec};
 use super::rows::Row;
 use super::verify::verify;
 use crate::exit::Failure;
@@ -37,6 +37,8 @@ struct Runner {
     child: Child,
     ops: u64,
     seconds: f64,
+    /// What the bare loop did that took turns with it.
+    bare: BareSlice,
 }
 
 /// What a case gave: rows, and what failed with the backend that it failed on.
@@ -62,7 +64,9 @@ pub fn measure(setting: &Setting<'_>, case: Case, subjects: &[Subject], live: &L
     let (slices, time) = setting.slices;
     let mut bare_rates = Vec::new();
     for _ in 0..slices {
-        bare_rates.push(bare(setting, case));
+        if !case.takes_turns() {
+            bare_rates.push(bare(setting, case));
+        }
         runners = each(runners, case, &mut failures, |runner| runner.slice(time));
         live.rates(&rates(&runners));
     }
@@ -71,7 +75,11 @@ pub fn measure(setting: &Setting<'_>, case: Case, subjects: &[Subject], live: &L
     for runner in runners {
         let subject = runner.spec.subject;
         live.doing(&format!("{}: kill -9 and verify", subject.name()));
-        let row = mean(&bare_rates).and_then(|bare_per_s| runner.end(case, bare_per_s));
+        let bare_per_s = match case.takes_turns() {
+            true => Ok(runner.bare.writes as f64 / runner.bare.seconds.max(1e-9)),
+            false => mean(&bare_rates),
+        };
+        let row = bare_per_s.and_then(|bare_per_s| runner.end(case, bare_per_s));
         keep(row, case, subject, &mut rows, &mut failures);
     }
     live.done(&rates, rows.iter().map(|row| row.verified).sum());
@@ -142,15 +150,21 @@ impl Runner {
             workload: case.workload,
             writers: case.writers,
             value_bytes: setting.value_bytes,
+            turns_with: case.takes_turns().then(|| BareLoop {
+                directory: setting.directory.to_owned(),
+                method: setting.method,
+            }),
         };
         let child = Child::start(&spec)?;
-        Ok(Runner { spec, child, ops: 0, seconds: 0.0 })
+        Ok(Runner { spec, child, ops: 0, seconds: 0.0, bare: BareSlice::default() })
     }
 
     fn slice(&mut self, time: Duration) -> Result<(), Failure> {
         let slice = self.child.slice(time)?;
         self.ops += slice.ops;
         self.seconds += slice.seconds;
+        self.bare.writes += slice.bare.writes;
+        self.bare.seconds += slice.bare.seconds;
         Ok(())
     }
 

@@ -12,11 +12,12 @@ use ringdb::{
 };
 
 use super::actor::Actor;
+use super::bare::{Bare, Method};
 use super::histogram::Recorder;
 use super::key::Origin;
 use super::plan::{Runner, Work, Workload};
-use super::protocol::{Outcome, Slice, Spec, family_name};
-use super::runner::{Round, Tell, on_tasks, on_threads};
+use super::protocol::{BareSlice, Outcome, Slice, Spec, family_name};
+use super::runner::{Round, Tell, by_turns, on_tasks, on_threads};
 use crate::exit::Failure;
 
 /// Longer than any parent waits before it kills.
@@ -76,6 +77,8 @@ struct Child {
     dbs: Vec<Db>,
     actors: Vec<Actor>,
     runtime: Option<tokio::runtime::Runtime>,
+    /// What its only actor takes turns with.
+    bare: Option<(Bare, Method)>,
     outcome: Outcome,
     /// Of each slice, because percentiles are of all slices together.
     recorder: Recorder,
@@ -105,7 +108,12 @@ impl Child {
             Runner::Threads => None,
             Runner::Tasks => Some(tokio::runtime::Runtime::new()?),
         };
-        Ok(Child { dbs, actors, runtime, outcome: Outcome::default(), recorder: Recorder::new() })
+        let bare = match &spec.turns_with {
+            None => None,
+            Some(loops) => Some((Bare::open(&loops.directory)?, loops.method)),
+        };
+        let (outcome, recorder) = (Outcome::default(), Recorder::new());
+        Ok(Child { dbs, actors, runtime, bare, outcome, recorder })
     }
 
     /// Runs all actors; operations and seconds, and what latencies they had.
@@ -121,12 +129,16 @@ impl Child {
                 (ops, recorder.expect("every task that held the round has ended"))
             }
         };
-        Ok((Slice { ops, seconds: start.elapsed().as_secs_f64() }, recorder))
+        let (seconds, bare) = (start.elapsed().as_secs_f64(), BareSlice::default());
+        Ok((Slice { ops, seconds, bare }, recorder))
     }
 
     fn slice(&mut self, time: Duration) -> Result<Slice, Failure> {
         let before = self.metrics();
-        let (slice, recorder) = self.round(time, Tell::Nobody)?;
+        let (slice, recorder) = match &self.bare {
+            Some(bare) => by_turns(&mut self.actors[0], bare, time)?,
+            None => self.round(time, Tell::Nobody)?,
+        };
         let after = self.metrics();
         self.recorder.add(&recorder);
         let outcome = &mut self.outcome;

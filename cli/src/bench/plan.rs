@@ -232,6 +232,15 @@ pub struct Case {
     pub writers: u32,
 }
 
+impl Case {
+    /// Whether the writer and the bare loop take turns on one thread: what one durable write costs depends on the thread that makes
+    /// it and on its processor.
+    pub fn takes_turns(self) -> bool {
+        let is_thread = self.workload.runner() == Runner::Threads;
+        self.writers == 1 && is_thread && self.workload.is_durable()
+    }
+}
+
 /// The cases that the arguments ask for; `writers` empty for each workload's own.
 pub fn cases(workloads: &[Workload], writers: &[u32]) -> Vec<Case> {
     let case = |workload: Workload| {
@@ -273,6 +282,15 @@ mod tests {
         assert!(!Subject::PwritePerCommit.runs(Workload::BufferedPuts));
         assert!(!Subject::PwritePerCommit.runs(Workload::ColdReads));
         assert!(Subject::Uring.runs(Workload::ColdReads));
+    }
+
+    #[test]
+    fn a_lone_durable_writer_takes_turns_with_the_bare_loop() {
+        let takes_turns = |workload, writers| Case { workload, writers }.takes_turns();
+        assert!(takes_turns(Workload::DurablePuts, 1) && takes_turns(Workload::DurableBatches, 1));
+        assert!(!takes_turns(Workload::DurablePuts, 2));
+        assert!(!takes_turns(Workload::DurablePutsTasks, 1));
+        assert!(!takes_turns(Workload::BufferedPuts, 1) && !takes_turns(Workload::PointReads, 1));
     }
 
     #[test]

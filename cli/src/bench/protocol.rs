@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bare::Method;
 use super::plan::{Subject, Workload};
 
 /// What a child is to run.
@@ -35,6 +36,17 @@ pub struct Spec {
     pub writers: u32,
     /// Bytes of a value.
     pub value_bytes: usize,
+    /// The bare loop with which its only writer takes turns, if it does.
+    pub turns_with: Option<BareLoop>,
+}
+
+/// A bare loop that another process made the file of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BareLoop {
+    /// Where that file is.
+    pub directory: PathBuf,
+    /// How its writes are made durable.
+    pub method: Method,
 }
 
 impl Spec {
@@ -55,6 +67,17 @@ pub struct Slice {
     /// Operations.
     pub ops: u64,
     /// Seconds from its start until the last writer came back.
+    pub seconds: f64,
+    /// What the bare loop did that took turns with it.
+    pub bare: BareSlice,
+}
+
+/// What the bare loop did within a slice: nothing, if it did not take turns.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct BareSlice {
+    /// Durable writes.
+    pub writes: u64,
+    /// Seconds that they took.
     pub seconds: f64,
 }
 

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::actor::Actor;
+use super::bare::{Bare, Method};
 use super::histogram::Recorder;
-use super::protocol::frame;
+use super::protocol::{BareSlice, Slice, frame};
 use crate::exit::Failure;
+
+/// Turns of a slice in which a writer and the bare loop alternate.
+const TURNS: u32 = 8;
 
 /// What happens at each acknowledgement, besides recording its latency.
 pub enum Tell {
@@ -73,6 +77,32 @@ impl Round {
             }
         }
     }
+}
+
+/// An actor and the bare loop by turns on one thread, each for so long in all; what both did, and the actor's latencies.
+pub fn by_turns(
+    actor: &mut Actor,
+    (bare, method): &(Bare, Method),
+    time: Duration,
+) -> Result<(Slice, Recorder), Failure> {
+    let run = || {
+        let mut slice = Slice { ops: 0, seconds: 0.0, bare: BareSlice::default() };
+        let start = Instant::now();
+        let mut round = Round { until: start, recorder: Recorder::new(), tell: Tell::Nobody };
+        for _ in 0..TURNS {
+            let (writes, seconds) = bare.writes_for(*method, time / TURNS)?;
+            slice.bare.writes += writes;
+            slice.bare.seconds += seconds;
+            let start = Instant::now();
+            round.until = start + time / TURNS;
+            slice.ops += round.run_blocking(actor)?;
+            slice.seconds += start.elapsed().as_secs_f64();
+        }
+        Ok((slice, round.recorder))
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(run).join().map_err(|_| Failure::error("a writer panicked"))?
+    })
 }
 
 /// A thread for each actor; the operations of all.
