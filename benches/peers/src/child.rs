@@ -97,7 +97,7 @@ impl Child {
             Order::Load { load, rows, batch } => self.load(load, rows, batch),
             Order::Run { work, runner, actors, families, ms } => {
                 self.staff(actors, families);
-                self.run(work, runner, Duration::from_millis(ms))
+                self.run(work, runner, Duration::from_millis(ms), self.recorder.clone())
             }
             Order::RunByTurns { work, runner, method, turns, ms } => {
                 self.staff(1, self.spec.settings.families);
@@ -105,10 +105,7 @@ impl Child {
             }
             Order::RunBesideCheckpoints { actors, ms, loaded } => {
                 self.staff(actors, self.spec.settings.families);
-                std::mem::swap(&mut self.recorder, &mut self.beside);
-                let answer = self.run_beside_checkpoints(Duration::from_millis(ms), loaded);
-                std::mem::swap(&mut self.recorder, &mut self.beside);
-                answer
+                self.run_beside_checkpoints(Duration::from_millis(ms), loaded)
             }
             Order::Timer { tasks, ms } => {
                 self.staff(tasks, self.spec.settings.families);
@@ -128,7 +125,8 @@ impl Child {
             }
             Order::WriteOn => {
                 self.staff(8, self.spec.settings.families);
-                self.run(Work::Put { rows: 1 }, Runner::Threads, Duration::from_secs(600))
+                let (work, time) = (Work::Put { rows: 1 }, Duration::from_secs(600));
+                self.run(work, Runner::Threads, time, self.recorder.clone())
             }
             Order::Quit => self.engine.close().and_then(|()| done(true)),
         }
@@ -150,10 +148,15 @@ impl Child {
         self.runtime.as_ref().ok_or_else(|| Failure::error("no runtime"))
     }
 
-    fn run(&mut self, work: Work, runner: Runner, time: Duration) -> Outcome<Answer> {
+    fn run(
+        &mut self,
+        work: Work,
+        runner: Runner,
+        time: Duration,
+        recorder: Arc<Recorder>,
+    ) -> Outcome<Answer> {
         let engine = self.engine.clone();
         let mut actors = std::mem::take(&mut self.actors);
-        let recorder = self.recorder.clone();
         let start = Instant::now();
         let round = Arc::new(Round { until: start + time, recorder });
         let ops = match runner {
@@ -209,7 +212,7 @@ impl Child {
             };
             let checkpoints = scope.spawn(work);
             let work = Work::Update { rows: 1, loaded };
-            let answer = self.run(work, Runner::Threads, time);
+            let answer = self.run(work, Runner::Threads, time, self.beside.clone());
             stop.store(true, Ordering::Relaxed);
             (answer, checkpoints.join())
         });
@@ -224,11 +227,14 @@ impl Child {
         let timer = self.runtime()?.spawn(timer(round));
         let ops = match self.actors.is_empty() {
             true => 0,
-            false => self.run(Work::Put { rows: 1 }, Runner::Tasks, time)?.ops,
+            // Only the timer's latencies are told.
+            false => {
+                let puts = Arc::new(Recorder::new());
+                self.run(Work::Put { rows: 1 }, Runner::Tasks, time, puts)?.ops
+            }
         };
         let ended = self.runtime()?.block_on(timer);
         ended.map_err(|error| Failure::error(error.to_string()))?;
-        self.recorder = Arc::new(Recorder::new());
         let latency_us = percentiles(&late);
         Ok(Answer { ops, seconds: start.elapsed().as_secs_f64(), latency_us, ..Answer::default() })
     }
