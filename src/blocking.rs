@@ -50,9 +50,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut context = Context::from_waker(&waker);
     let mut waited = false;
     loop {
-        let before = LEFT.with(|left| left.replace(Some(Left::default())));
+        let collecting = Collecting::begin();
         let polled = future.as_mut().poll(&mut context);
-        let left = LEFT.with(|left| left.replace(before)).unwrap_or_default();
+        let left = collecting.end();
         if let Poll::Ready(output) = polled {
             left.owed.iter().for_each(Io::kick);
             if !waited {
@@ -71,6 +71,35 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 fn fresh() -> Arc<Blocked> {
     let kept = FRESH.with(Cell::take).filter(|kept| Arc::strong_count(kept) == 1);
     kept.unwrap_or_else(Blocked::here)
+}
+
+/// The poll under way, whose leavings are collected; what was left before it comes back behind it.
+struct Collecting {
+    before: Option<Left>,
+}
+
+impl Collecting {
+    fn begin() -> Collecting {
+        Collecting { before: LEFT.with(|left| left.replace(Some(Left::default()))) }
+    }
+
+    /// The poll is over.
+    fn end(mut self) -> Left {
+        let left = self.restore();
+        std::mem::forget(self);
+        left
+    }
+
+    fn restore(&mut self) -> Left {
+        LEFT.with(|left| left.replace(self.before.take())).unwrap_or_default()
+    }
+}
+
+impl Drop for Collecting {
+    /// The future panicked: what the thread owes others is paid all the same.
+    fn drop(&mut self) {
+        self.restore().owed.iter().for_each(Io::kick);
+    }
 }
 
 impl Left {
@@ -132,10 +161,8 @@ pub(crate) fn pay() {
 /// be woken for by another, which would only take the ring away.
 pub(crate) fn kick(io: &Io) {
     let owed = LEFT.with(|left| match &mut *left.borrow_mut() {
-        Some(left) => {
-            left.owed.get_or_insert_with(|| io.clone());
-            true
-        }
+        // A second ring is told at once.
+        Some(left) => left.owed.get_or_insert_with(|| io.clone()).is_same(io),
         None => false,
     });
     if !owed {

@@ -13,14 +13,7 @@ use std::ops::{Deref, Range};
 /// fn is_send<T: Send>(_: T) {}
 /// is_send(ringdb_frames::pin());
 /// ```
-pub struct Guard(crossbeam_epoch::Guard);
-
-impl Guard {
-    /// Lets go of everything seen so far and begins anew; cheaper than a new guard in a long loop.
-    pub fn repin(&mut self) {
-        self.0.repin();
-    }
-}
+pub struct Guard(#[expect(dead_code, reason = "its drop is what counts")] crossbeam_epoch::Guard);
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

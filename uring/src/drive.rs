@@ -59,7 +59,10 @@ impl Shared {
             return refused();
         }
         let mut tell = Some(refused);
-        while !woken() {
+        let mut owes_a_look = false;
+        while owes_a_look || !woken() {
+            // Until what it leaves behind is handed on, even if it was woken meanwhile.
+            owes_a_look = true;
             let alarm = match self.try_drive(&woken) {
                 Driven::Done => return,
                 Driven::Again => continue,
@@ -69,9 +72,13 @@ impl Shared {
                     None
                 }
             };
-            if !self.yields_to_others(blocked) {
-                self.stand_by(blocked, alarm);
-            }
+            owes_a_look = match self.yields_to_others(blocked) {
+                true => {
+                    self.keep_by_others(alarm);
+                    false
+                }
+                false => self.stand_by(blocked, alarm),
+            };
         }
     }
 
@@ -146,8 +153,9 @@ impl Shared {
         }
     }
 
-    /// Parks until woken, nominated, or due at an appointment that nobody else keeps.
-    fn stand_by(&self, blocked: &Arc<Blocked>, alarm: Option<Instant>) {
+    /// Parks until woken, nominated, or due at an appointment that nobody else keeps. True if others rely on it to look: it was nominated,
+    /// or kept an appointment.
+    fn stand_by(&self, blocked: &Arc<Blocked>, alarm: Option<Instant>) -> bool {
         let near = alarm.filter(|alarm| is_near(*alarm));
         let keeps = near.filter(|alarm| self.wake.keeps(*alarm));
         if near.is_none() {
@@ -155,7 +163,7 @@ impl Shared {
         }
         self.standbys.join(blocked);
         loop {
-            if blocked.is_woken() || blocked.is_nominated() {
+            if blocked.is_woken() || self.standbys.has_nominated(blocked) {
                 break;
             }
             match keeps.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
@@ -164,31 +172,10 @@ impl Shared {
                 None => self.counted(thread::park),
             }
         }
-        let nominated = blocked.leaves();
         if let Some(alarm) = keeps {
             self.wake.keeps_no_more(alarm);
         }
-        if blocked.is_woken() {
-            match keeps {
-                _ if nominated => self.hand_over(),
-                Some(_) => self.look(),
-                None => {}
-            }
-        }
-    }
-
-    /// A keeper leaves its appointment: if it still stands, somebody else has to keep it. Whoever
-    /// has the role now looks when leaving it.
-    fn look(&self) {
-        let Some(mut role) = self.try_role() else { return };
-        let Some(owner) = role.as_mut() else { return };
-        match guard(|| owner.leave(self)) {
-            Ok(left) => {
-                drop(role);
-                self.settle_left(left);
-            }
-            Err(gone) => self.fail(role.take(), gone),
-        }
+        self.standbys.leave(blocked) || keeps.is_some()
     }
 
     fn wake_for_close(&self) {

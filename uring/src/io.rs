@@ -217,7 +217,8 @@ impl Io {
         self.submit(Request::Sync).sync()
     }
 
-    /// What every sync and durable write behind a sync that failed is told, with the cause of the first; `None` while none has.
+    /// What every sync and durable write behind a sync that failed is told, with the cause of the first; `None` while none has. A feed
+    /// asks for it itself, behind each of its writes.
     /// It does not matter who asked for that sync, or whether they still wait for its result. What it covered is undefined for
     /// ever, what others wrote included: a later sync that succeeds proves nothing about it.
     pub fn failed_sync(&self) -> Option<io::Error> {
@@ -279,7 +280,8 @@ impl Io {
         self.shared().birth.is_here() && self.shared().drive(done)
     }
 
-    /// Blocks this thread until it is woken, and lets it own the I/O whenever nobody else does.
+    /// Blocks this thread until it is woken, and lets it own the I/O whenever nobody else does. Woken by somebody else while it sleeps
+    /// as the owner, it returns behind the next completion.
     /// Until then `blocked` must be the waker of what it waits for. `refused` is called, once, if
     /// somebody else owns the I/O, or if the thread was woken before it could: it kicks if the feed
     /// has more of which nobody else may know.

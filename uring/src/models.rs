@@ -93,6 +93,7 @@ mod whole {
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
     use crate::sim::Disk;
+    use crate::threads::atomic::{AtomicBool, Ordering};
     use crate::threads::{Mutex, thread};
     use crate::{
         BLOCK_BYTES, BackendChoice, Blocked, Buf, DirectIo, Feed, Io, Next, Pending, Settings,
@@ -113,17 +114,64 @@ mod whole {
     }
 
     #[derive(Default)]
-    struct Lines(Mutex<Line>);
+    struct Lines {
+        line: Mutex<Line>,
+        /// Who wakes the callers, if it is not the owner: as commits that become visible late wake others.
+        waker: Option<Arc<Relay>>,
+    }
+
+    /// A thread that wakes whom it is told to, at any time.
+    struct Relay {
+        thread: thread::Thread,
+        told: Mutex<Vec<Waker>>,
+        is_over: AtomicBool,
+    }
+
+    impl Relay {
+        fn start() -> (Arc<Relay>, thread::JoinHandle<()>) {
+            let started = Arc::new(Mutex::new(None::<Arc<Relay>>));
+            let handed = started.clone();
+            let joined = thread::spawn(move || {
+                thread::park();
+                let relay = handed.lock().take().expect("it was handed over");
+                while !relay.is_over.load(Ordering::SeqCst) {
+                    let told = std::mem::take(&mut *relay.told.lock());
+                    if told.is_empty() {
+                        thread::park();
+                    }
+                    told.into_iter().for_each(Waker::wake);
+                }
+            });
+            let relay = Arc::new(Relay {
+                thread: joined.thread().clone(),
+                told: Mutex::new(Vec::new()),
+                is_over: AtomicBool::new(false),
+            });
+            *started.lock() = Some(relay.clone());
+            joined.thread().unpark();
+            (relay, joined)
+        }
+
+        fn tell(&self, due: Vec<Waker>) {
+            self.told.lock().extend(due);
+            self.thread.unpark();
+        }
+
+        fn end(&self) {
+            self.is_over.store(true, Ordering::SeqCst);
+            self.thread.unpark();
+        }
+    }
 
     impl Lines {
         fn give(&self) -> u64 {
-            let mut line = self.0.lock();
+            let mut line = self.line.lock();
             line.given += 1;
             line.given
         }
 
         fn poll(&self, number: u64, waker: &Waker) -> bool {
-            let mut line = self.0.lock();
+            let mut line = self.line.lock();
             if line.done < number {
                 line.waiting.push((number, waker.clone()));
             }
@@ -133,7 +181,7 @@ mod whole {
 
     impl Feed for Lines {
         fn next(&self, _: Instant) -> Next {
-            let mut line = self.0.lock();
+            let mut line = self.line.lock();
             assert_eq!(line.taken, line.done, "one write at a time");
             if line.given == line.taken {
                 return Next::Idle;
@@ -147,19 +195,30 @@ mod whole {
         }
 
         fn pending(&self, _: Instant) -> Pending {
-            let line = self.0.lock();
+            let line = self.line.lock();
             if line.given == line.taken { Pending::Nothing } else { Pending::Write }
         }
 
         fn done(&self, result: io::Result<()>, _: Buf, _: Duration) {
             result.expect("the disk is well");
-            let mut line = self.0.lock();
+            let mut line = self.line.lock();
             line.done = line.taken;
             let done = line.done;
             let due: Vec<_> = line.waiting.extract_if(.., |(number, _)| *number <= done).collect();
             drop(line);
-            due.into_iter().for_each(|(_, waker)| waker.wake());
+            let due: Vec<Waker> = due.into_iter().map(|(_, waker)| waker).collect();
+            match &self.waker {
+                None => due.into_iter().for_each(Waker::wake),
+                Some(relay) => relay.tell(due),
+            }
         }
+    }
+
+    /// Who wakes the callers.
+    #[derive(Clone, Copy)]
+    enum Wakes {
+        Owner,
+        Another,
     }
 
     /// How a caller waits.
@@ -196,8 +255,15 @@ mod whole {
         buf
     }
 
-    fn life(io: &Io, waits: fn(u64) -> Waits) {
-        let feed = Arc::new(Lines::default());
+    fn life(io: &Io, waits: fn(u64) -> Waits, wakes: Wakes) {
+        let (waker, relay) = match wakes {
+            Wakes::Owner => (None, None),
+            Wakes::Another => {
+                let (relay, thread) = Relay::start();
+                (Some(relay.clone()), Some((relay, thread)))
+            }
+        };
+        let feed = Arc::new(Lines { line: Mutex::default(), waker });
         io.set_feed(feed.clone());
         let callers = (0..CALLERS).map(|caller| {
             let (io, feed) = (io.clone(), feed.clone());
@@ -218,8 +284,12 @@ mod whole {
         });
         let callers: Vec<_> = callers.collect();
         callers.into_iter().for_each(|caller| caller.join().expect("it ends"));
+        if let Some((relay, thread)) = relay {
+            relay.end();
+            thread.join().expect("it ends");
+        }
         let (done, writes) = {
-            let line = feed.0.lock();
+            let line = feed.line.lock();
             (line.done, line.writes)
         };
         assert_eq!(done, CALLERS * WRITES_EACH);
@@ -227,13 +297,13 @@ mod whole {
         block_on(io.close());
     }
 
-    fn on(backend: BackendChoice, path: &Path, waits: fn(u64) -> Waits) {
+    fn on(backend: BackendChoice, path: &Path, waits: fn(u64) -> Waits, wakes: Wakes) {
         let settings = Settings { backend, direct: DirectIo::Off, ..Settings::default() };
         if !path.exists() {
             Io::create(path, &settings, FILE_BYTES, &[]).expect("the file is made");
         }
         let io = Io::open(path, &settings).expect("the file opens");
-        life(&io, waits);
+        life(&io, waits, wakes);
     }
 
     fn explore(name: &str, schedules: usize, run: impl Fn() + Send + Sync + Clone + 'static) {
@@ -258,7 +328,19 @@ mod whole {
             [("callers that block", (|_| Waits::Blocking) as fn(u64) -> Waits), ("both", mixed)]
         {
             explore(name, 4000, move || {
-                on(BackendChoice::Sim(Disk::new()), Path::new("model"), waits);
+                on(BackendChoice::Sim(Disk::new()), Path::new("model"), waits, Wakes::Owner);
+            });
+        }
+    }
+
+    #[test]
+    fn no_schedule_loses_a_wake_up_when_others_wake_the_callers() {
+        for (name, waits) in [
+            ("woken by another", (|_| Waits::Blocking) as fn(u64) -> Waits),
+            ("so are both", mixed),
+        ] {
+            explore(name, 4000, move || {
+                on(BackendChoice::Sim(Disk::new()), Path::new("model"), waits, Wakes::Another);
             });
         }
     }
@@ -267,6 +349,8 @@ mod whole {
     fn no_schedule_loses_a_wake_up_on_the_pool() {
         let directory = tempfile::tempdir().expect("a directory is made");
         let path = directory.path().join("model");
-        explore("the pool", 400, move || on(BackendChoice::Pwrite, &path, mixed));
+        explore("the pool", 400, move || {
+            on(BackendChoice::Pwrite, &path, mixed, Wakes::Owner);
+        });
     }
 }

@@ -113,6 +113,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some((core, number)) = self.place.take()
+            && core.birth.is_here()
             && matches!(*self.state.lock(), State::Waiting(_))
         {
             core.withdraw(number);

@@ -87,6 +87,8 @@ impl Owner {
 
     /// The last look of a driver, after saying that it leaves.
     pub(crate) fn leave(&mut self, shared: &Shared) -> io::Result<Left> {
+        // What came to its end last may have made room for more, or a sync ready, and nobody pushes that.
+        self.pump(shared);
         if self.backend.in_flight() > 0 {
             shared.wake.busy();
             return Ok(Left::Working);

@@ -4,6 +4,9 @@
 //! to one of them: its own result is most likely part of that work, so this hop is one it had to
 //! make anyway. A thread that was nominated drives, or hands on if its result came meanwhile, so
 //! a nomination is never lost. The background thread is asked only if nobody stands by.
+//!
+//! A thread stands by for one file at a time. Entries of a line outlive that, so what a thread stands by for is said by the thread, and
+//! only its own line can nominate it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,22 +14,21 @@ use std::task::Wake;
 
 use crate::stats::Counters;
 use crate::threads::Mutex;
-use crate::threads::atomic::{AtomicBool, AtomicU8, Ordering};
+use crate::threads::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::threads::thread::{self, Thread};
 
 /// Entries that are left of threads long gone, at most beside as many that stand by.
 const GONE_MAX: usize = 32;
 
-const AWAY: u8 = 0;
-const STANDS_BY: u8 = 1;
-const NOMINATED: u8 = 2;
+/// It stands by for no line; else the line's address, which is even, and once nominated the number behind it.
+const AWAY: usize = 0;
 
 /// A thread that waits for a future and has nothing else to do; it is the future's waker.
 #[derive(Debug)]
 pub struct Blocked {
     thread: Thread,
     woken: AtomicBool,
-    standing: AtomicU8,
+    standing: AtomicUsize,
 }
 
 impl Blocked {
@@ -35,7 +37,7 @@ impl Blocked {
         Arc::new(Blocked {
             thread: thread::current(),
             woken: AtomicBool::new(false),
-            standing: AtomicU8::new(AWAY),
+            standing: AtomicUsize::new(AWAY),
         })
     }
 
@@ -49,23 +51,13 @@ impl Blocked {
         self.woken.swap(false, Ordering::AcqRel)
     }
 
-    pub(crate) fn is_nominated(&self) -> bool {
-        self.standing.load(Ordering::SeqCst) == NOMINATED
+    fn stands_by_for(&self, line: usize) -> bool {
+        self.standing.load(Ordering::SeqCst) == line
     }
 
-    /// Does not stand by any more. True if it was nominated.
-    pub(crate) fn leaves(&self) -> bool {
-        self.standing.swap(AWAY, Ordering::SeqCst) == NOMINATED
-    }
-
-    fn stands_by(&self) -> bool {
-        self.standing.load(Ordering::SeqCst) == STANDS_BY
-    }
-
-    fn nominate(&self) -> bool {
+    fn nominate_for(&self, line: usize) -> bool {
         let order = Ordering::SeqCst;
-        !self.is_woken()
-            && self.standing.compare_exchange(STANDS_BY, NOMINATED, order, order).is_ok()
+        !self.is_woken() && self.standing.compare_exchange(line, line + 1, order, order).is_ok()
     }
 }
 
@@ -91,22 +83,37 @@ struct Line {
 }
 
 impl Standbys {
+    /// What threads say that stand by here.
+    fn line(&self) -> usize {
+        std::ptr::from_ref(&self.0).addr()
+    }
+
     /// The thread stands by from now on.
     pub(crate) fn join(&self, blocked: &Arc<Blocked>) {
-        blocked.standing.store(STANDS_BY, Ordering::SeqCst);
+        blocked.standing.store(self.line(), Ordering::SeqCst);
         let mut line = self.0.lock();
         if line.threads.len() >= line.purge_at {
-            line.threads.retain(|thread| thread.stands_by());
+            line.threads.retain(|thread| thread.stands_by_for(self.line()));
             line.purge_at = 2 * line.threads.len() + GONE_MAX;
         }
         line.threads.push_back(blocked.clone());
+    }
+
+    /// Whether the thread, which joined, was nominated.
+    pub(crate) fn has_nominated(&self, blocked: &Blocked) -> bool {
+        blocked.standing.load(Ordering::SeqCst) == self.line() + 1
+    }
+
+    /// The thread, which joined, does not stand by any more. True if it was nominated.
+    pub(crate) fn leave(&self, blocked: &Blocked) -> bool {
+        blocked.standing.swap(AWAY, Ordering::SeqCst) == self.line() + 1
     }
 
     /// Lets the first who still waits take the role over. False if nobody does.
     pub(crate) fn nominate(&self, stats: &Counters) -> bool {
         let mut line = self.0.lock();
         while let Some(blocked) = line.threads.pop_front() {
-            if blocked.nominate() {
+            if blocked.nominate_for(self.line()) {
                 drop(line);
                 stats.wakeups.bump();
                 stats.syscalls.bump();
@@ -128,9 +135,22 @@ mod tests {
         let threads: Vec<_> = (0..3).map(|_| Blocked::here()).collect();
         threads.iter().for_each(|thread| standbys.join(thread));
         threads[0].clone().wake();
-        assert!(standbys.nominate(&stats));
-        assert!(!threads[0].leaves() && threads[1].leaves() && !threads[2].leaves());
+        assert!(standbys.nominate(&stats) && standbys.has_nominated(&threads[1]));
+        let left: Vec<bool> = threads.iter().map(|thread| standbys.leave(thread)).collect();
+        assert_eq!(left, [false, true, false]);
         assert!(!standbys.nominate(&stats), "the third left");
+    }
+
+    #[test]
+    fn who_stands_by_for_another_file_is_not_nominated() {
+        let (stats, standbys, others) =
+            (Counters::default(), Standbys::default(), Standbys::default());
+        let thread = Blocked::here();
+        standbys.join(&thread);
+        assert!(!standbys.leave(&thread));
+        others.join(&thread);
+        assert!(!standbys.nominate(&stats), "it is away, though its entry is there");
+        assert!(others.nominate(&stats) && others.leave(&thread));
     }
 
     #[test]
@@ -139,7 +159,7 @@ mod tests {
         for _ in 0..1000 {
             let blocked = Blocked::here();
             standbys.join(&blocked);
-            blocked.leaves();
+            standbys.leave(&blocked);
         }
         assert!(standbys.0.lock().threads.len() <= GONE_MAX + 1);
     }

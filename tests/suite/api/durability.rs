@@ -1,8 +1,11 @@
 //! When commits resolve, in which order, and what each durability means to its caller.
 
-use futures::future::{join_all, try_join_all};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+
+use futures::future::{join_all, select, try_join_all};
 use ringdb::sim::Disk;
-use ringdb::{ColumnFamilyOptions, Durability, ErrorKind, Options, Seq};
+use ringdb::{ColumnFamily, ColumnFamilyOptions, Durability, ErrorKind, Options, Seq};
 
 use crate::fixture::{Fixture, Watchdog, block_on, family, get, keys, put};
 
@@ -223,6 +226,44 @@ fn writers_that_wait_for_room_all_get_it() {
     let metrics = db.metrics();
     assert!(metrics.memtable_bytes <= 8 << 20, "{metrics:?}");
     assert!(metrics.cache_bytes <= 8 << 20, "{metrics:?}");
+}
+
+/// Puts a row as a task of another runtime does, which drives nothing.
+fn put_elsewhere(rows: &ColumnFamily) {
+    let put = rows.put("elsewhere", "1");
+    let thread = std::thread::spawn(move || futures::executor::block_on(put));
+    thread.join().expect("it ends").unwrap();
+}
+
+#[test]
+fn commits_of_one_poll_to_two_databases_are_both_written() {
+    let _watchdog = Watchdog::new("two databases in one poll");
+    let (first, second) = (Fixture::new(), Fixture::new());
+    for _ in 0..20 {
+        // Both are ordered in the first poll; whoever is first leaves the other to itself.
+        let either = select(first.rows.put("a", "1"), second.rows.put("a", "1"));
+        drop(ringdb::block_on(either));
+        put_elsewhere(&second.rows);
+        put_elsewhere(&first.rows);
+    }
+}
+
+#[test]
+fn a_thread_whose_poll_panicked_owes_nobody_anything() {
+    let _watchdog = Watchdog::new("a poll that panicked");
+    let Fixture { place: _place, db: _db, rows } = Fixture::new();
+    let polled = || {
+        ringdb::block_on(async {
+            let mut put = pin!(rows.put("a", "1"));
+            assert!(futures::poll!(&mut put).is_pending(), "no commit is durable at once");
+            panic!("as programs do");
+        })
+    };
+    assert!(catch_unwind(AssertUnwindSafe(polled)).is_err());
+    // The one that was ordered, and others that this thread polls without driving.
+    put_elsewhere(&rows);
+    futures::executor::block_on(rows.put("b", "1")).unwrap();
+    assert_eq!(keys(rows.iter()), ["a", "b", "elsewhere"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use crate::errors::{OwnerGone, Refused};
 use crate::feed::FeedWrite;
+use crate::fork::Birth;
 use crate::queue::{Queue, Request};
 use crate::report::SyncMethod;
 use crate::stats::Counters;
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     len_bytes: AtomicU64,
     method: AtomicU8,
     sync_failed: AtomicBool,
+    /// Before its lock is asked for by what may run in a forked child: a thread of the parent's may have held it.
+    pub(crate) birth: Birth,
     /// What the first sync that failed was told; there a moment after the flag is up.
     sync_error: OnceLock<String>,
     pub(crate) stats: Counters,
@@ -64,6 +67,7 @@ impl Core {
             len_bytes: AtomicU64::new(len_bytes),
             method: AtomicU8::new(method as u8),
             sync_failed: AtomicBool::new(false),
+            birth: Birth::now(),
             sync_error: OnceLock::new(),
             stats: Counters::default(),
         }
@@ -148,8 +152,15 @@ impl Core {
         }
         let mut guarded = self.guarded.lock();
         guarded.queue.landed(&work);
+        let is_half_done = result.is_ok()
+            && matches!(&work, Work::Durable(_, method, _) if method.has_two_steps());
+        let result = match &guarded.refusal {
+            // Nobody makes its sync any more.
+            Some(Refusal::Gone(gone)) if is_half_done => Err(gone.clone().into()),
+            _ => result,
+        };
         let work = match work {
-            Work::Durable(_, method, part) if result.is_ok() && method.has_two_steps() => {
+            Work::Durable(_, _, part) if is_half_done && result.is_ok() => {
                 guarded.queue.sync_after(part);
                 return false;
             }

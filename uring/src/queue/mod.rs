@@ -1,8 +1,8 @@
 //! The queue: what was asked and not yet given to the device, and in which order it may go.
 //!
 //! Rules, whatever the backend:
-//! - Reads, page writes, durable writes, syncs and changes of the length have a share each of what may be
-//!   in the kernel at once, so none starves another and log writes always find room.
+//! - Reads, writes, syncs and changes of the length have a share each of what may be in the kernel at once, so none starves another; of
+//!   the writes, durable ones go first. Writes of the log are the feed's and always find room.
 //! - Changes of the length are made one at a time, in the order in which they were submitted.
 //! - A sync is given out only after every write submitted before it has completed. Writes carry an
 //!   epoch; each sync ends one; the sync is ready when all epochs up to its own have none left. A
