@@ -439,7 +439,8 @@ impl Drop for Asking<'_> {
     }
 }
 
-fn is_full(cause: &io::Error) -> bool {
+/// Whether it is the disk, a quota or the largest length of a file that keeps the file from growing.
+pub(crate) fn is_full(cause: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

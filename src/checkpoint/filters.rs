@@ -1,6 +1,6 @@
 //! Filters of new trees, and those of the file when it has been opened.
 
-use ringdb_uring::Buf;
+use ringdb_uring::{Buf, TRANSFER_BYTES_MAX};
 
 use crate::checkpoint::writer::Writer;
 use crate::engine::Engine;
@@ -36,7 +36,8 @@ pub(super) async fn load(engine: &Engine) {
     for tree in state.families.iter().flat_map(|view| view.trees.iter()) {
         let blob = tree.kept.blob;
         let inside = lies_inside(blob.extent, engine.io.len_bytes() / PAGE_BYTES as u64);
-        if blob.extent.is_empty() || !inside || !engine.filters.has_room(blob.len_bytes, 0) {
+        let is_readable = inside && blob.extent.len_bytes() <= TRANSFER_BYTES_MAX as u64;
+        if blob.extent.is_empty() || !is_readable || !engine.filters.has_room(blob.len_bytes, 0) {
             continue;
         }
         let buf = Buf::zeroed(blob.extent.len_bytes() as usize);

@@ -18,13 +18,12 @@ use crate::checkpoint::estimate::{self, Cost, Sample};
 use crate::checkpoint::filters;
 use crate::checkpoint::freeze::{Frozen, FrozenFamily};
 use crate::checkpoint::merge::{Nothing, Task};
-use crate::checkpoint::policy::{self, TREES_AT_MOST};
+use crate::checkpoint::policy::{self, TREES_AT_MOST, TREES_FILLED_MAX};
 use crate::checkpoint::reader::Reader;
 use crate::checkpoint::rows::Rows;
 use crate::checkpoint::writer::Writer;
 use crate::engine::{Engine, Loaded};
 use crate::error::Result;
-use crate::format::catalog::TREES_MAX;
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::Memtable;
 use crate::state::{FamilyView, Kept, Tree};
@@ -143,7 +142,7 @@ impl Flush<'_> {
 
     async fn target(&self, trees: &[Tree], takes_rows: bool) -> Result<Target> {
         let Some(newest) = trees.first() else { return Ok(Target::New) };
-        let is_scarce = self.means == Means::Scarce && trees.len() < TREES_MAX;
+        let is_scarce = self.means == Means::Scarce && trees.len() < TREES_FILLED_MAX;
         if !takes_rows || is_scarce {
             return Ok(Target::New);
         }

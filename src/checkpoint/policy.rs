@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::estimate::Cost;
+use crate::format::catalog::TREES_MAX;
 
 /// Trees that are merged into one at least.
 const WIDTH_MIN: usize = 5;
@@ -21,7 +22,11 @@ const TREES_SOUGHT: usize = 10;
 pub(super) const TREES_BEHIND: usize = 12;
 /// Trees of a family at which rows are merged into the newest whatever it costs: merging fails, or there is no room for it.
 pub(super) const TREES_AT_MOST: usize = 32;
-const _: () = assert!(TREES_AT_MOST < crate::format::catalog::TREES_MAX);
+/// Trees with which flushes and loads leave a family at most. Each run that is merged may make one tree more before it takes one away,
+/// and the catalog has to have room for those.
+pub(super) const TREES_FILLED_MAX: usize = TREES_MAX - TREES_MAX.div_ceil(WIDTH_MIN + 1);
+const _: () = assert!(TREES_FILLED_MAX + TREES_FILLED_MAX / WIDTH_MIN <= TREES_MAX);
+const _: () = assert!(TREES_AT_MOST < TREES_FILLED_MAX);
 
 /// Rows are merged into the newest tree if that writes this part of them at most, besides themselves: what is written more often is
 /// merged cheaper together with the rows of other flushes, and not while commits wait for the memory.
@@ -37,6 +42,10 @@ pub(super) fn is_worth_merging(cost: Cost) -> bool {
 
 /// The trees to be merged next, of a family's from newest to oldest, by their sizes. Those without one are being merged already.
 pub(super) fn choose(sizes: &[Option<u64>]) -> Option<Range<usize>> {
+    // The oldest takes the rows of all of them: no tree is made besides.
+    if sizes.len() > TREES_FILLED_MAX {
+        return known(sizes).map(|all| 0..all.len());
+    }
     if let Some(all) = outgrown(sizes) {
         return Some(all);
     }
@@ -101,6 +110,17 @@ mod tests {
         check(&[1, 1, 1, 5, 5, 5, 5, 1000], Some(0..7));
         check(&[9, 1, 9, 1, 9, 1000], Some(0..5));
         check(&[1, 9, 1, 1, 1, 1000], None);
+    }
+
+    #[test]
+    fn too_many_for_the_catalog_become_one() {
+        let full = vec![1; TREES_FILLED_MAX + 1];
+        check(&full[1..], Some(0..TREES_FILLED_MAX));
+        let mut of_all_sizes = full.clone();
+        of_all_sizes[TREES_FILLED_MAX] = 1 << 40;
+        check(&of_all_sizes, Some(0..full.len()));
+        of_all_sizes[7] = 0; // It is being merged.
+        check(&of_all_sizes, None);
     }
 
     #[test]

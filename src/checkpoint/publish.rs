@@ -119,11 +119,14 @@ async fn write_blobs(
     let bytes = catalog::encode(&catalog_entries(engine, families, trees));
     let catalog = writer.write_blob(&bytes).await?;
     let free_map = write_free_map(engine, writer).await?;
-    // Only now: an attempt that ends before the sync leaves them to the next.
     let orphans = engine.space.lock().take_orphans();
     // The length of the file too.
-    if !planted::is(Bug::SuperblockBeforeData) {
-        writer.sync().await?;
+    if !planted::is(Bug::SuperblockBeforeData)
+        && let Err(error) = writer.sync().await
+    {
+        // The next attempt syncs what they were written with.
+        engine.space.lock().orphan(orphans);
+        return Err(error);
     }
     Ok(Blobs { catalog, free_map, orphans })
 }

@@ -16,7 +16,7 @@ use crate::commit::footprint::Footprint;
 use crate::commit::submission::{Admission, Owner};
 use crate::commit::{Order, Pipeline, Ticket};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::catalog::{FamilyOptions, Logging};
+use crate::format::catalog::{FAMILIES_MAX, FamilyOptions, Logging};
 use crate::format::record::Encoder;
 use crate::ids::{FamilyId, Seq};
 use crate::state::Family;
@@ -85,6 +85,9 @@ fn encode(order: &Order, request: &Request) -> Result<Bytes> {
     match request {
         Request::Create { name, logging } => {
             vacant(order, name)?;
+            if order.names.len() >= FAMILIES_MAX {
+                return Err(Error::new(ErrorKind::TooLarge, "there are 100,000 column families"));
+            }
             if order.next_family == FamilyId(u32::MAX) {
                 return Err(Error::new(ErrorKind::TooLarge, "no ids of column families are left"));
             }

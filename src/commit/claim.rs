@@ -155,12 +155,14 @@ impl Order {
         match claim.need {
             Need::Growth => {
                 if !self.is_covered(claim) {
-                    self.cover.wanted_bytes = self.cover.wanted_bytes.max(claim.charge_bytes);
+                    // Also one that charges nothing, as a new family, lacks something.
+                    let wanted = claim.charge_bytes.max(1);
+                    self.cover.wanted_bytes = self.cover.wanted_bytes.max(wanted);
                 }
             }
             Need::Relief => {
                 let logged = claim.payload_bytes > 0;
-                self.cover.segment_waits |= logged && !self.log_has_room(claim.payload_bytes);
+                self.cover.segment_waits |= logged && !self.segment_has_room(claim.payload_bytes);
                 if !self.is_covered(claim) {
                     self.cover.nodes_wanted = self.cover.nodes_wanted.max(claim.nodes);
                     // The checkpoint of those before makes room for these.

@@ -10,7 +10,8 @@
 //!    committers, no condition variable.
 //! 5. *Show.* Counters advance over contiguous prefixes and wake the waiters in order.
 //!
-//! Lock order: `state edit` (in `db`) before `order`; `sealer` and the places' locks are leaves.
+//! Lock order: `state edit` (in `db`) before `order` before `space`; `sealer` and the places' locks are leaves. A change of the catalog
+//! is shown, and wakes, under `state edit`.
 
 mod change;
 mod changed;
@@ -292,7 +293,7 @@ impl Pipeline {
     }
 
     /// Room may have come back because places were swept.
-    fn wake_front_if_waiting(&self) {
+    pub(crate) fn wake_front_if_waiting(&self) {
         if self.waiting.load(Ordering::SeqCst) != 0 {
             self.wake_front();
         }
@@ -327,7 +328,8 @@ impl Pipeline {
             segment: place.ordinal,
             first_seq: if seal { Seq(last.0 + 1) } else { closed.first },
             last_seq: last,
-            durable: self.places.durable(),
+            // A checkpoint may have made later commits durable since the group was closed.
+            durable: self.places.durable().min(last),
             generation: Generation(self.generation.load(Ordering::Acquire)),
             commits: closed.commits,
         };

@@ -168,6 +168,8 @@ fn enter(
             edit.add_family(family);
         }
         engine.pipeline.places.mark_applied(*seq, Shown::WhenDurable);
+        // This may be what shows others, whose places are free then.
+        engine.pipeline.wake_front_if_waiting();
     }
     Ok(admission)
 }

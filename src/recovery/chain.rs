@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ringdb_uring::{Buf, Io};
+use ringdb_uring::{Buf, Io, TRANSFER_BYTES_MAX};
 
 use crate::error::Result;
 use crate::format::checksum::FileId;
@@ -41,8 +41,8 @@ pub(super) struct Read {
 }
 
 impl<'a> Chain<'a> {
-    /// Finds the segments from the first on. Nothing is behind one without its head, one that is not in the file, and the last one,
-    /// if that is known.
+    /// Finds the segments from the first on. Nothing is behind one without its head, one that is not in the file or longer than a
+    /// segment can be, and the last one, if that is known.
     pub(super) async fn find(
         io: &'a Io,
         file_id: &FileId,
@@ -52,9 +52,14 @@ impl<'a> Chain<'a> {
         bytes_max: usize,
     ) -> Result<Chain<'a>> {
         let (mut segments, mut next) = (VecDeque::new(), Some(first));
+        let mut bytes = 0;
         while let Some(segment) = next.take() {
             let extent = segment.extent;
-            if extent.is_empty() || extent.end().byte_offset() > io.len_bytes() {
+            bytes += extent.len_bytes();
+            let is_inside = extent.end().byte_offset() <= io.len_bytes();
+            // Segments lie apart, and those without groups are all kept in memory until the end is known.
+            let can_be = extent.len_bytes() <= TRANSFER_BYTES_MAX as u64 && bytes <= io.len_bytes();
+            if extent.is_empty() || !is_inside || !can_be {
                 break;
             }
             let head = read(io, extent.start.byte_offset(), SEGMENT_HEADER_BYTES).await?;

@@ -1,7 +1,6 @@
 //! A new incarnation on top of what recovery found.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::io::ErrorKind as Os;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +23,7 @@ use crate::page::space::{Space, Taker};
 use crate::recovery::replay::Replayed;
 use crate::recovery::{Found, corrupt, io_error, read};
 use crate::report::RecoveryReport;
+use crate::room;
 use crate::state::{Family, FamilyView, State, Tree};
 
 /// Seqs skipped after an unclean shutdown go up to the next multiple of this: more than any
@@ -129,7 +129,7 @@ async fn lengthen_again(io: &Io, found: &mut Found) -> Result<()> {
             Ok(())
         }
         // A full disk must not keep anybody from reading and deleting.
-        Err(cause) if matches!(cause.kind(), Os::StorageFull | Os::QuotaExceeded) => Ok(()),
+        Err(cause) if room::is_full(&cause) => Ok(()),
         Err(cause) => Err(io_error(io, "lengthening the file failed", cause)),
     }
 }
@@ -164,7 +164,7 @@ fn last_seq(found: &Found, replayed: &Replayed) -> Seq {
 fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
     let mut free = found.unnamed.clone();
     let segments = replayed.segments.iter().map(|used| used.segment.extent);
-    let values: BTreeSet<Extent> = replayed.values.iter().copied().collect();
+    let values = replayed.values.iter().copied();
     for extent in segments.chain(replayed.passing.iter().copied()).chain(values) {
         free.take(extent).map_err(|defect| {
             let detail = format!("offset {}: {defect}", extent.start.byte_offset());

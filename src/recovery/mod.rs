@@ -18,7 +18,7 @@ mod rows;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringdb_uring::{Buf, Io, Settings};
+use ringdb_uring::{Buf, Io, Settings, TRANSFER_BYTES_MAX};
 
 use crate::alloc::free_space::FreeSpace;
 use crate::checkpoint::keeper::Keeper;
@@ -143,7 +143,8 @@ async fn read_blob(io: &Io, blob: &BlobRef) -> Result<Buf> {
 /// Reads whole blocks.
 async fn read(io: &Io, offset: u64, len: usize) -> Result<Buf> {
     assert!(len.is_multiple_of(BLOCK_BYTES), "reads are whole blocks");
-    if offset.checked_add(len as u64).is_none_or(|end| end > io.len_bytes()) {
+    let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= io.len_bytes());
+    if !is_inside || len > TRANSFER_BYTES_MAX {
         let detail = format!("offset {offset}, {len} bytes");
         return Err(corrupt(io, "something lies outside of the file", &detail));
     }

@@ -255,6 +255,25 @@ fn a_full_disk_takes_what_replaces_other_rows() {
 }
 
 #[test]
+fn a_full_disk_answers_who_makes_a_family() {
+    let watchdog = Watchdog::new("a family on a full disk");
+    for capacity in ((3 << 20)..(4 << 20)).step_by(64 << 10) {
+        watchdog.step(format!("{capacity} bytes"));
+        let disk = Disk::new();
+        disk.faults().set_capacity(Some(capacity));
+        let (db, rows) = opened(&disk).unwrap();
+        let count = filled(&rows);
+        for n in 0..count.min(8) {
+            block_on(rows.delete(n.to_be_bytes())).expect("deletes live on the reserve");
+            // There may be room for it by now, and there may be none: it is told, and holds nobody up.
+            if let Err(error) = block_on(db.column_family(format!("more {n}"))) {
+                assert_no_space(&error, "a family");
+            }
+        }
+    }
+}
+
+#[test]
 fn deletes_that_the_reserve_cannot_rewrite_are_refused_and_smaller_ones_are_not() {
     let disk = Disk::new();
     disk.faults().set_capacity(Some(4 << 20));
