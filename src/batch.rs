@@ -1,7 +1,7 @@
 //! A batch: operations over any column families, applied all or none.
 //!
 //! Operations are encoded as they will lie in the log while the batch is built, so that ordering
-//! a commit is one copy and its memtable rows are slices of the same buffer.
+//! a commit is one copy; memtables copy their rows out of the same buffer.
 
 use std::sync::Arc;
 
@@ -229,7 +229,8 @@ impl Operations {
         self.accepts(check_value(len))
     }
 
-    fn refuse(&mut self, kind: ErrorKind, message: &'static str) {
+    /// The submission will fail with this, unless there was a mistake before.
+    pub(crate) fn refuse(&mut self, kind: ErrorKind, message: &'static str) {
         self.accepts(Err(Error::new(kind, message)));
     }
 

@@ -81,6 +81,8 @@ pub(crate) struct Engine {
     pub(crate) conflicts: AtomicU64,
     /// Trees are being merged because the disk is full.
     pub(crate) relieving: AtomicBool,
+    /// The file may be somebody else's by now: what memory has of it is not given any more.
+    pub(crate) is_closed: AtomicBool,
     /// `None` once the checkpointer has stopped.
     commands: Mutex<Option<Vec<Command>>>,
     /// Segments that a checkpoint released, to be used again.
@@ -135,6 +137,7 @@ impl Engine {
             checkpoints: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             relieving: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             commands: Mutex::new(Some(Vec::new())),
             recycled: Mutex::new(Vec::new()),
             named_segment: Mutex::new(parts.named_segment),
@@ -172,8 +175,16 @@ impl Engine {
         }
     }
 
-    /// Whether reads through a handle of the family are answered.
+    /// Whether reads of what is newest through a handle of the family are answered.
     pub(crate) fn readable(&self, family: &Family) -> Result<()> {
+        match self.is_closed.load(Ordering::Acquire) {
+            false => self.exists(family),
+            true => Err(closed()),
+        }
+    }
+
+    /// Whether the family was not dropped.
+    pub(crate) fn exists(&self, family: &Family) -> Result<()> {
         match family.dropped() {
             None => Ok(()),
             Some(_) => {

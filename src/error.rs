@@ -23,7 +23,7 @@ pub enum ErrorKind {
     AlreadyExists,
     /// A transaction met a concurrent commit; run it again.
     Conflict,
-    /// There is no room now and the caller asked not to wait.
+    /// There is no room now and the caller asked not to wait, or trees wait to be merged.
     Busy,
     /// The database was closed.
     Closed,
@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Version,
     /// The snapshot was held longer, or pinned more, than the options allow.
     SnapshotExpired,
-    /// The platform or the file cannot do this.
+    /// The platform, the file, this call or a forked child cannot do this.
     Unsupported,
     /// The operating system failed an operation.
     Io,
@@ -143,7 +143,8 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether the same call may succeed later without a change by the caller.
+    /// Whether the same call may succeed later without a change by the caller. A batch that failed has lost its content: it has to be
+    /// filled again first.
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Conflict | ErrorKind::Busy | ErrorKind::NoSpace)
     }

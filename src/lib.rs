@@ -4,6 +4,10 @@
 //! It runs on io_uring on Linux and on `pwritev` where there is none, depends on no async runtime,
 //! and its futures are `Send` and may be dropped at any time.
 //!
+//! [`Db::open`] and [`Options`] open a database, [`Db::column_family`] gives a [`ColumnFamily`] to write and read, [`Db::batch`] several
+//! writes as one, [`Db::transact`] reads and writes as one, [`Db::snapshot`] a fixed view, [`ColumnFamily::ingest`] loads many rows.
+//! Without an async runtime, [`block_on`] and the `wait` of a [`Write`] do.
+//!
 //! ```
 //! # ringdb::block_on(async {
 //! use ringdb::Db;
@@ -17,11 +21,11 @@
 //! # Ok::<(), ringdb::Error>(())
 //! # }).unwrap();
 //! ```
-//!
-//! Imports go down only: `db` and `tx` (what a program sees) over `checkpoint` and `recovery` over
-//! `read`, `check`, `room` and `large` over `engine` and `batch` over `commit`, `page` and `snapshot` over
-//! `state` and `alloc` over `log`, `tree` and `memtable` over `format` over `options`, `value`,
-//! `report`, `blocking`, `ids` and `error`.
+
+// Imports go down only: `db` and `tx` (what a program sees) over `checkpoint` and `recovery` over
+// `read`, `check`, `room` and `large` over `engine` and `batch` over `commit`, `page` and `snapshot` over
+// `state` and `alloc` over `log`, `tree` and `memtable` over `format` over `options`, `value`,
+// `report`, `blocking`, `ids` and `error`.
 
 #![forbid(unsafe_code)]
 

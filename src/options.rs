@@ -21,7 +21,7 @@ pub enum Backend {
 /// When a commit resolves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// When it survives power loss.
+    /// When it survives power loss; if it is to unlogged families only, when it is visible.
     Immediate,
     /// When it is ordered, applied and visible; about one flush is at risk from power loss or a
     /// killed process.
@@ -145,11 +145,12 @@ impl Options {
 
     /// Memory for memtables and the page cache together, in bytes; at least 4 MiB.
     ///
-    /// Half is for memtables, one thirty-second each for the filters of families that have several trees and for shortcuts to rows in
-    /// cached pages, one sixteenth, or 8 MiB, for buffers of log groups and checkpoints, and the rest, three eighths, for cached pages. What
-    /// memtables have taken of their half stays with the database, for the next ones. Outside of it lie: values that the program holds,
-    /// batches not yet submitted, the sets of open transactions, a tenth of it for each [`Ingest`](crate::Ingest) under way, and some
-    /// 2 MiB for reads in flight and the keys of recent commits.
+    /// Half is for memtables. One thirty-second each is for the filters of families that have several trees and for shortcuts to rows in
+    /// cached pages; one sixteenth, at most 8 MiB, for buffers of log groups and checkpoints; the rest, three eighths or more, for
+    /// cached pages. What memtables have taken of their half stays with the database, for the next ones.
+    ///
+    /// Outside of it lie: values that the program holds, batches not yet submitted, what open transactions have read and written, a
+    /// tenth of it for each [`Ingest`](crate::Ingest) under way, and some 2 MiB for reads in flight and the keys of recent commits.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {
         self.memory_bytes = bytes.max(MEMORY_BYTES_MIN);
         self
@@ -193,27 +194,28 @@ impl Options {
         self
     }
 
-    /// Largest ordinary log segment, in bytes; rounded to pages, from 16 KiB to 1 GiB. A batch
-    /// larger than a segment gets one of its own size.
+    /// Largest ordinary log segment, in bytes; rounded to pages, from 16 KiB to 1 GiB, 16 MiB by default. A batch larger than a
+    /// segment gets one of its own size.
     pub fn segment_bytes_max(mut self, bytes: u64) -> Options {
         self.segment_bytes_max = bytes.clamp(16 << 10, 1 << 30);
         self
     }
 
-    /// Operations in flight at once, from 2 to 4,096.
+    /// Operations in flight at once, from 2 to 4,096; 128 by default.
     pub fn queue_depth(mut self, entries: u32) -> Options {
         self.queue_depth = entries.clamp(2, 4096);
         self
     }
 
-    /// Age at which a snapshot expires.
+    /// Age from which a snapshot, scan, backup or check may expire; 10 minutes by default. It is looked at when the checkpointer has
+    /// something to do.
     pub fn snapshot_age_max(mut self, age: Duration) -> Options {
         self.snapshot_age_max = age;
         self
     }
 
-    /// Bytes of file and memory that snapshots may keep from being reused before the oldest
-    /// expires.
+    /// Bytes of file and memory that snapshots, scans, backups and checks may keep from being reused before the oldest expires; 1 GiB
+    /// by default.
     pub fn snapshot_pinned_bytes_max(mut self, bytes: u64) -> Options {
         self.snapshot_pinned_bytes_max = bytes;
         self

@@ -6,6 +6,7 @@ use crate::ids::Seq;
 
 /// What opening found in the log.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct RecoveryReport {
     /// Commits replayed.
     pub commits: u64,
@@ -68,6 +69,7 @@ pub struct CheckProgress {
 
 /// Something that is wrong.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Defect {
     /// The family whose tree has it, if it is in one.
     pub family: Option<String>,

@@ -1,5 +1,6 @@
 //! Keys and values as readers get them.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -96,6 +97,13 @@ impl Hash for Value {
     }
 }
 
+/// A map with values as keys can be asked with bytes.
+impl Borrow<[u8]> for Value {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
         self
@@ -136,6 +144,12 @@ mod tests {
             assert_eq!(shared, copied);
             assert_eq!(Bytes::from(copied), bytes);
         }
+    }
+
+    #[test]
+    fn a_map_of_values_is_asked_with_bytes() {
+        let map = std::collections::HashMap::from([(Value::copied(b"ada"), 1815)]);
+        assert_eq!(map.get(&b"ada"[..]), Some(&1815));
     }
 
     #[test]

@@ -10,12 +10,12 @@
 use std::iter;
 
 use crate::checkpoint::flush::Means;
+use crate::checkpoint::policy::TREES_FILLED_MAX;
 use crate::checkpoint::{Checkpointer, freeze};
 use crate::commit::footprint::Footprint;
 use crate::commit::signal::yield_now;
 use crate::engine::Loaded;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::catalog::TREES_MAX;
 use crate::ids::{FamilyId, Seq};
 
 /// Bytes of memtables that are not worth a checkpoint of their own.
@@ -31,7 +31,7 @@ impl Checkpointer<'_> {
         self.clear_the_way(loaded.family.id).await?;
         let exclusive = engine.pipeline.exclude();
         self.settle_order().await?;
-        engine.readable(&loaded.family)?;
+        engine.exists(&loaded.family)?;
         let seq = exclusive.take_seq(&footprint(&loaded))?;
         let frozen = freeze::freeze(engine);
         let attempt = self.attempt(&frozen, Some(&loaded), Means::Scarce).await;
@@ -64,8 +64,8 @@ impl Checkpointer<'_> {
         let engine = self.engine;
         let count = || engine.state().view(family).map_or(0, |view| view.trees.len());
         self.compactions.flushed(iter::once(family));
-        while count() + 2 > TREES_MAX && self.compact_some().await {}
-        if count() + 2 > TREES_MAX {
+        while count() + 2 > TREES_FILLED_MAX && self.compact_some().await {}
+        if count() + 2 > TREES_FILLED_MAX {
             return Err(Error::new(ErrorKind::Busy, "the family's trees wait to be merged"));
         }
         Ok(())

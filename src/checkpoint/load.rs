@@ -201,7 +201,7 @@ struct Roomy<'a, S> {
 impl<S: Source> Source for Roomy<'_, S> {
     async fn more(&mut self, writer: &mut Writer<'_>) -> Result<Changes> {
         drop(self.engine.pipeline.enter()?);
-        self.engine.readable(self.family)?;
+        self.engine.exists(self.family)?;
         writer.hand_over(self.nodes);
         let changes = self.source.more(writer).await?;
         let bytes = changes.row_bytes() + changes.len() * ROW_BYTES;

@@ -345,6 +345,7 @@ impl<'a> Checkpointer<'a> {
         let (last, last_logged) = {
             let mut order = self.engine.pipeline.order();
             order.gate = Gate::Closed;
+            self.engine.is_closed.store(true, Ordering::Release);
             (order.last, order.last_logged)
         };
         self.engine.pipeline.refuse_waiters();

@@ -1,7 +1,9 @@
 //! Batches as a program builds them.
 
+use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -9,13 +11,19 @@ use crate::batch::Operations;
 use crate::db::column_family::{ColumnFamily, add_range};
 use crate::db::write::{Commit, Submit, Write};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::options::Durability;
+
+/// What a batch says whose content is gone.
+const LOST: &str = "the batch lost its content to a commit that failed; fill it again";
 
 /// Puts, deletes and range deletes over any column families, applied all or none.
 ///
-/// Later operations on a key outdo earlier ones. `submit`, `try_submit` and `commit` take the
-/// content out, so the batch can be filled again.
+/// Later operations on a key outdo earlier ones. A key, value, range or column family that is not accepted is told when the batch is
+/// submitted, the first mistake of several, and then nothing of it is written.
+///
+/// `submit` and `commit` take the content out, also when they fail: to try again, fill the batch again. Until then it answers
+/// `InvalidArgument`. An empty batch commits at once and writes nothing. `try_submit` leaves the content where it was if it fails.
 ///
 /// # Examples
 ///
@@ -35,11 +43,19 @@ pub struct Batch {
     engine: Arc<Engine>,
     operations: Operations,
     durability: Durability,
+    /// Content that was taken out did not become a commit, and none came since.
+    lost: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).field("bytes", &self.bytes()).finish()
+    }
 }
 
 impl Batch {
     pub(crate) fn new(engine: Arc<Engine>, durability: Durability) -> Batch {
-        Batch { engine, operations: Operations::default(), durability }
+        Batch { engine, operations: Operations::default(), durability, lost: Arc::default() }
     }
 
     /// Gives a key a value: 1 byte to 64 KiB of key, up to 1 GiB of value.
@@ -83,6 +99,11 @@ impl Batch {
         self.delete_range::<&[u8]>(family, ..)
     }
 
+    /// Who tries a commit again that failed must not be told that it went well.
+    fn has_lost_its_content(&self) -> bool {
+        self.operations.is_empty() && self.lost.load(Ordering::Relaxed)
+    }
+
     fn with(&mut self, family: &ColumnFamily, add: impl FnOnce(&mut Operations)) -> &mut Batch {
         match family.belongs_to(&self.engine) {
             true => add(&mut self.operations),
@@ -107,8 +128,8 @@ impl Batch {
         self.operations.len() == 0
     }
 
-    /// Bytes of the operations so far, as the log will hold them, and of large values. A batch
-    /// without large values may have an eighth of `Options::memory_bytes`.
+    /// Bytes of the operations so far, as the log will hold them, and of large values. Without values above 64 KiB, which do not
+    /// count, a batch may have an eighth of [`Options::memory_bytes`](crate::Options::memory_bytes), and 256 MiB at most.
     pub fn bytes(&self) -> usize {
         self.operations.bytes()
     }
@@ -123,16 +144,24 @@ impl Batch {
     ///
     /// As [`Submit`].
     pub fn submit(&mut self) -> Submit {
+        if self.has_lost_its_content() {
+            self.operations.refuse(ErrorKind::InvalidArgument, LOST);
+        }
+        self.lost.store(false, Ordering::Relaxed);
         let operations = std::mem::take(&mut self.operations);
-        Submit::new(self.engine.clone(), operations, self.durability)
+        Submit::new(self.engine.clone(), operations, self.durability).of_batch(&self.lost)
     }
 
     /// Takes a place in the order if there is room at once.
     ///
     /// # Errors
     ///
-    /// `Busy` if there is none; the content stays in the batch.
+    /// `Busy` if there is none now; `Unsupported` if a value is longer than 64 KiB, which only `submit` and `commit` write; else as
+    /// [`Write`]. The content stays in the batch.
     pub fn try_submit(&mut self) -> Result<Commit> {
+        if self.has_lost_its_content() {
+            return Err(Error::new(ErrorKind::InvalidArgument, LOST));
+        }
         self.submit().try_now().map_err(|refused| {
             let (error, operations) = *refused;
             if let Some(operations) = operations {

@@ -24,8 +24,8 @@ use crate::value::Value;
 
 /// A named, independent ordered key space of a database.
 ///
-/// A cheap clone. A clone counts the reads in flight through it on its own, so tasks that read
-/// much should each have one.
+/// A cheap clone. Every read touches a counter of its handle, so tasks that read much should each have a clone of their own: one that
+/// is shared by several processors slows them all.
 pub struct ColumnFamily {
     handle: Arc<Handle>,
 }

@@ -175,8 +175,7 @@ impl Later {
 /// # Errors
 ///
 /// `InvalidArgument` for an empty key, or a family of another database than the snapshot's or the
-/// transaction's, `NotFound` if the family was dropped, `SnapshotExpired`,
-/// `Io` and `Corrupt`.
+/// transaction's, `NotFound` if the family was dropped, `SnapshotExpired`, `Closed`, `Io` and `Corrupt`.
 ///
 /// # Cancel safety
 ///

@@ -15,6 +15,7 @@ pub use ringdb_uring::BackendKind;
 
 /// How the file is read and written, and why so.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BackendReport {
     /// The backend in use.
     pub kind: BackendKind,
@@ -32,6 +33,7 @@ pub struct BackendReport {
 
 /// Sizes and counts of an open database.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stat {
     /// Every family, ascending by name.
     pub families: Vec<FamilyStat>,
@@ -50,7 +52,8 @@ pub struct Stat {
 }
 
 /// Sizes and counts of one family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct FamilyStat {
     /// Its name.
     pub name: String,
@@ -70,7 +73,7 @@ pub struct FamilyStat {
     pub height: u32,
 }
 
-/// Counters since open.
+/// Counters since open, and sizes as they are now.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -147,7 +150,7 @@ impl Db {
         }
     }
 
-    /// Counters since open.
+    /// Counters since open, and sizes as they are now.
     pub fn metrics(&self) -> Metrics {
         let engine = self.engine();
         let (io, cache) = (engine.io.stats(), engine.pages.stats());

@@ -222,7 +222,8 @@ impl Db {
         Snapshot::latest(self)
     }
 
-    /// Resolves once the commit with that seq, and all before it, survive power loss.
+    /// Resolves once the commit with that seq, and all before it, survive power loss. Commits to unlogged families do not count: for
+    /// them there are [`Db::sync`] and [`Db::checkpoint`].
     ///
     /// # Errors
     ///
@@ -247,7 +248,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `Closed`; `Poisoned` if a write failed.
+    /// `Closed`; `Poisoned` if a write failed; with commits to unlogged families as [`Db::checkpoint`].
     ///
     /// # Cancel safety
     ///
@@ -314,7 +315,7 @@ impl Db {
     }
 
     /// Refuses new work, waits until everything in flight is done, checkpoints, and lets the file
-    /// go. The next open has nothing to recover.
+    /// go. The next open has nothing to recover. From then on all handles refuse; a snapshot still answers what memory has of it.
     ///
     /// # Errors
     ///

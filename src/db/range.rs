@@ -1,5 +1,6 @@
 //! Scans as streams.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::{Bound, RangeBounds};
 use std::pin::Pin;
@@ -33,7 +34,8 @@ const ROWS_PER_TURN: u32 = 4096;
 /// # Errors
 ///
 /// Each item may fail with `Io` or `Corrupt`, naming nothing of the content; with `NotFound` if
-/// the family was dropped; with `SnapshotExpired`.
+/// the family was dropped; with `SnapshotExpired`; with `Closed`; with `InvalidArgument` if the range is reversed, or the family one of
+/// another database than the snapshot's or the transaction's.
 ///
 /// # Cancel safety
 ///
@@ -76,6 +78,12 @@ pub(crate) enum Origin {
     Pinned(Arc<Family>, Arc<Pinned>),
     /// A mistake of the caller, told at the first poll.
     Refused(crate::error::Error),
+}
+
+impl fmt::Debug for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Range").finish_non_exhaustive()
+    }
 }
 
 impl Range {

@@ -1,5 +1,6 @@
 //! Snapshots.
 
+use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -24,6 +25,12 @@ use crate::value::Value;
 pub struct Snapshot {
     db: Db,
     pinned: Arc<Pinned>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("seq", &self.seq()).finish()
+    }
 }
 
 impl Snapshot {

@@ -1,8 +1,10 @@
 //! The futures of a commit: room and a place, then visible and durable.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use ringdb_uring::Buf;
@@ -30,6 +32,8 @@ pub struct Submit {
     ticket: Option<Arc<Ticket>>,
     brought: Option<Buf>,
     reads: Option<(Reads, Seq)>,
+    /// Where a batch hears that its content did not become a commit.
+    lost: Option<Arc<AtomicBool>>,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -48,7 +52,13 @@ impl Submit {
         durability: Durability,
     ) -> Submit {
         let step = Step::Built(operations);
-        Submit { engine, durability, step, ticket: None, brought: None, reads: None }
+        Submit { engine, durability, step, ticket: None, brought: None, reads: None, lost: None }
+    }
+
+    /// The content of a batch, which hears of it if that does not become a commit.
+    pub(crate) fn of_batch(mut self, lost: &Arc<AtomicBool>) -> Submit {
+        self.lost = Some(lost.clone());
+        self
     }
 
     /// A transaction's commit: what it read at that seq must still hold.
@@ -72,11 +82,14 @@ impl Submit {
         }
         if !operations.large.is_empty() {
             let message = "a value above 64 KiB must be written first; use submit";
-            return Err(Box::new((Error::new(ErrorKind::Busy, message), Some(operations))));
+            return Err(Box::new((Error::new(ErrorKind::Unsupported, message), Some(operations))));
         }
         let mut encoded = operations.encode();
         match self.order(&mut encoded, None) {
-            Ok(Some(seq)) => Ok(Commit::new(self.engine.clone(), seq)),
+            Ok(Some(seq)) => {
+                self.lost = None;
+                Ok(Commit::new(self.engine.clone(), seq))
+            }
             Ok(None) => {
                 let error = Error::new(ErrorKind::Busy, "there is no room for the commit now");
                 Err(Box::new((error, Some(encoded.into_operations()))))
@@ -171,7 +184,10 @@ impl Submit {
         } else {
             self.leave_queue();
         }
-        polled.map_ok(|seq| Commit::new(self.engine.clone(), seq))
+        polled.map_ok(|seq| {
+            self.lost = None;
+            Commit::new(self.engine.clone(), seq)
+        })
     }
 
     /// Also when the answer is an error: whoever keeps the resolved future must not hold up
@@ -185,15 +201,22 @@ impl Submit {
     }
 }
 
+impl fmt::Debug for Submit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submit").finish_non_exhaustive()
+    }
+}
+
 impl Drop for Submit {
     fn drop(&mut self) {
         self.leave_queue();
+        self.lost.iter().for_each(|lost| lost.store(true, Ordering::Relaxed));
     }
 }
 
 /// A commit that has its place: it will happen, whole, unless the machine fails.
 ///
-/// Resolves to its seq when the commit is visible, which for `Immediate` means durable too.
+/// Resolves to its seq when the commit is visible, which for `Immediate` means durable too, unless it is to unlogged families only.
 ///
 /// # Errors
 ///
@@ -208,6 +231,12 @@ pub struct Commit {
     seq: Seq,
 }
 
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commit").field("seq", &self.seq).finish()
+    }
+}
+
 impl Commit {
     fn new(engine: Arc<Engine>, seq: Seq) -> Commit {
         Commit { engine, seq }
@@ -219,6 +248,10 @@ impl Commit {
     }
 
     /// Resolves when readers see the commit; for `Immediate` that is when it is durable.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, with `outcome_unknown()`, if a log write failed.
     ///
     /// # Cancel safety
     ///
@@ -251,6 +284,10 @@ impl Future for Commit {
 }
 
 /// Resolves when a commit can be seen.
+///
+/// # Errors
+///
+/// As [`Commit::visible`].
 #[must_use = "futures do nothing until polled"]
 pub struct Visible {
     engine: Arc<Engine>,
@@ -270,14 +307,14 @@ impl Future for Visible {
     }
 }
 
-/// A write from start to end: resolves to the commit's seq when it is visible, and durable if it
-/// is `Immediate`.
+/// A write from start to end: resolves to the commit's seq when it is visible, and durable if it is `Immediate` and not to unlogged
+/// families only.
 ///
 /// # Errors
 ///
 /// `InvalidArgument` or `TooLarge` for keys, values and batches out of bounds, `NotFound` for a
-/// dropped family, `NoSpace`, `Closed`, `Poisoned`; in each case the write did not happen unless
-/// `outcome_unknown()`.
+/// dropped family, `NoSpace`, `Io` or `Corrupt` if the file cannot grow or a checkpoint failed, `Closed`, `Poisoned`,
+/// `Unsupported` in a forked child; in each case the write did not happen unless `outcome_unknown()`.
 ///
 /// # Cancel safety
 ///
@@ -295,6 +332,12 @@ enum Stage {
     Ordered(Commit),
     /// There is nothing to write, only something to wait for.
     Reading(Boxed<Result<Seq>>),
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write").finish_non_exhaustive()
+    }
 }
 
 impl Write {

@@ -70,6 +70,19 @@ fn a_dropped_transaction_leaves_nothing() {
 }
 
 #[test]
+fn a_transaction_is_over_for_all_clones_once_one_was_committed() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let tx = begin(&db);
+    let late = tx.clone();
+    tx.put(&rows, "a", "1");
+    block_on(tx.commit()).unwrap();
+    late.put(&rows, "b", "1");
+    fails(block_on(late.clone().commit()), ErrorKind::InvalidArgument);
+    fails(block_on(late.commit()), ErrorKind::InvalidArgument);
+    assert_eq!(keys(rows.iter()), ["a"]);
+}
+
+#[test]
 fn a_lost_update_is_a_conflict_that_leaves_nothing() {
     let Fixture { place: _place, db, rows } = Fixture::new();
     put(&rows, "n", "0");

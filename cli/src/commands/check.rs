@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use ringdb::{CheckProgress, CheckReport, Create, Db, ErrorKind, block_on};
+use ringdb::{CheckProgress, CheckReport, Db, ErrorKind, block_on};
 
 use crate::args::CheckArgs;
 use crate::exit::Failure;
@@ -12,7 +12,7 @@ use crate::progress::byte_bar;
 /// Checks a database.
 pub fn run(args: CheckArgs) -> Result<(), Failure> {
     let path = &args.place.path;
-    let options = super::options(&args.place, Create::Never);
+    let options = super::options_of_a_reader(&args.place);
     // A database that refuses to open because its bytes are wrong has a defect like any other.
     let db = block_on(options.open(path)).map_err(|error| match error.kind() {
         ErrorKind::Corrupt => Failure::Defects(format!("{}: {error:?}", path.display())),

@@ -68,7 +68,7 @@ pub fn delete(args: KeyArgs) -> Result<(), Failure> {
 pub fn scan(args: ScanArgs) -> Result<(), Failure> {
     let bound = |key: &Option<_>| key.as_deref().map(|key| argument(key, args.hex)).transpose();
     let (from, to, prefix) = (bound(&args.from)?, bound(&args.to)?, bound(&args.prefix)?);
-    super::with_database(&args.place, super::options(&args.place, Create::Never), |db| {
+    super::with_database(&args.place, super::options_of_a_reader(&args.place), |db| {
         let family = super::existing(db, &args.family.family)?;
         let rows = match prefix {
             Some(prefix) => family.prefix(prefix),

@@ -151,16 +151,10 @@ mod tests {
 
     #[test]
     fn families_are_a_table() {
-        let family = FamilyStat {
-            name: "users".to_owned(),
-            logged: true,
-            approximate_rows: 12345,
-            tree_bytes: 3 << 20,
-            filter_bytes: 0,
-            memtable_bytes: 512,
-            trees: 1,
-            height: 2,
-        };
+        let mut family = FamilyStat::default();
+        (family.name, family.logged) = ("users".to_owned(), true);
+        (family.approximate_rows, family.tree_bytes, family.memtable_bytes) = (12345, 3 << 20, 512);
+        (family.trees, family.height) = (1, 2);
         let expected = "\nfamily    rows (about)        tree    memtable  trees  height     filters  log\n\
                         users           12,345       3 MiB       512 B      1       2         0 B  yes\n\
                         1 column families, about 12,345 rows\n";

@@ -62,6 +62,11 @@ fn everything_is_refused_after_close() {
     let Fixture { place: _place, db, rows } = Fixture::new();
     put(&rows, "a", "1");
     block_on(db.close()).unwrap();
+    fails(block_on(rows.get("a")), ErrorKind::Closed);
+    fails(block_on(rows.get_with("a", |value| value.is_some())), ErrorKind::Closed);
+    fails(block_on(rows.contains("a")), ErrorKind::Closed);
+    fails(block_on(rows.multi_get(["a", "b"])), ErrorKind::Closed);
+    fails(block_on(rows.iter().try_next()), ErrorKind::Closed);
     fails(block_on(rows.put("a", "2")), ErrorKind::Closed);
     fails(block_on(rows.delete("a")), ErrorKind::Closed);
     fails(block_on(db.batch().put(&rows, "a", "2").commit()), ErrorKind::Closed);
@@ -69,6 +74,7 @@ fn everything_is_refused_after_close() {
     fails(block_on(db.drop_column_family("rows")), ErrorKind::Closed);
     fails(block_on(db.checkpoint()), ErrorKind::Closed);
     fails(block_on(db.sync()), ErrorKind::Closed);
+    fails(db.health().reads, ErrorKind::Closed);
     fails(db.health().writes, ErrorKind::Closed);
     if let Err(error) = block_on(db.close()) {
         assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");

@@ -234,6 +234,35 @@ fn an_empty_batch_commits() {
     assert_eq!(keys(rows.iter()), ["a"]);
 }
 
+#[test]
+fn a_batch_that_lost_its_content_is_not_taken_for_an_empty_one() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let mut batch = db.batch();
+    batch.put(&rows, "a", "1").put(&rows, "", "1");
+    fails(block_on(batch.commit()), ErrorKind::InvalidArgument);
+    fails(block_on(batch.commit()), ErrorKind::InvalidArgument);
+    fails(block_on(batch.submit()), ErrorKind::InvalidArgument);
+    fails(batch.try_submit(), ErrorKind::InvalidArgument);
+    block_on(batch.put(&rows, "b", "1").commit()).unwrap();
+    block_on(batch.commit()).expect("nothing was lost since");
+    // Nobody knows what was in a commit that was dropped.
+    drop(batch.put(&rows, "c", "1").commit());
+    fails(block_on(batch.commit()), ErrorKind::InvalidArgument);
+    assert_eq!(keys(rows.iter()), ["b"]);
+}
+
+#[test]
+fn try_submit_of_a_large_value_is_no_reason_to_try_again() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let mut batch = db.batch();
+    batch.put(&rows, "a", vec![1; (64 << 10) + 1]);
+    let error = batch.try_submit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(!error.is_retryable());
+    block_on(batch.commit()).unwrap();
+    assert_eq!(keys(rows.iter()), ["a"]);
+}
+
 /// Sizes around each border: inline, one page, several pages, extents, a checksum a MiB.
 const VALUE_BYTES: [usize; 22] = [
     0, 1, 63, 64, 1000, 1024, 2047, 2048, 4095, 4096, 4097, 8191, 8192, 8193, 32_768, 65_535,

@@ -1,6 +1,7 @@
 //! Opening, closing, families, checkpoints and other waits.
 
 use std::cell::RefCell;
+use std::thread::JoinHandle;
 
 use ringdb::{Db, Durability, ErrorKind};
 
@@ -111,7 +112,24 @@ fn waits_that_are_dropped_hurt_nobody() {
             |_, done| well(done),
         );
     }
+    every_k(
+        "compact",
+        |_| {
+            some();
+            db.compact()
+        },
+        |_, done| well(done),
+    );
     every_k("sync", |_| db.sync(), |_, done| well(done));
+    every_k(
+        "visible",
+        |_| {
+            let mut batch = db.batch();
+            batch.put(&rows, "n", "x");
+            block_on(batch.submit()).unwrap().visible()
+        },
+        |_, done| well(done),
+    );
     every_k(
         "durable",
         |_| {
@@ -130,6 +148,29 @@ fn waits_that_are_dropped_hurt_nobody() {
     );
     block_on(db.checkpoint()).unwrap();
     assert_sound(&db);
+}
+
+#[test]
+fn a_wait_for_other_health_that_is_dropped_hurts_nobody() {
+    let held: RefCell<Option<JoinHandle<()>>> = RefCell::new(None);
+    every_k(
+        "health_changed",
+        |_| {
+            let place = Place::new();
+            let db = place.open();
+            let changed = db.health_changed(&db.health());
+            let closes = move || {
+                block_on(db.close()).unwrap();
+                drop(place);
+            };
+            *held.borrow_mut() = Some(std::thread::spawn(closes));
+            changed
+        },
+        |_, health| {
+            assert!(health.is_none_or(|health| health.writes.is_err()));
+            held.take().expect("somebody closes").join().expect("it was closed");
+        },
+    );
 }
 
 #[test]
