@@ -69,14 +69,14 @@ impl Shared {
                 Driven::Quiet(alarm) => alarm,
                 Driven::Refused => {
                     tell.take().into_iter().for_each(|refused| refused());
+                    if woken() {
+                        return; // Whoever has the role looks when leaving it.
+                    }
                     None
                 }
             };
             owes_a_look = match self.yields_to_others(blocked) {
-                true => {
-                    self.keep_by_others(alarm);
-                    false
-                }
+                true => !self.is_kept_by_others(alarm),
                 false => self.stand_by(blocked, alarm),
             };
         }
@@ -139,10 +139,17 @@ impl Shared {
     /// Makes sure that somebody who is not this thread keeps the appointment.
     fn keep_by_others(&self, alarm: Option<Instant>) {
         match alarm {
-            Some(near) if is_near(near) && self.wake.is_kept(near) => {}
+            alarm if self.is_kept_by_others(alarm) => {}
             Some(near) if is_near(near) => self.hand_over(),
-            alarm if self.wake.oversleeps(alarm) => self.wake.unpark(&self.core.stats),
-            _ => {}
+            _ => self.wake.unpark(&self.core.stats),
+        }
+    }
+
+    /// Whether somebody who is not this thread keeps the appointment, if there is one.
+    fn is_kept_by_others(&self, alarm: Option<Instant>) -> bool {
+        match alarm {
+            Some(near) if is_near(near) => self.wake.is_kept(near),
+            alarm => !self.wake.oversleeps(alarm),
         }
     }
 
