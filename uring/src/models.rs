@@ -132,8 +132,13 @@ mod whole {
             let started = Arc::new(Mutex::new(None::<Arc<Relay>>));
             let handed = started.clone();
             let joined = thread::spawn(move || {
-                thread::park();
-                let relay = handed.lock().take().expect("it was handed over");
+                let relay = loop {
+                    let relay = handed.lock().take();
+                    if let Some(relay) = relay {
+                        break relay;
+                    }
+                    thread::park();
+                };
                 while !relay.is_over.load(Ordering::SeqCst) {
                     let told = std::mem::take(&mut *relay.told.lock());
                     if told.is_empty() {
