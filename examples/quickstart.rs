@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let users = db.column_family("users").await?;
     let sessions = db.column_family("sessions").await?;
 
-    // When a put returns, power may fail.
+    // Once this is awaited, the row survives power loss.
     users.put("ada", "1815").await?;
     let born = users.get("ada").await?;
     println!("ada: {}", text(born.as_deref().unwrap_or_default()));
