@@ -332,6 +332,8 @@ impl<'a> Checkpointer<'a> {
     }
 
     async fn close(&mut self) -> Result<()> {
+        // Not if the last handle was dropped: scans outlive it.
+        self.engine.is_closed.store(true, Ordering::Release);
         self.finish().await;
         if let Some(failure) = self.engine.pipeline.failure() {
             return Err(failure);
@@ -345,7 +347,6 @@ impl<'a> Checkpointer<'a> {
         let (last, last_logged) = {
             let mut order = self.engine.pipeline.order();
             order.gate = Gate::Closed;
-            self.engine.is_closed.store(true, Ordering::Release);
             (order.last, order.last_logged)
         };
         self.engine.pipeline.refuse_waiters();
