@@ -86,7 +86,9 @@ fn encode(order: &Order, request: &Request) -> Result<Bytes> {
         Request::Create { name, logging } => {
             vacant(order, name)?;
             if order.names.len() >= FAMILIES_MAX {
-                return Err(Error::new(ErrorKind::TooLarge, "there are 100,000 column families"));
+                let message =
+                    format!("there are {FAMILIES_MAX} column families, and may not be more");
+                return Err(Error::new(ErrorKind::TooLarge, message));
             }
             if order.next_family == FamilyId(u32::MAX) {
                 return Err(Error::new(ErrorKind::TooLarge, "no ids of column families are left"));

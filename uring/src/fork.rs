@@ -19,7 +19,12 @@ impl Birth {
     /// This process.
     pub(crate) fn now() -> Birth {
         let Some(page) = page() else { return Birth(process_id()) };
-        let (drawn, order) = (drawn(), Ordering::Relaxed);
+        let order = Ordering::Relaxed;
+        let known = page.load(order);
+        if known != UNBORN {
+            return Birth(known);
+        }
+        let drawn = drawn();
         match page.compare_exchange(UNBORN, drawn, order, order) {
             Ok(_) => Birth(drawn),
             Err(earlier) => Birth(earlier),
