@@ -146,9 +146,10 @@ impl Footprint {
         self.0.add_key(family, key);
     }
 
-    /// The commit deletes the keys from `low` to below `high`.
+    /// The commit deletes the keys from `low` to below `high`; an empty `high` is open.
     pub(crate) fn delete_range(&mut self, family: FamilyId, low: &[u8], high: &[u8]) {
-        self.0.add_range(family, prefix(low), prefix(high));
+        let high = if high.is_empty() { u128::MAX } else { prefix(high) };
+        self.0.add_range(family, prefix(low), high);
     }
 
     /// The commit changes a family as a whole: clears it, drops it.
@@ -179,8 +180,7 @@ impl ReadSet {
         self.0.add_key(family, key);
     }
 
-    /// The transaction read all keys within these bounds. A scan that was stopped has read up to
-    /// the last key that it gave.
+    /// The transaction read all keys within these bounds.
     pub(crate) fn range(&mut self, family: FamilyId, from: Bound<&[u8]>, to: Bound<&[u8]>) {
         let (Bound::Included(low) | Bound::Excluded(low)) = from else {
             return self.range(family, Bound::Included(&[]), to);

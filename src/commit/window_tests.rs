@@ -40,6 +40,11 @@ struct Exact {
     ranges: Vec<(FamilyId, Vec<u8>, Vec<u8>)>,
 }
 
+/// Whether a key is below the end of a range; an empty end is open.
+fn is_below(key: &[u8], high: &[u8]) -> bool {
+    high.is_empty() || key < high
+}
+
 impl Exact {
     fn random(random: &mut Random, keys: u64, ranges: u64) -> Exact {
         let mut set = Exact::default();
@@ -48,7 +53,13 @@ impl Exact {
         }
         for _ in 0..random.below(ranges + 1) {
             let (a, b) = (random.key(), random.key());
-            let (low, high) = if a < b { (a, b) } else { (b, a) };
+            let (low, high) = match random.below(8) {
+                0 => (a, Vec::new()),
+                1 => (Vec::new(), b),
+                2 => (Vec::new(), Vec::new()),
+                _ if a < b => (a, b),
+                _ => (b, a),
+            };
             set.ranges.push((random.family(), low, high));
         }
         set
@@ -56,7 +67,7 @@ impl Exact {
 
     fn holds(&self, family: FamilyId, key: &[u8]) -> bool {
         let within = |range: &(FamilyId, Vec<u8>, Vec<u8>)| {
-            range.0 == family && &range.1[..] <= key && key < &range.2[..]
+            range.0 == family && &range.1[..] <= key && is_below(key, &range.2)
         };
         self.keys.iter().any(|point| point.0 == family && point.1 == key)
             || self.ranges.iter().any(within)
@@ -64,7 +75,8 @@ impl Exact {
 
     fn meets(&self, other: &Exact) -> bool {
         let overlap = |a: &(FamilyId, Vec<u8>, Vec<u8>), b: &(FamilyId, Vec<u8>, Vec<u8>)| {
-            a.0 == b.0 && (&a.1).max(&b.1) < (&a.2).min(&b.2)
+            let low = (&a.1).max(&b.1);
+            a.0 == b.0 && is_below(low, &a.2) && is_below(low, &b.2)
         };
         self.keys.iter().any(|(family, key)| other.holds(*family, key))
             || other.keys.iter().any(|(family, key)| self.holds(*family, key))
@@ -83,7 +95,8 @@ impl Exact {
         let mut reads = ReadSet::default();
         self.keys.iter().for_each(|(family, key)| reads.key(*family, key));
         for (family, low, high) in &self.ranges {
-            reads.range(*family, Bound::Included(low), Bound::Excluded(high));
+            let to = if high.is_empty() { Bound::Unbounded } else { Bound::Excluded(&high[..]) };
+            reads.range(*family, Bound::Included(low), to);
         }
         reads.finish()
     }
