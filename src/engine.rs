@@ -185,7 +185,12 @@ impl Engine {
 
     /// Whether the family was not dropped.
     pub(crate) fn exists(&self, family: &Family) -> Result<()> {
-        match family.dropped() {
+        self.existed(family, Seq(u64::MAX))
+    }
+
+    /// Whether the family was not dropped by the commit at `at` or one before it.
+    pub(crate) fn existed(&self, family: &Family, at: Seq) -> Result<()> {
+        match family.dropped().filter(|dropped| *dropped <= at) {
             None => Ok(()),
             Some(_) => {
                 let error = Error::new(ErrorKind::NotFound, "the column family was dropped");

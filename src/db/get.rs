@@ -71,6 +71,7 @@ impl Target {
                 Ok(view.map(|view| look(engine, view, &state.hold, seq)))
             }
             At::Pinned(pinned) => {
+                engine.existed(&self.handle.family, pinned.seq)?;
                 let state = pinned.held_still()?;
                 let view = state.view(self.handle.family.id);
                 Ok(view.map(|view| look(engine, view, &state.hold, pinned.seq)))
@@ -175,7 +176,8 @@ impl Later {
 /// # Errors
 ///
 /// `InvalidArgument` for an empty key, or a family of another database than the snapshot's or the
-/// transaction's, `NotFound` if the family was dropped, `SnapshotExpired`, `Closed`, `Io` and `Corrupt`.
+/// transaction's, `NotFound` if the family was dropped (snapshots and transactions that began before go on), `SnapshotExpired`,
+/// `Closed`, `Io` and `Corrupt`.
 ///
 /// # Cancel safety
 ///
@@ -315,7 +317,10 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
             let (seq, state) = engine.read_view();
             (Guard::into_inner(state), seq)
         }
-        At::Pinned(pinned) => (pinned.state()?, pinned.seq),
+        At::Pinned(pinned) => {
+            engine.existed(&target.handle.family, pinned.seq)?;
+            (pinned.state()?, pinned.seq)
+        }
         At::Foreign => return Err(foreign()),
     };
     let hold = state.hold.clone();

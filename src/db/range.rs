@@ -168,7 +168,10 @@ impl Range {
         self.engine.here()?;
         let (family, pinned) = match origin {
             Origin::Refused(error) => return Err(error),
-            Origin::Pinned(family, pinned) => (family, pinned),
+            Origin::Pinned(family, pinned) => {
+                self.engine.existed(&family, pinned.seq)?;
+                (family, pinned)
+            }
             Origin::Latest(family) => {
                 self.engine.readable(&family)?;
                 let (seq, state) = self.engine.read_view();

@@ -164,3 +164,28 @@ fn thousands_of_families_share_one_file() {
     block_on(batch.commit()).unwrap();
     assert_sound(&fixture.db);
 }
+
+#[test]
+fn what_begins_behind_a_drop_finds_no_family_and_what_began_before_goes_on() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "a", "1");
+    let (before, tx) = (db.snapshot(), block_on(db.begin()).unwrap());
+    block_on(db.drop_column_family("rows")).unwrap();
+    assert_eq!(keys(before.iter(&rows)), ["a"]);
+    assert!(block_on(tx.contains(&rows, "a")).unwrap());
+    let (snapshot, tx) = (db.snapshot(), block_on(db.begin()).unwrap());
+    let refused = ErrorKind::NotFound;
+    fails(block_on(snapshot.get(&rows, "a")), refused);
+    fails(block_on(snapshot.get_with(&rows, "a", |value| value.is_some())), refused);
+    fails(block_on(snapshot.contains(&rows, "a")), refused);
+    fails(block_on(snapshot.multi_get(&rows, ["a"])), refused);
+    fails(block_on(snapshot.iter(&rows).try_next()), refused);
+    fails(block_on(tx.get(&rows, "a")), refused);
+    fails(block_on(tx.range(&rows, "a"..).try_next()), refused);
+    fails(block_on(rows.compare_and_swap("a", Some(b"not this"), Some(b"2"))), refused);
+    // The same once its trees are gone.
+    block_on(db.checkpoint()).unwrap();
+    fails(block_on(snapshot.get(&rows, "a")), refused);
+    fails(block_on(db.snapshot().get(&rows, "a")), refused);
+    assert_eq!(keys(before.iter(&rows)), ["a"]);
+}

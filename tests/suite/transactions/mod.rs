@@ -5,7 +5,7 @@ mod appends;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::try_join_all;
-use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Transaction};
+use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Seq, Transaction};
 
 use crate::fixture::{Fixture, assert_sound, block_on, fails, family, get, keys, put, rows_of};
 
@@ -158,11 +158,11 @@ fn a_range_delete_conflicts_with_a_read_inside_it() {
 #[test]
 fn a_range_delete_without_an_end_conflicts_with_what_was_read_above_its_beginning() {
     let Fixture { place: _place, db, rows } = Fixture::new();
-    let changes: [&dyn Fn(); 4] = [
-        &|| drop(block_on(rows.clear()).unwrap()),
-        &|| drop(block_on(db.batch().delete_range(&rows, "m"..).commit()).unwrap()),
-        &|| drop(block_on(db.batch().delete_range::<&str>(&rows, ..).commit()).unwrap()),
-        &|| drop(block_on(db.batch().delete_range(&rows, .."o").commit()).unwrap()),
+    let changes: [&dyn Fn() -> Seq; 4] = [
+        &|| block_on(rows.clear()).unwrap(),
+        &|| block_on(db.batch().delete_range(&rows, "m"..).commit()).unwrap(),
+        &|| block_on(db.batch().delete_range::<&str>(&rows, ..).commit()).unwrap(),
+        &|| block_on(db.batch().delete_range(&rows, .."o").commit()).unwrap(),
     ];
     for change in changes {
         put(&rows, "n", "1");
