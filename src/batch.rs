@@ -3,6 +3,7 @@
 //! Operations are encoded as they will lie in the log while the batch is built, so that ordering
 //! a commit is one copy; memtables copy their rows out of the same buffer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use crate::alloc::reserve::Need;
 use crate::commit::footprint::Footprint;
 use crate::commit::{Shown, Submission};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::{Encoder, Op, Ops};
-use crate::format::value::ExtentValue;
+use crate::format::record::{Encoder, INLINE_VALUE_BYTES_MAX, OP_OVERHEAD_BYTES_MAX, Op, Ops};
+use crate::format::value::{self, ExtentValue};
 use crate::options::Durability;
 use crate::page::space::Reserved;
 use crate::state::Family;
@@ -21,9 +22,9 @@ use crate::state::Family;
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = crate::format::record::KEY_BYTES_MAX;
 /// Longest value, in bytes.
-pub const VALUE_BYTES_MAX: usize = 1 << 30;
-/// Longest value that lies in the log and the trees; longer ones get extents of their own.
-pub(crate) const INLINE_VALUE_BYTES_MAX: usize = 64 << 10;
+pub const VALUE_BYTES_MAX: usize = value::VALUE_BYTES_MAX as usize;
+/// Deletes of ranges that one batch may have: every read of a family compares with those of it that are in memory.
+pub const BATCH_RANGE_DELETES_MAX: usize = 1024;
 
 /// Every family that a batch touches, once; most touch one.
 type Families = SmallVec<[Arc<Family>; 1]>;
@@ -39,6 +40,7 @@ pub(crate) struct Operations {
     /// Extents of large values that are written but not ordered.
     reserved: Vec<Reserved>,
     operations: usize,
+    range_deletes: usize,
     need: Need,
     /// The first mistake of the caller; reported when the batch is submitted.
     mistake: Option<Error>,
@@ -58,7 +60,16 @@ pub(crate) struct Encoded {
     footprint: Footprint,
     reserved: Vec<Reserved>,
     operations: usize,
+    range_deletes: usize,
     need: Need,
+}
+
+impl Large {
+    /// Bytes of its operation in the log, at most.
+    fn record_bytes(&self) -> usize {
+        let reference = ExtentValue::encoded_bytes(self.value.len() as u64);
+        OP_OVERHEAD_BYTES_MAX + self.key.len() + reference as usize
+    }
 }
 
 impl Operations {
@@ -71,9 +82,14 @@ impl Operations {
         self.operations == 0 && self.mistake.is_none()
     }
 
+    /// Bytes of its operations in the log, and of large values.
     pub(crate) fn bytes(&self) -> usize {
         let large = self.large.iter().map(|large| large.value.len()).sum::<usize>();
-        self.bytes.len() + large
+        self.record_bytes() + large
+    }
+
+    fn record_bytes(&self) -> usize {
+        self.bytes.len() + self.large.iter().map(Large::record_bytes).sum::<usize>()
     }
 
     pub(crate) fn put(&mut self, family: &Arc<Family>, key: &[u8], value: &[u8]) {
@@ -115,8 +131,12 @@ impl Operations {
         if low == high && !high.is_empty() {
             return;
         }
-        if low.len() > KEY_BYTES_MAX || high.len() > KEY_BYTES_MAX + 1 {
+        // The bound behind the longest key is a byte longer.
+        if low.len().max(high.len()) > KEY_BYTES_MAX + 1 {
             return self.refuse(ErrorKind::TooLarge, "a bound is longer than a key can be");
+        }
+        if self.range_deletes == BATCH_RANGE_DELETES_MAX {
+            return self.refuse(ErrorKind::TooLarge, "a batch deletes more than 1,024 ranges");
         }
         // A range delete hides what is older than its commit; keys that this very batch put
         // before it need deletes of their own.
@@ -128,6 +148,7 @@ impl Operations {
         self.touch_family(family);
         self.footprint.delete_range(family.id, low, high);
         self.operations += 1;
+        self.range_deletes += 1;
         Encoder::new(&mut self.bytes).delete_range(family.id, low, high);
     }
 
@@ -150,6 +171,7 @@ impl Operations {
             footprint: self.footprint,
             reserved: self.reserved,
             operations: self.operations,
+            range_deletes: self.range_deletes,
             need: self.need,
         }
     }
@@ -181,8 +203,9 @@ impl Operations {
         if let Some(mistake) = &self.mistake {
             return Err(mistake.clone());
         }
-        if self.bytes.len() > batch_bytes_max {
-            let detail = format!("{} bytes, at most {batch_bytes_max}", self.bytes.len());
+        let bytes = self.record_bytes();
+        if bytes > batch_bytes_max {
+            let detail = format!("{bytes} bytes, at most {batch_bytes_max}");
             let error = Error::new(ErrorKind::TooLarge, "the batch is too large for the memory");
             return Err(error.with_detail(detail));
         }
@@ -195,15 +218,18 @@ impl Operations {
         self.large.push(Large { family: family.clone(), key: Bytes::copy_from_slice(key), value });
     }
 
+    /// The keys of the family that the batch gives a value last.
     fn keys_put(&self, family: &Family, inside: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let ops = Ops::new(&self.bytes).map(|op| op.expect("a batch encodes what it can decode"));
-        let puts = ops.filter_map(|found| match found.op {
-            Op::Put { family, key, .. } | Op::PutExtent { family, key, .. } => Some((family, key)),
-            _ => None,
-        });
-        puts.filter(|(id, key)| *id == family.id && inside(key))
-            .map(|(_, key)| key.to_vec())
-            .collect()
+        let mut put = BTreeSet::new();
+        for op in ops.map(|found| found.op).filter(|op| op.family() == family.id) {
+            match op {
+                Op::Put { key, .. } | Op::PutExtent { key, .. } if inside(key) => put.insert(key),
+                Op::Delete { key, .. } => put.remove(key),
+                _ => continue,
+            };
+        }
+        put.into_iter().map(<[u8]>::to_vec).collect()
     }
 
     fn touch(&mut self, family: &Arc<Family>, key: &[u8]) {
@@ -275,6 +301,7 @@ impl Encoded {
         Submission {
             payload: &self.payload,
             operations: self.operations,
+            has_ranges: self.range_deletes > 0,
             need: self.need,
             families: &self.families,
             shown,
@@ -297,6 +324,7 @@ impl Encoded {
             large: Vec::new(),
             reserved: self.reserved,
             operations: self.operations,
+            range_deletes: self.range_deletes,
             need: self.need,
             mistake: None,
         }

@@ -55,7 +55,7 @@ mod tree;
 mod tx;
 mod value;
 
-pub use batch::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use batch::{BATCH_RANGE_DELETES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use blocking::block_on;
 pub use bytes::Bytes;
 pub use db::{

@@ -53,6 +53,8 @@ pub(crate) fn freeze(engine: &Engine) -> Frozen {
         let successors = families.iter().map(|frozen| &frozen.successor);
         match engine.pipeline.freeze(successors) {
             Ok(cut) => {
+                // There is room for range deletes.
+                engine.pipeline.wake_front_if_waiting();
                 return Frozen {
                     seq: cut.seq,
                     families,

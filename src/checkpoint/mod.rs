@@ -163,7 +163,7 @@ impl<'a> Checkpointer<'a> {
             || order.log.used_bytes() > self.engine.shares.log_bytes_max
             || order.is_log_padded(self.engine.shares.padded_log_bytes_max)
             || order.memory.frozen > 0
-            || order.ranges_full
+            || order.ranges_wanted
             || self.engine.superblock.lock().chapters.len() > CHAPTERS_DUE
             || order.memory_wanted && order.memory.active > 0
     }

@@ -48,8 +48,13 @@ impl Pipeline {
     ) -> Result<Admission<(Arc<Family>, Seq)>> {
         let mut order = self.enter()?;
         let payload = encode(&order, request)?;
-        let claim =
-            Claim { payload_bytes: payload.len(), charge_bytes: 0, need: request.need(), nodes: 0 };
+        let claim = Claim {
+            payload_bytes: payload.len(),
+            charge_bytes: 0,
+            need: request.need(),
+            nodes: 0,
+            ranges_are_full: false,
+        };
         match self.admit(&mut order, &claim, ticket, &mut None, waker)? {
             Admission::Ordered(()) => {}
             Admission::Wait => return Ok(Admission::Wait),

@@ -28,6 +28,8 @@ pub(crate) struct Claim {
     pub(crate) need: Need,
     /// Nodes that its deletes may touch.
     pub(crate) nodes: u64,
+    /// Whether it deletes ranges, and a memtable has as many of those as it should: it waits for the next one.
+    pub(crate) ranges_are_full: bool,
 }
 
 /// What the file has room for, as its keeper found it.
@@ -109,6 +111,7 @@ impl Order {
     /// Whether memtables, log and file have room, and no commit has the order to itself.
     pub(super) fn has_room(&self, claim: &Claim) -> bool {
         self.turn == Turn::Everybodys
+            && !claim.ranges_are_full
             && self.memory_has_room(claim)
             && self.is_covered(claim)
             && (claim.payload_bytes == 0 || self.log_has_room(claim.payload_bytes))
@@ -116,7 +119,8 @@ impl Order {
 
     /// Whether nobody but the owner can make room for the commit: it will be in the next group.
     pub(super) fn lacks_only_group(&self, claim: &Claim) -> bool {
-        self.memory_has_room(claim)
+        !claim.ranges_are_full
+            && self.memory_has_room(claim)
             && self.is_covered(claim)
             && self.segment_has_room(claim.payload_bytes)
     }
@@ -152,6 +156,7 @@ impl Order {
     /// Remembers what the commit lacks, for those who can get it.
     pub(super) fn want(&mut self, claim: &Claim) {
         self.memory_wanted |= !self.memory_has_room(claim);
+        self.ranges_wanted |= claim.ranges_are_full;
         match claim.need {
             Need::Growth => {
                 if !self.is_covered(claim) {

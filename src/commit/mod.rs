@@ -251,7 +251,7 @@ impl Pipeline {
         successors.for_each(|successor| successor.starts_after(seq));
         order.unlogged_frozen = order.has_unlogged();
         order.dirty.clear();
-        order.ranges_full = false;
+        order.ranges_wanted = false;
         order.memory_wanted = false;
         order.epoch += 1;
         order.cover.freeze();

@@ -166,8 +166,8 @@ pub(crate) struct Order {
     pub(crate) unlogged_frozen: bool,
     /// A commit waits for the memory of what is in the memtables now.
     pub(crate) memory_wanted: bool,
-    /// A memtable has as many range deletes as it should have.
-    pub(crate) ranges_full: bool,
+    /// A commit waits for the next memtable, as this one has as many range deletes as it should.
+    pub(crate) ranges_wanted: bool,
     /// The last commit before trees are merged because nobody commits.
     pub(crate) idle_since: Option<Seq>,
     pub(crate) window: Window,
@@ -203,7 +203,7 @@ impl Order {
             pool,
             unlogged_frozen: false,
             memory_wanted: false,
-            ranges_full: false,
+            ranges_wanted: false,
             idle_since: None,
             window: Window::new(last, WINDOW_BYTES),
         }

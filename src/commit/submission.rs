@@ -19,7 +19,7 @@ use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
 use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked, wake};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Logging;
-use crate::format::record::{Found, KEY_BYTES_MAX, Op, Ops};
+use crate::format::record::{Found, Op, Ops};
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::{Kind, NewRow, RANGE_DELETES_MAX};
 use crate::state::Family;
@@ -35,6 +35,8 @@ pub(crate) struct Submission<'a> {
     /// Its operations, encoded as in the log.
     pub(crate) payload: &'a Bytes,
     pub(crate) operations: usize,
+    /// Whether there are deletes of ranges among them.
+    pub(crate) has_ranges: bool,
     /// Whether it brings new rows, or deletes only.
     pub(crate) need: Need,
     /// Every family it touches, once.
@@ -68,6 +70,7 @@ impl Submission<'_> {
             charge_bytes: self.payload.len() + self.operations * ENTRY_OVERHEAD_BYTES,
             need: self.need,
             nodes: self.operations as u64,
+            ranges_are_full: self.has_ranges && self.families.iter().any(has_full_ranges),
         }
     }
 
@@ -106,10 +109,6 @@ impl Pipeline {
         let seq = self.take_seq(&mut order, &claim);
         for family in submission.families {
             order.mark_dirty(family);
-            if family.active_range_deletes() >= RANGE_DELETES_MAX && !order.ranges_full {
-                order.ranges_full = true;
-                self.checkpointer.raise();
-            }
         }
         order.window.push(seq, submission.footprint);
         let logged = submission.is_logged();
@@ -355,9 +354,10 @@ pub(crate) fn row_kind(op: &Op<'_>) -> Option<Kind> {
 }
 
 fn delete_range(seq: Seq, family: &Family, low: &[u8], high: &[u8]) {
-    let high = if high.is_empty() { BEYOND_EVERY_KEY } else { high };
     family.with_memtable_of(seq, |table| table.delete_range(seq, low, high));
 }
 
-/// No key is as long, so every key is below it.
-const BEYOND_EVERY_KEY: &[u8] = &[0xFF; KEY_BYTES_MAX + 1];
+/// Whether the memtable of new commits has as many range deletes as it should.
+fn has_full_ranges(family: &Arc<Family>) -> bool {
+    family.active_range_deletes() >= RANGE_DELETES_MAX
+}

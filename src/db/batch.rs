@@ -85,7 +85,7 @@ impl Batch {
         self.with(family, |operations| operations.delete(family.family(), key.as_ref()))
     }
 
-    /// Deletes every key of a range.
+    /// Deletes every key of a range; a batch may do so [`BATCH_RANGE_DELETES_MAX`](crate::BATCH_RANGE_DELETES_MAX) times.
     pub fn delete_range<K: AsRef<[u8]>>(
         &mut self,
         family: &ColumnFamily,

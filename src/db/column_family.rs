@@ -340,6 +340,8 @@ pub(crate) fn add_range<K: AsRef<[u8]>>(
         Bound::Included(key) => successor(key),
         Bound::Excluded(key) if key.as_ref().is_empty() && low.is_empty() => return,
         Bound::Excluded(key) if key.as_ref().is_empty() => return operations.refuse_range(),
+        // Nothing lies between a key and itself, for `range` too.
+        Bound::Excluded(key) if low == successor(key) => return,
         Bound::Excluded(key) => key.as_ref().to_vec(),
     };
     operations.delete_range(family, &low, &high);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::channel::oneshot;
 
-use crate::batch::{INLINE_VALUE_BYTES_MAX, check_row};
+use crate::batch::check_row;
 use crate::blocking;
 use crate::checkpoint::inlet::Inlet;
 use crate::checkpoint::load;
@@ -18,6 +18,7 @@ use crate::db::column_family::{ColumnFamily, Handle};
 use crate::db::done::Task;
 use crate::engine::{Command, Engine, Loaded};
 use crate::error::{Error, Result};
+use crate::format::record::INLINE_VALUE_BYTES_MAX;
 use crate::format::value::ExtentValue;
 use crate::ids::Seq;
 use crate::large;

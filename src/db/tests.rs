@@ -14,7 +14,8 @@ use crate::format::backup::Encoder;
 use crate::format::catalog::FamilyOptions;
 use crate::format::node_ref::NodeRef;
 use crate::ids::{FamilyId, PageId, Seq};
-use crate::options::{Options, Place};
+use crate::memtable::RANGE_DELETES_MAX;
+use crate::options::{Durability, Options, Place};
 use crate::page::cache::Held;
 use crate::state::Hold;
 use crate::tree::{KeyHash, Wanted};
@@ -59,6 +60,25 @@ fn a_batch_of_many_small_rows_finds_room_behind_a_few() {
         }
         batch.commit().await.unwrap();
         assert_eq!(family.len().await.unwrap(), 20_001);
+    });
+}
+
+#[test]
+fn range_deletes_wait_for_the_next_memtable_where_one_has_enough() {
+    block_on(async {
+        let db = open(Place::disk(&Disk::new()), Options::new()).await.unwrap();
+        let family = db.column_family("a").await.unwrap();
+        family.put("k", "1").await.unwrap();
+        for tenant in 0..5 * RANGE_DELETES_MAX {
+            let mut batch = db.batch();
+            batch.durability(Durability::Buffered);
+            batch.delete_range(&family, format!("{tenant:04}")..format!("{tenant:04}~"));
+            batch.commit().await.unwrap();
+            assert!(family.family().active_range_deletes() <= RANGE_DELETES_MAX);
+        }
+        assert!(db.metrics().checkpoints >= 4);
+        assert_eq!(family.get("k").await.unwrap().as_deref(), Some(&b"1"[..]));
+        db.close().await.unwrap();
     });
 }
 

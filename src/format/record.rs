@@ -33,6 +33,10 @@ use crate::ids::FamilyId;
 
 /// Bytes of the longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 1 << 16;
+/// Bytes of the longest value that a record holds; longer ones have extents of their own.
+pub(crate) const INLINE_VALUE_BYTES_MAX: usize = 1 << 16;
+/// Bytes of an operation besides its key and its value, at most.
+pub(crate) const OP_OVERHEAD_BYTES_MAX: usize = 1 + 3 * 5;
 
 /// One operation of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,12 +254,15 @@ impl<'a> Op<'a> {
         let keyed = || is_key(key).then_some(()).ok_or(Wrong::Op("key is empty or too long"));
         let valueless = || value.is_empty().then_some(()).ok_or(Wrong::Op("operation has a value"));
         match kind {
-            PUT => keyed().map(|()| Op::Put { family, key, value }),
-            PUT_EXTENT => {
+            PUT if value.len() <= INLINE_VALUE_BYTES_MAX => {
+                keyed().map(|()| Op::Put { family, key, value })
+            }
+            PUT_EXTENT if value.len() <= INLINE_VALUE_BYTES_MAX => {
                 keyed()?;
                 let value = ExtentValue::decode(value).map_err(Wrong::Value)?;
                 Ok(Op::PutExtent { family, key, value })
             }
+            PUT | PUT_EXTENT => Err(Wrong::Op("value is longer than 64 KiB")),
             DELETE => keyed().and_then(|()| valueless()).map(|()| Op::Delete { family, key }),
             DELETE_RANGE if is_range(key, value) => {
                 Ok(Op::DeleteRange { family, low: key, high: value })

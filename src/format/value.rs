@@ -3,7 +3,7 @@
 //! ```text
 //! off len field
 //!   0  12 extent  exactly the pages that the value needs
-//!  12   8 len     bytes of the value, at least 1
+//!  12   8 len     bytes of the value, 1 to 2^30
 //!  20   4 crc32c  of the first MiB, salted with file id and the MiB's first page
 //!  24   4 crc32c  of the second; and so on to the end
 //! ```
@@ -15,6 +15,8 @@ use super::checksum::{FileId, of_pages};
 use super::codec::{EXTENT_BYTES, Reader, encode_extent};
 use crate::ids::{Extent, PAGE_BYTES, PageId};
 
+/// Bytes of the longest value.
+pub(crate) const VALUE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes that one checksum covers; the last one of a value may cover fewer.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(PAGE_BYTES));
@@ -38,7 +40,6 @@ impl ExtentValue {
         len_bytes.div_ceil(PAGE_BYTES as u64)
     }
 
-    #[cfg(test)]
     /// Bytes of the encoded reference to a value of so many bytes.
     pub(crate) fn encoded_bytes(len_bytes: u64) -> u64 {
         FIXED_BYTES as u64 + chunks(len_bytes) * CRC_BYTES as u64
@@ -111,6 +112,9 @@ impl ExtentValue {
     }
 
     fn check(&self) -> Result<(), &'static str> {
+        if self.len_bytes > VALUE_BYTES_MAX {
+            return Err("value is longer than 1 GiB");
+        }
         if self.len_bytes == 0 || ExtentValue::pages(self.len_bytes) != u64::from(self.extent.pages)
         {
             return Err("value does not fit its pages");
@@ -174,6 +178,20 @@ mod tests {
         bytes[12..20].copy_from_slice(&8193_u64.to_le_bytes());
         let what = "value does not fit its pages";
         assert_eq!(ExtentValue::decode(&bytes), Err(Defect { what, at: 0 }));
+    }
+
+    #[test]
+    fn no_reference_is_to_more_than_a_gibibyte() {
+        let of = |len_bytes: u64| {
+            let pages = u32::try_from(ExtentValue::pages(len_bytes)).unwrap();
+            let mut bytes = encode_extent(extent(70, pages)).to_vec();
+            bytes.extend_from_slice(&len_bytes.to_le_bytes());
+            bytes.resize(ExtentValue::encoded_bytes(len_bytes) as usize, 0);
+            ExtentValue::decode(&bytes)
+        };
+        assert!(of(VALUE_BYTES_MAX).is_ok());
+        let what = "value is longer than 1 GiB";
+        assert_eq!(of(VALUE_BYTES_MAX + 1), Err(Defect { what, at: 0 }));
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Memtable {
         })
     }
 
-    /// Deletes all keys from `low` to below `high` that are older than `seq`.
+    /// Deletes all keys from `low` to below `high` that are older than `seq`; an empty `high` is open.
     ///
     /// Versions of the same seq stay: a batch that puts a key before it deletes a range with the
     /// key in it must insert a delete of the key too.
@@ -210,7 +210,7 @@ impl Memtable {
         !self.has_rows() && self.range_delete_count() == 0
     }
 
-    /// How many range deletes it holds; the commit path freezes it at `RANGE_DELETES_MAX`.
+    /// How many range deletes it holds; at `RANGE_DELETES_MAX` commits with more wait for its successor.
     pub(crate) fn range_delete_count(&self) -> usize {
         self.ranges.count()
     }

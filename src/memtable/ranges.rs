@@ -1,20 +1,24 @@
 //! The range deletes of a memtable: a short list beside the leaves, tested by one counter on `get`.
 //!
 //! A range delete hides older versions, never those of its own seq: a batch that puts a key and
-//! then deletes a range over it says so with a delete of the key. The list is walked, so the commit
-//! path freezes the memtable when it is long; `RANGE_DELETES_MAX` is where.
+//! then deletes a range over it says so with a delete of the key. The list is walked, so range deletes
+//! wait for the next memtable where it is long; `RANGE_DELETES_MAX` is where.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockReadGuard};
 
+use crate::format::record::KEY_BYTES_MAX;
 use crate::ids::Seq;
 
-/// Range deletes after which a memtable should be frozen: a lookup compares with each.
+/// Range deletes after which a memtable takes no commit with more: a lookup compares with each.
 pub(crate) const RANGE_DELETES_MAX: usize = 64;
 
-/// One deleted range, from `low` to below `high`.
+/// No key is as long, so every key is below it.
+const BEYOND_EVERY_KEY: &[u8] = &[0xFF; KEY_BYTES_MAX + 1];
+
+/// One deleted range, from `low` to below `high`, which is beyond every key if the range is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RangeDelete {
     pub(crate) low: Bytes,
@@ -38,10 +42,13 @@ impl RangeDeletes {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Adds one; gives the heap bytes that this took.
+    /// Adds one, open if `high` is empty; gives the heap bytes that this took.
     pub(super) fn add(&self, seq: Seq, low: &[u8], high: &[u8]) -> usize {
         let bounds: Bytes = [low, high].concat().into();
-        let (low, high) = (bounds.slice(..low.len()), bounds.slice(low.len()..));
+        let (low, high) = match high {
+            [] => (bounds.clone(), Bytes::from_static(BEYOND_EVERY_KEY)),
+            _ => (bounds.slice(..low.len()), bounds.slice(low.len()..)),
+        };
         let mut list = self.list.write();
         let before = list.capacity();
         list.push(RangeDelete { low, high, seq });

@@ -11,10 +11,8 @@ use crate::format::catalog::{FamilyOptions, NAME_BYTES_MAX};
 use crate::format::checksum::{Checksum, FileId};
 use crate::format::codec::Reader;
 use crate::format::record::KEY_BYTES_MAX;
+use crate::format::value::VALUE_BYTES_MAX;
 use crate::ids::Seq;
-
-/// Bytes of the longest value; what a program may put.
-const VALUE_BYTES_MAX: u64 = 1 << 30;
 
 /// Why a stream is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

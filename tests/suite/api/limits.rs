@@ -1,9 +1,11 @@
 //! Documented limits, both sides of each, answered by typed errors.
 
-use bytes::Bytes;
-use ringdb::{Durability, ErrorKind};
+use std::ops::Bound;
 
-use crate::fixture::{Fixture, block_on, fails, get, put};
+use bytes::Bytes;
+use ringdb::{BATCH_RANGE_DELETES_MAX, Durability, ErrorKind};
+
+use crate::fixture::{Fixture, block_on, fails, get, keys, put};
 
 const KEY_BYTES_MAX: usize = 64 << 10;
 const VALUE_BYTES_MAX: usize = 1 << 30;
@@ -51,6 +53,52 @@ fn a_batch_above_its_budget_is_refused_and_nothing_of_it_is_done() {
     fails(block_on(batch.commit()), ErrorKind::TooLarge);
     assert_eq!(block_on(rows.len()).unwrap(), 0);
     put(&rows, "a", "the database goes on");
+}
+
+#[test]
+fn keys_and_references_of_large_values_count_in_the_budget_of_a_batch() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(4 << 20));
+    let mut batch = db.batch();
+    for n in 0..40u8 {
+        batch.put(&rows, vec![n; KEY_BYTES_MAX], vec![n; (64 << 10) + 1]);
+    }
+    fails(block_on(batch.commit()), ErrorKind::TooLarge);
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+}
+
+#[test]
+fn a_batch_deletes_so_many_ranges_and_not_one_more() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let batch_of = |ranges: usize| {
+        let mut batch = db.batch();
+        batch.put(&rows, "a", "1").put(&rows, "z", "1");
+        for _ in 0..ranges {
+            batch.delete_range(&rows, "a".."b");
+        }
+        batch
+    };
+    fails(block_on(batch_of(BATCH_RANGE_DELETES_MAX + 1).commit()), ErrorKind::TooLarge);
+    assert_eq!(block_on(rows.len()).unwrap(), 0);
+    let mut batch = batch_of(BATCH_RANGE_DELETES_MAX);
+    // Each range deletes what was put before it once: a key that the batch put, and deleted, is not deleted again.
+    assert_eq!(batch.len(), 2 + BATCH_RANGE_DELETES_MAX + 1);
+    block_on(batch.commit()).unwrap();
+    assert_eq!(keys(rows.iter()), ["z"]);
+}
+
+#[test]
+fn ranges_may_begin_behind_the_longest_key_and_be_empty() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    let longest = vec![0xFF; KEY_BYTES_MAX];
+    put(&rows, &longest, "1");
+    let behind = (Bound::Excluded(longest.clone()), Bound::Unbounded);
+    block_on(rows.delete_range(behind)).unwrap();
+    let empty = (Bound::Excluded(longest.clone()), Bound::Excluded(longest.clone()));
+    block_on(rows.delete_range(empty)).unwrap();
+    assert!(block_on(rows.contains(&longest)).unwrap());
+    block_on(rows.delete_range(longest.clone()..)).unwrap();
+    assert!(!block_on(rows.contains(&longest)).unwrap());
 }
 
 #[test]
