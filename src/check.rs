@@ -100,7 +100,8 @@ fn total_bytes(found: &Found, families: &[Arc<FamilyView>]) -> u64 {
     let pages = trees.map(Tree::pages).sum::<u64>();
     let Superblock { catalog, free_map, .. } = &found.superblock;
     let blobs = u64::from(catalog.extent.pages) + u64::from(free_map.extent.pages);
-    (pages + blobs) * PAGE_BYTES as u64 + found.log.bytes()
+    // What roots of a hostile file claim need not be a number of bytes.
+    (pages + blobs).saturating_mul(PAGE_BYTES as u64).saturating_add(found.log.bytes())
 }
 
 impl Check {

@@ -192,7 +192,7 @@ fn family_stat(view: &FamilyView) -> FamilyStat {
         name: view.family.name().to_string(),
         logged: view.family.logging == Logging::Logged,
         approximate_rows: view.approximate_rows(),
-        tree_bytes: pages * PAGE_BYTES as u64,
+        tree_bytes: pages.saturating_mul(PAGE_BYTES as u64),
         filter_bytes: view.trees.iter().map(|tree| tree.kept.blob.extent.len_bytes()).sum(),
         memtable_bytes: memtable as u64,
         trees: view.trees.len() as u32,

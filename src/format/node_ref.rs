@@ -5,7 +5,7 @@
 //! off len field                           off len field
 //!   0   8 page    first page of the node    0  14 root
 //!   8   4 crc32c  of the node's bytes      14   1 height        0: the root is a leaf
-//!  12   2 pages   at least 1               15   1 reserved
+//!  12   2 pages   1 to 32                  15   1 reserved
 //!                                          16   8 rows
 //!                                          24   8 bytes         keys and values
 //!                                          32   8 pages         of all nodes
@@ -26,6 +26,9 @@ pub(crate) const NODE_REF_BYTES: usize = 14;
 /// Bytes of an encoded [`TreeRoot`].
 pub(crate) const TREE_ROOT_BYTES: usize = 48;
 const _: () = assert!(TREE_ROOT_BYTES == NODE_REF_BYTES + 2 + 4 * 8);
+
+/// Pages of the largest node.
+pub(crate) const NODE_PAGES_MAX: usize = 32;
 
 /// No tree is higher: with two children a node it would have more leaves than a file has pages.
 pub(crate) const HEIGHT_MAX: u8 = 50;
@@ -92,7 +95,8 @@ impl NodeRef {
     }
 
     fn is_sound(&self) -> bool {
-        self.pages > 0 && lies_inside(self.extent(), FILE_PAGES_MAX)
+        (1..=NODE_PAGES_MAX).contains(&usize::from(self.pages))
+            && lies_inside(self.extent(), FILE_PAGES_MAX)
     }
 }
 
@@ -188,6 +192,17 @@ mod tests {
         assert!(decoded(TreeRoot { rows: COUNT_MAX + 1, ..tree() }).is_err());
         assert!(decoded(TreeRoot { bytes: u64::MAX, ..tree() }).is_err());
         assert!(decoded(TreeRoot { extent_pages: FILE_PAGES_MAX / 2, ..tree() }).is_err());
+    }
+
+    #[test]
+    fn no_node_has_more_pages_than_the_largest() {
+        let of = |pages: u8| {
+            let mut bytes = tree().root.encode();
+            bytes[12] = pages;
+            NodeRef::decode(&mut Reader::new(&bytes, "short"))
+        };
+        assert!(of(1).is_ok() && of(32).is_ok());
+        assert!(of(0).is_err() && of(33).is_err());
     }
 
     #[test]

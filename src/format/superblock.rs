@@ -234,6 +234,9 @@ impl Superblock {
         if self.chapters.len() > CHAPTERS_MAX {
             return Err("too many chapters");
         }
+        if self.file_pages <= SUPERBLOCK_PAGES[1].0 {
+            return Err("file has no place for both copies");
+        }
         if !named.all(|extent| lies_inside(extent, self.file_pages)) {
             return Err("superblock names pages outside the file");
         }
@@ -414,6 +417,13 @@ pub(super) mod tests {
                 repair(b)
             }),
             defect("too many chapters", 256)
+        );
+        assert_eq!(
+            refused(|b| {
+                b[80..82].copy_from_slice(&[64, 0]);
+                repair(b)
+            }),
+            defect("file has no place for both copies", 16)
         );
         assert_eq!(
             refused(|b| {

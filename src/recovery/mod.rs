@@ -82,6 +82,10 @@ async fn find(io: &Io) -> Result<Found> {
     let bytes = read_blob(io, &superblock.catalog).await?;
     let catalog = catalog::decode(&bytes, &superblock.catalog, file_id);
     let catalog = catalog.map_err(|defect| broken_blob(io, &superblock.catalog, defect))?;
+    if catalog.last().is_some_and(|last| last.id >= superblock.next_family) {
+        let detail = format!("it would be family {}", superblock.next_family.0);
+        return Err(corrupt(io, "the next column family would have the id of another", &detail));
+    }
     let bytes = read_blob(io, &superblock.free_map).await?;
     let extents = free_map::decode(&bytes, &superblock.free_map, file_id, superblock.file_pages);
     let extents = extents.map_err(|defect| broken_blob(io, &superblock.free_map, defect))?;

@@ -13,6 +13,7 @@ use ringdb_uring::planted::{self, Bug};
 use crate::commit::{apply_op, row_kind};
 use crate::error::Result;
 use crate::format::Defect;
+use crate::format::catalog::FAMILIES_MAX;
 use crate::format::chapter::{Chapter, ChapterEnd};
 use crate::format::commits::{Commit, commits};
 use crate::format::group::GROUP_HEADER_BYTES;
@@ -272,14 +273,16 @@ impl<'a> Replay<'a> {
             match &found.op {
                 Op::CreateFamily { id, name, options } => {
                     self.take_name(name)?;
+                    if self.out.families.len() >= FAMILIES_MAX || *id == FamilyId(u32::MAX) {
+                        return Err(Defect { what: "there are too many column families", at: 0 });
+                    }
                     let pool = &self.out.pool;
                     let family = Family::new(*id, name, options.logging, commit.seq, pool);
                     let was_dropped = self.out.dropped.iter().any(|dropped| dropped.id == *id);
                     if self.out.families.insert(*id, family).is_some() || was_dropped {
                         return Err(Defect { what: "a column family is created twice", at: 0 });
                     }
-                    self.out.next_family =
-                        self.out.next_family.max(FamilyId(id.0.saturating_add(1)));
+                    self.out.next_family = self.out.next_family.max(FamilyId(id.0 + 1));
                 }
                 Op::DropFamily { id } => {
                     let family = self.out.families.remove(id).ok_or(UNKNOWN_FAMILY)?;

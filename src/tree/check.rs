@@ -9,9 +9,10 @@ use super::inner::Child;
 use super::leaf::Kind;
 use super::node::{
     CHILD_BYTES, HEAD_BYTES, HEADER_BYTES, KIND_INNER, KIND_LEAF, Key, Keys, LEN_BYTES, LEVEL_MAX,
-    NODE_PAGES_MAX, OFFSET_BITS, RESERVED_AT, SLOT_BYTES, bytes_at, index_at,
+    OFFSET_BITS, RESERVED_AT, SLOT_BYTES, bytes_at, index_at,
 };
 use super::refs::Wanted;
+use crate::format::node_ref::NODE_PAGES_MAX;
 use crate::format::{FILE_PAGES_MAX, lies_inside};
 use crate::ids::{FamilyId, PAGE_BYTES};
 

@@ -27,6 +27,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use crate::format::node_ref::NODE_PAGES_MAX;
 use crate::ids::{FamilyId, PAGE_BYTES, PageId};
 
 /// Bytes of the header.
@@ -53,8 +54,6 @@ pub(super) const OFFSET_BITS: u32 = 30;
 pub(super) const KIND_LEAF: u8 = 1;
 pub(super) const KIND_INNER: u8 = 2;
 
-/// Pages of the largest node.
-pub(crate) const NODE_PAGES_MAX: usize = 32;
 /// Bytes of the longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 1 << 16;
 /// Bytes of the longest value that lies in a row.
