@@ -30,7 +30,7 @@ use crate::ids::{Extent, PAGE_BYTES, PageId};
 use crate::large;
 use crate::report::{CheckProgress, CheckReport, Defect};
 use crate::snapshot::Pinned;
-use crate::state::{FamilyView, Tree};
+use crate::state::{FamilyView, State, Tree};
 use crate::tree::{Corrupt, Filter, KeyHash, Leaf, Leaves, Walk, WalkStep, Wanted};
 
 use ahead::Ahead;
@@ -78,14 +78,14 @@ pub(crate) async fn check(
     let live = Vec::new();
     let mut check = Check { engine, report, progress, watch, pages_ahead, live, complete: true };
     let found = find(&check.engine).await?;
-    let state = found.pinned.state()?;
-    check.progress.total_bytes = total_bytes(&found, &state.families);
+    let views = trees_of(&*found.pinned.held_still()?);
+    check.progress.total_bytes = total_bytes(&found, &views);
     for (offset, what) in &found.copies {
         check.defect_at(None, *offset, what.clone());
     }
     check.catalog(&found).await?;
     check.log(&found.log).await?;
-    for view in &state.families {
+    for view in &views {
         for tree in &view.trees {
             check.filter(&found.pinned, view, tree).await?;
             check.tree(&found.pinned, view, tree).await?;
@@ -95,7 +95,17 @@ pub(crate) async fn check(
     Ok(check.report)
 }
 
-fn total_bytes(found: &Found, families: &[Arc<FamilyView>]) -> u64 {
+/// What is looked at. It keeps no page from being reused: that is the pinned view's part, until it expires.
+fn trees_of(state: &State) -> Vec<FamilyView> {
+    let trees = |view: &Arc<FamilyView>| FamilyView {
+        family: view.family.clone(),
+        memtables: Vec::new(),
+        trees: view.trees.clone(),
+    };
+    state.families.iter().map(trees).collect()
+}
+
+fn total_bytes(found: &Found, families: &[FamilyView]) -> u64 {
     let trees = families.iter().flat_map(|view| view.trees.iter());
     let pages = trees.map(Tree::pages).sum::<u64>();
     let Superblock { catalog, free_map, .. } = &found.superblock;

@@ -1,7 +1,9 @@
 //! Pinned views, and the bound on what they may pin.
 //!
 //! A forgotten snapshot cannot stop the writers: one that is too old, or whose state keeps too
-//! much space from being reused, expires, oldest first, and its reads say so.
+//! much space from being reused, expires, oldest first, and its reads say so. Views that keep nothing
+//! of that are left alone: also where the space is kept by a read that was polled once and forgotten,
+//! which nobody can make give it back.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -12,7 +14,7 @@ use ringdb_uring::threads::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
-use crate::state::{Generational, State};
+use crate::state::{Generational, Hold, State};
 
 /// A seq and the state that shows it, held until it expires or is dropped.
 pub(crate) struct Pinned {
@@ -31,10 +33,17 @@ impl Pinned {
         self.state.read().clone().ok_or_else(|| self.expired())
     }
 
-    /// As `state`, for a step that waits for nothing: it counts no reference, and expiry waits for it.
+    /// As `state`, for a step that counts no reference and puts off expiry. What it lends is looked at by closures of the
+    /// caller's, which may read again.
     pub(crate) fn held_still(&self) -> Result<MappedRwLockReadGuard<'_, State>> {
-        let state = RwLockReadGuard::try_map(self.state.read(), |state| state.as_deref());
+        let held = self.state.read_recursive();
+        let state = RwLockReadGuard::try_map(held, |state| state.as_deref());
         state.map_err(|_| self.expired())
+    }
+
+    /// Whether it has not expired, and what its state keeps is so.
+    fn keeps(&self, is_so: impl FnOnce(&Arc<Hold>) -> bool) -> bool {
+        self.state.read().as_ref().is_some_and(|state| is_so(&state.hold))
     }
 
     fn expired(&self) -> Error {
@@ -42,9 +51,10 @@ impl Pinned {
         error.with_detail(format!("seq {}", self.seq.0))
     }
 
-    fn expire(&self) {
-        let state = self.state.write().take();
-        drop(state);
+    /// Gives the state back, unless somebody is looking at it: it is nobody's part to wait for that.
+    fn expire(&self) -> bool {
+        let state = self.state.try_write().map(|mut state| state.take());
+        state.is_some()
     }
 }
 
@@ -65,20 +75,22 @@ impl Snapshots {
     /// Expires what is older than `age_max`.
     pub(crate) fn expire_older(&self, age_max: Duration) {
         for pinned in self.held().filter(|pinned| pinned.since.elapsed() > age_max) {
-            pinned.expire();
+            drop(pinned.expire());
         }
     }
 
-    /// Expires the oldest view that still pins a state; false if there is none.
-    pub(crate) fn expire_oldest(&self) -> bool {
-        let oldest = self
-            .held()
-            .filter(|pinned| pinned.state.read().is_some())
-            .min_by_key(|pinned| pinned.seq);
-        if let Some(oldest) = &oldest {
-            oldest.expire();
-        }
-        oldest.is_some()
+    /// Expires every view whose state keeps this hold; whether there was one.
+    pub(crate) fn expire_holding(&self, hold: &Arc<Hold>) -> bool {
+        let held = self.held().filter(|pinned| pinned.keeps(|kept| Arc::ptr_eq(kept, hold)));
+        held.filter(|pinned| pinned.expire()).count() > 0
+    }
+
+    /// Expires the oldest view that may keep memtables which the current state does not, those before its last publication;
+    /// false if there is none.
+    pub(crate) fn expire_oldest(&self, current: &Arc<Hold>) -> bool {
+        let is_older = |pinned: &Arc<Pinned>| pinned.keeps(|kept| !Arc::ptr_eq(kept, current));
+        let oldest = self.held().filter(is_older).min_by_key(|pinned| pinned.seq);
+        oldest.is_some_and(|oldest| oldest.expire())
     }
 
     /// Memory of memtables that are in no tree of theirs and kept by these views alone, in bytes.

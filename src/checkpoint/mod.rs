@@ -361,14 +361,22 @@ impl<'a> Checkpointer<'a> {
         engine.snapshots.expire_older(engine.options.snapshot_age_max);
         let max = engine.options.snapshot_pinned_bytes_max;
         loop {
-            let retired_bytes = {
+            let (retired_bytes, oldest) = {
                 let mut space = engine.space.lock();
                 // What nobody holds any more is no snapshot's fault.
                 space.reclaim();
-                space.retired_bytes()
+                (space.retired_bytes(), space.oldest_held())
             };
             let memtable_bytes = engine.snapshots.memtable_bytes(&engine.state());
-            if retired_bytes + memtable_bytes <= max || !engine.snapshots.expire_oldest() {
+            if retired_bytes + memtable_bytes <= max {
+                return;
+            }
+            if oldest.is_some_and(|oldest| engine.snapshots.expire_holding(&oldest)) {
+                continue;
+            }
+            // Nor is what is held by somebody else.
+            let current = engine.state().hold.clone();
+            if memtable_bytes <= max || !engine.snapshots.expire_oldest(&current) {
                 return;
             }
         }

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::try_join_all;
 
 use crate::blocking;
+use crate::commit::signal::yield_now;
 use crate::db::column_family::Handle;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +24,8 @@ use crate::value::Value;
 
 /// Keys whose pages `multi_get` fetches together.
 const KEYS_TOGETHER: usize = 64;
+/// Keys behind which it gives the runtime its turn.
+const KEYS_PER_TURN: usize = 64 * KEYS_TOGETHER;
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -172,6 +175,9 @@ impl Later {
 }
 
 /// Reads one key: ready at once if memory has the answer.
+///
+/// Until it resolves or is dropped, one that waits for the file keeps what its state names from being used again: do not begin
+/// reads that nobody polls.
 ///
 /// # Errors
 ///
@@ -328,8 +334,13 @@ async fn multi_get(target: Target, keys: Vec<Bytes>) -> Result<Vec<Option<Value>
     drop(state);
     let Some(view) = view else { return Ok(vec![None; keys.len()]) };
     let mut values = Vec::with_capacity(keys.len());
-    for some in keys.chunks(KEYS_TOGETHER) {
-        get_some(&engine, &view, &hold, at, some, &mut values).await?;
+    for turn in keys.chunks(KEYS_PER_TURN) {
+        if !values.is_empty() {
+            yield_now().await;
+        }
+        for some in turn.chunks(KEYS_TOGETHER) {
+            get_some(&engine, &view, &hold, at, some, &mut values).await?;
+        }
     }
     Ok(values)
 }

@@ -29,7 +29,8 @@ const ROWS_PER_TURN: u32 = 4096;
 /// The rows of a range in key order: a stream that owns its snapshot.
 ///
 /// Nothing is read before the first poll. A stream that is held for long counts as a snapshot and
-/// may expire.
+/// may expire; a future of `try_next` that waits for the file, and is kept and not polled, keeps pages from being used again until
+/// it is.
 ///
 /// # Errors
 ///

@@ -353,6 +353,61 @@ fn memory_that_only_a_snapshot_holds_counts_against_its_bound() {
     });
 }
 
+/// A database of which nothing is in the cache, and which keeps 100,000 bytes for those who read what is past.
+async fn cold(disk: &Disk) -> (Db, ColumnFamily) {
+    let options = || Options::new().snapshot_pinned_bytes_max(100_000);
+    let db = open(Place::disk(disk), options()).await.unwrap();
+    let family = db.column_family("a").await.unwrap();
+    overwrite(&family, &db, 0).await;
+    db.close().await.unwrap();
+    drop((family, db));
+    let db = open(Place::disk(disk), options()).await.unwrap();
+    let family = db.column_family("a").await.unwrap();
+    (db, family)
+}
+
+#[test]
+fn a_read_that_was_begun_and_forgotten_expires_nobody_else() {
+    block_on(async {
+        let disk = Disk::new();
+        let (db, family) = cold(&disk).await;
+        let mut forgotten = family.get("key 00000");
+        disk.pause();
+        assert!(futures::poll!(&mut forgotten).is_pending());
+        disk.resume();
+        for round in 1..6 {
+            overwrite(&family, &db, round).await;
+            let snapshot = db.snapshot();
+            // The bound is looked at when the checkpointer is done with a command.
+            assert!(db.check().await.unwrap().is_sound());
+            let value = snapshot.get(&family, "key 00001").await.unwrap();
+            assert_eq!(value.as_deref(), Some(format!("{round} of {:0100}", 1).as_bytes()));
+        }
+        let value = forgotten.await.unwrap();
+        assert_eq!(value.as_deref(), Some(format!("0 of {:0100}", 0).as_bytes()));
+    });
+}
+
+#[test]
+fn a_check_that_keeps_too_much_from_being_reused_expires() {
+    block_on(async {
+        let disk = Disk::new();
+        let (db, family) = cold(&disk).await;
+        let mut check = db.check();
+        assert!(futures::poll!(&mut check).is_pending(), "it asks the checkpointer first");
+        db.checkpoint().await.unwrap();
+        disk.pause();
+        assert!(futures::poll!(&mut check).is_pending(), "it reads");
+        disk.resume();
+        for round in 1..6 {
+            overwrite(&family, &db, round).await;
+        }
+        // What is past and was not read yet has gone to others.
+        assert_eq!(check.await.unwrap_err().kind(), ErrorKind::SnapshotExpired);
+        assert!(db.check().await.unwrap().is_sound());
+    });
+}
+
 #[test]
 fn a_backup_with_good_checksums_and_impossible_families_is_refused() {
     let restored = |chunks: &dyn Fn(&mut Encoder) -> Vec<Bytes>| {

@@ -325,6 +325,11 @@ impl Space {
         self.retired_pages * PAGE_BYTES as u64
     }
 
+    /// What the oldest of these states keep; nothing of the others is reused before.
+    pub(crate) fn oldest_held(&self) -> Option<Arc<Hold>> {
+        self.retired.front().and_then(|retired| retired.holder.upgrade())
+    }
+
     pub(crate) fn has_orphans(&self) -> bool {
         !self.orphans.is_empty()
     }

@@ -1,10 +1,27 @@
 //! Puts, deletes, gets and batches.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
+use futures::FutureExt;
 use ringdb::{ErrorKind, Value};
 
 use crate::fixture::{Fixture, assert_sound, block_on, fails, family, get, keys, put, rows_of};
 use crate::rng::Rng;
+
+#[test]
+fn multi_get_of_many_keys_in_memory_gives_the_runtime_its_turns() {
+    let Fixture { place: _place, rows, .. } = Fixture::new();
+    put(&rows, "a", "1");
+    let keys = std::iter::repeat_n("a", 20_000);
+    let (mut get, mut turns) = (rows.multi_get(keys), 0);
+    let values = block_on(poll_fn(|context| {
+        turns += 1;
+        get.poll_unpin(context)
+    }));
+    assert_eq!(values.unwrap().into_iter().flatten().count(), 20_000);
+    assert!(turns >= 4, "{turns} polls");
+}
 
 #[test]
 fn what_was_put_is_read_and_what_was_deleted_is_not() {

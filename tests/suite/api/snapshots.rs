@@ -1,8 +1,9 @@
 //! Snapshots: repeatable, unmoved by later writes, bounded.
 
+use futures::FutureExt;
 use ringdb::ErrorKind;
 
-use crate::fixture::{Fixture, assert_sound, block_on, family, keys, put};
+use crate::fixture::{Fixture, assert_sound, block_on, fails, family, keys, put};
 use crate::rng::Rng;
 
 #[test]
@@ -92,6 +93,35 @@ fn a_snapshot_keeps_reading_a_dropped_family() {
     assert_eq!(keys(range), ["a"]);
     drop(snapshot);
     assert_sound(&db);
+}
+
+#[test]
+fn a_closure_that_looks_at_a_snapshot_holds_nobody_up() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.snapshot_pinned_bytes_max(1));
+    put(&rows, "a", "first");
+    let snapshot = db.snapshot();
+    let look = |value: Option<&[u8]>| {
+        assert_eq!(value, Some(&b"first"[..]));
+        let expire = || {
+            for round in 0..3 {
+                put(&rows, "a", Rng::new(round).bytes(50_000));
+                block_on(db.checkpoint()).unwrap();
+            }
+            // The bound is looked at when the checkpointer is done with a command.
+            assert_sound(&db);
+        };
+        std::thread::scope(|scope| scope.spawn(expire).join().unwrap());
+        let again = snapshot.get(&rows, "a").now_or_never().expect("memory has it");
+        again.unwrap().map(|value| value.to_vec())
+    };
+    assert_eq!(
+        block_on(snapshot.get_with(&rows, "a", look)).unwrap().as_deref(),
+        Some(&b"first"[..])
+    );
+    block_on(db.checkpoint()).unwrap();
+    assert_sound(&db);
+    fails(block_on(snapshot.get(&rows, "a")), ErrorKind::SnapshotExpired);
 }
 
 /// Rounds of overwriting after which a snapshot that may pin 1 MiB must be gone.
