@@ -2,5 +2,6 @@
 
 pub(crate) mod cache;
 pub(crate) mod lookups;
+mod retired;
 pub(crate) mod space;
 pub(crate) mod unpublished;

@@ -14,15 +14,14 @@
 //! A retired page returns to `free` when every state that could name it is gone: the states of a
 //! checkpoint share one hold, and the oldest hold that is still kept keeps all younger retirements.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use ringdb_uring::planted::{self, Bug};
 use ringdb_uring::threads::Mutex;
 
 use crate::alloc::free_space::FreeSpace;
 use crate::alloc::reserve::{Need, promised_pages, relief_nodes, reserve_pages};
 use crate::ids::{Extent, PAGE_BYTES, PageId};
+use crate::page::retired::Retirements;
 use crate::state::Hold;
 
 /// Smallest step by which the file grows, in pages.
@@ -35,8 +34,7 @@ const GROWTH_FRACTION: u64 = 16;
 pub(crate) struct Space {
     free: FreeSpace,
     unnamed: FreeSpace,
-    retired: VecDeque<Retired>,
-    retired_pages: u64,
+    retired: Retirements,
     /// Extents whose writers were dropped; the kernel may still write to them.
     orphans: Vec<Extent>,
     /// Pages that have a place in the file, whether it has grown that far yet or not.
@@ -84,12 +82,6 @@ enum Growth {
     Refused,
 }
 
-struct Retired {
-    /// Shared by every state that may name the extents and no older retirement holds.
-    holder: Weak<Hold>,
-    extents: Vec<Extent>,
-}
-
 /// What a file holds, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Occupancy {
@@ -102,12 +94,10 @@ pub(crate) struct Occupancy {
 impl Space {
     /// `unnamed` as the superblock's free map says; `free` without what the log holds.
     pub(crate) fn new(unnamed: FreeSpace, free: FreeSpace, pages: u64) -> Space {
-        let retired = VecDeque::new();
         Space {
             free,
             unnamed,
-            retired,
-            retired_pages: 0,
+            retired: Retirements::default(),
             orphans: Vec::new(),
             pages,
             grown_pages: pages,
@@ -293,21 +283,13 @@ impl Space {
 
     /// Extents that the states under `holder` were the last to name.
     pub(crate) fn retire(&mut self, holder: Weak<Hold>, extents: Vec<Extent>) {
-        self.retired_pages += extents.iter().map(|extent| u64::from(extent.pages)).sum::<u64>();
-        self.retired.push_back(Retired { holder, extents });
+        self.retired.add(holder, extents);
     }
 
     /// Frees what nobody holds any more.
     pub(crate) fn reclaim(&mut self) {
-        while let Some(front) = self.retired.front() {
-            let is_held = front.holder.strong_count() > 0;
-            if is_held && !planted::is(Bug::PagesReusedUnderReaders) {
-                return;
-            }
-            for extent in self.retired.pop_front().into_iter().flat_map(|retired| retired.extents) {
-                self.retired_pages -= u64::from(extent.pages);
-                self.free.free(extent);
-            }
+        while let Some(extents) = self.retired.take_released() {
+            extents.into_iter().for_each(|extent| self.free.free(extent));
         }
     }
 
@@ -322,12 +304,12 @@ impl Space {
 
     /// Bytes that held states keep from being reused.
     pub(crate) fn retired_bytes(&self) -> u64 {
-        self.retired_pages * PAGE_BYTES as u64
+        self.retired.pages() * PAGE_BYTES as u64
     }
 
     /// What the oldest of these states keep; nothing of the others is reused before.
     pub(crate) fn oldest_held(&self) -> Option<Arc<Hold>> {
-        self.retired.front().and_then(|retired| retired.holder.upgrade())
+        self.retired.oldest_held()
     }
 
     pub(crate) fn has_orphans(&self) -> bool {
@@ -460,7 +442,7 @@ impl Space {
         Occupancy {
             file: self.pages,
             free: self.free.pages(),
-            retired: self.retired_pages,
+            retired: self.retired.pages(),
             unnamed: self.unnamed.pages(),
         }
     }
