@@ -389,7 +389,7 @@ fn a_read_that_was_begun_and_forgotten_expires_nobody_else() {
 }
 
 #[test]
-fn a_check_that_keeps_too_much_from_being_reused_expires() {
+fn a_check_keeps_no_more_from_being_reused_than_others_may() {
     block_on(async {
         let disk = Disk::new();
         let (db, family) = cold(&disk).await;
@@ -402,9 +402,14 @@ fn a_check_that_keeps_too_much_from_being_reused_expires() {
         for round in 1..6 {
             overwrite(&family, &db, round).await;
         }
-        // What is past and was not read yet has gone to others.
-        assert_eq!(check.await.unwrap_err().kind(), ErrorKind::SnapshotExpired);
+        // The bound is looked at when the checkpointer is done with a command.
         assert!(db.check().await.unwrap().is_sound());
+        assert!(db.engine().space.lock().retired_bytes() <= 100_000);
+        // What is past and was not read yet may have gone to others.
+        match check.await {
+            Ok(report) => assert!(report.is_sound()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::SnapshotExpired),
+        }
     });
 }
 
