@@ -188,10 +188,8 @@ impl Pipeline {
 
     /// Resolves once all up to `seq` survive power loss, as far as they are logged.
     pub(crate) async fn durable(&self, seq: Seq) -> Result<()> {
-        if let Some(cause) = self.failure() {
-            return Err(cause);
-        }
         self.force(seq);
+        // Also where a write has failed since: what was durable before that still is.
         poll_fn(|context| match self.places.watch_durable(seq, context) {
             true => Poll::Ready(Ok(())),
             false => self.poll_failed(),

@@ -133,7 +133,12 @@ impl Ingest {
             let Some(loaded) = loaded else { return Ok(None) };
             let (reply, answer) = oneshot::channel();
             engine.command(Command::Ingest(loaded, reply));
-            answer.await.map_err(|_| closed())?.map(Some)
+            let answered = answer.await.unwrap_or_else(|_| Err(closed()));
+            answered.map(Some).map_err(|error| match engine.pipeline.failure() {
+                // Its superblock may be the newest one all the same.
+                Some(_) => error.with_outcome_unknown(),
+                None => error,
+            })
         })
     }
 
@@ -168,6 +173,9 @@ impl Ingest {
     /// Ready once there is a piece with room for a row.
     #[inline]
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<&mut Piece>> {
+        if let Some(failure) = &self.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
         let has_room = |piece: &Piece| piece.len_bytes() < self.piece_bytes;
         if !self.piece.as_ref().is_some_and(has_room) {
             ready!(self.poll_next_piece(context))?;
@@ -179,9 +187,6 @@ impl Ingest {
     /// Ready once the piece has gone on its way.
     #[cold]
     fn poll_next_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if let Some(failure) = &self.failure {
-            return Poll::Ready(Err(failure.clone()));
-        }
         self.engine().here()?;
         self.inlet.offer(&mut self.piece);
         if let Poll::Ready(Err(error)) = self.work.as_mut().poll(context) {

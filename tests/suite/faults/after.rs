@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use ringdb::sim::{Call, Choice, Disk, Fault, Times};
-use ringdb::{ColumnFamily, ErrorKind};
+use ringdb::{ColumnFamily, Error, ErrorKind, Seq};
 
 use super::ONCE;
 use crate::fixture::{block_on, fails, family, get, put};
@@ -89,4 +89,53 @@ fn a_length_that_a_failed_sync_covered_is_not_relied_upon() {
     let rows = family(&db, "rows");
     assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
     assert_eq!(get(&rows, "b").as_deref(), Some(&b"2"[..]));
+}
+
+/// A load of one row whose `nth` write fails from the commit on: what was answered, and whether the row is there after reopening.
+fn ingest_with_a_failing_write(nth: u64) -> (Result<Option<Seq>, Error>, bool) {
+    let disk = Disk::new();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    block_on(db.checkpoint()).unwrap();
+    let mut ingest = rows.ingest();
+    block_on(ingest.put("a", "1")).unwrap();
+    disk.faults().add(Call::Write, nth, ONCE);
+    let answer = block_on(ingest.commit());
+    let _ = block_on(db.close());
+    drop((rows, db));
+    disk.faults().clear();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    (answer, get(&family(&db, "rows"), "a").is_some())
+}
+
+#[test]
+fn a_load_that_may_be_found_after_reopening_says_so() {
+    let (mut failed, mut found) = (0, 0);
+    for nth in 0.. {
+        let (answer, is_there) = ingest_with_a_failing_write(nth);
+        match answer {
+            Ok(_) if failed > 0 => break,
+            Ok(_) => assert!(is_there),
+            Err(error) => {
+                assert!(!is_there || error.outcome_unknown(), "write {nth}: {error:?}");
+                (failed, found) = (failed + 1, found + u64::from(is_there));
+            }
+        }
+    }
+    assert!(found > 0, "none of {failed} loads that failed was found again");
+}
+
+#[test]
+fn what_was_durable_before_a_failure_is_still_said_to_be() {
+    let disk = Disk::new();
+    let db = block_on(options().open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    let durable = block_on(rows.put("a", "1")).unwrap();
+    disk.faults().add(Call::Write, 0, Fault::Fail(Times::Forever));
+    let commit = block_on(db.batch().put(&rows, "b", "2").submit()).unwrap();
+    let seq = commit.seq();
+    assert!(block_on(commit).unwrap_err().outcome_unknown());
+    block_on(db.durable(durable)).unwrap();
+    let error = fails(block_on(db.durable(seq)), ErrorKind::Poisoned);
+    assert!(error.outcome_unknown(), "{error:?}");
 }
