@@ -125,7 +125,8 @@ impl Pipeline {
     /// The long part of a validation, outside the lock; gives the seq from which the rest is done
     /// inside.
     pub(crate) fn validate_ahead(&self, reads: &Reads, at: Seq) -> Result<Seq> {
-        if reads.is_empty() {
+        // A forked child takes no lock: `enter` tells it why.
+        if reads.is_empty() || !self.io.is_here() {
             return Ok(at);
         }
         let mut sealed = Sealed::default();

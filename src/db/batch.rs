@@ -166,6 +166,7 @@ impl Batch {
             let (error, operations) = *refused;
             if let Some(operations) = operations {
                 self.operations = operations;
+                self.lost.store(false, Ordering::Relaxed);
             }
             error
         })

@@ -267,7 +267,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `Poisoned`. That the database was closed is told by the commit of what the transaction wrote.
+    /// `Closed`, `Poisoned`, `Unsupported` in a forked child.
     ///
     /// # Cancel safety
     ///
@@ -275,10 +275,8 @@ impl Db {
     pub fn begin(&self) -> Task<Transaction> {
         let db = self.clone();
         Task::new(self.engine(), async move {
-            match db.engine().pipeline.failure() {
-                Some(cause) => Err(cause),
-                None => Ok(Transaction::begin(&db)),
-            }
+            drop(db.engine().pipeline.enter()?);
+            Ok(Transaction::begin(&db))
         })
     }
 

@@ -70,6 +70,15 @@ fn everything_is_refused_after_close() {
     fails(block_on(rows.put("a", "2")), ErrorKind::Closed);
     fails(block_on(rows.delete("a")), ErrorKind::Closed);
     fails(block_on(db.batch().put(&rows, "a", "2").commit()), ErrorKind::Closed);
+    fails(block_on(db.begin()), ErrorKind::Closed);
+    fails(block_on(rows.compare_and_swap("a", Some(b"not this"), Some(b"2"))), ErrorKind::Closed);
+    let (mut empty, mut full) = (db.batch(), db.batch());
+    full.put(&rows, "a", "2");
+    for _ in 0..2 {
+        // Nothing was taken out, so nothing was lost.
+        fails(empty.try_submit(), ErrorKind::Closed);
+        fails(full.try_submit(), ErrorKind::Closed);
+    }
     fails(block_on(db.column_family("new")), ErrorKind::Closed);
     fails(block_on(db.drop_column_family("rows")), ErrorKind::Closed);
     fails(block_on(db.checkpoint()), ErrorKind::Closed);
