@@ -156,6 +156,8 @@ impl Engine {
             if state.checkpoint_seq <= visible {
                 return (visible, state);
             }
+            // It shows its seq next, unless it lost its processor to this thread.
+            std::thread::yield_now();
         }
     }
 

@@ -219,6 +219,10 @@ impl Range {
         if self.takes_turn(context) {
             return Some(Poll::Pending);
         }
+        if let Err(forked) = self.engine.here() {
+            self.state = State::Ended;
+            return Some(Poll::Ready(Some(Err(forked))));
+        }
         let State::Scanning(running) = &mut self.state else { return None };
         match running.scan.step(&self.engine, &running.pinned) {
             Step::Row(key, lookup::Stored::Inline(value)) => {

@@ -90,6 +90,7 @@ impl Transaction {
             if state.checkpoint_seq <= applied {
                 break (applied, state);
             }
+            std::thread::yield_now();
         };
         let pinned = Pinned::new(seq, state);
         engine.snapshots.register(&pinned);

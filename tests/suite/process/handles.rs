@@ -41,6 +41,9 @@ pub fn forked(path: &Path) {
     let db = block_on(Db::open(path)).expect("the database opens");
     let rows = family(&db, "rows");
     put(&rows, "before", "1");
+    let tx = block_on(db.begin()).expect("a transaction begins");
+    assert!(block_on(tx.contains(&rows, "before")).expect("it is read"));
+    tx.put(&rows, "child", "1");
     // SAFETY: the child calls only this program's own code and `_exit`; glibc keeps its allocator
     // usable in the child of a process with threads.
     let pid = unsafe { libc::fork() };
@@ -48,8 +51,10 @@ pub fn forked(path: &Path) {
     if pid == 0 {
         let refused = block_on(rows.put("child", "1")).is_err()
             && block_on(db.checkpoint()).is_err()
+            && block_on(tx.clone().commit()).is_err()
+            && block_on(db.begin()).is_err()
             && block_on(db.column_family("child")).is_err();
-        drop((rows, db));
+        drop((tx, rows, db));
         // SAFETY: ends this process and nothing else.
         unsafe { libc::_exit(if refused { 0 } else { 1 }) };
     }
