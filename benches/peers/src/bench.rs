@@ -92,7 +92,8 @@ impl Bench<'_> {
 
     /// Engines that have one database for all families.
     pub fn in_one(&self) -> Vec<Name> {
-        self.engines.iter().copied().filter(|engine| !engine.has_files()).collect()
+        let is_one = |engine: &Name| !engine.has_files() && *engine != Name::NoEngine;
+        self.engines.iter().copied().filter(is_one).collect()
     }
 
     /// Those of them that take part in tables of so many rows.

@@ -30,6 +30,7 @@ fn series(rows: &Rows, name: &str, engine: Name) -> Series {
     let color = match engine {
         Name::Ringdb => "#0b6e4f",
         Name::RingdbFiles => "#52b788",
+        Name::NoEngine => "#adb5bd",
         Name::Redb => "#c8553d",
         Name::RedbFiles => "#e9a08f",
         Name::Fjall => "#1d4e89",

@@ -93,7 +93,7 @@ impl Rows {
     /// The value of the best of all peers.
     pub fn best_peer(&self, name: &str, actors: u32) -> Option<f64> {
         let peers = self.0.iter().filter(|row| {
-            row.case.name == name && row.case.actors == actors && !row.engine.is_ours()
+            row.case.name == name && row.case.actors == actors && row.engine.is_peer()
         });
         peers.fold(None, |best: Option<f64>, row| {
             Some(match (best, row.unit.is_gain()) {

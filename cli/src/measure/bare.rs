@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::key::mix;
 
 const FILE_NAME: &str = "bare";
-const FILE_BYTES: u64 = 64 << 20;
+/// Bytes of the file whose blocks are written before anything is measured.
+pub const FILE_BYTES: u64 = 64 << 20;
 /// Unit of direct I/O: offsets, lengths and addresses are multiples of it.
 pub const BLOCK_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -153,6 +154,11 @@ impl Bare {
         })
     }
 
+    /// The fastest way to make 4 KiB durable here.
+    pub fn fastest(&self) -> io::Result<Method> {
+        Ok(self.writes(4 << 10)?.method)
+    }
+
     fn writes(&self, bytes: usize) -> io::Result<DurableWrites> {
         let mut rates: Vec<(Method, f64)> = METHODS.map(|method| (method, 0.0)).to_vec();
         for _ in 0..ROUNDS {
@@ -241,20 +247,22 @@ impl Bare {
     fn write_next(&self, method: Method, buffer: &Aligned) -> io::Result<()> {
         let len_bytes = buffer.len as u64;
         let offset = self.next.fetch_add(len_bytes, Ordering::Relaxed);
-        self.write_durable(method, buffer, offset.next_multiple_of(len_bytes) % FILE_BYTES)
+        let offset = offset.next_multiple_of(len_bytes) % FILE_BYTES;
+        self.write_durable(method, buffer.bytes(), offset)
     }
 
-    fn write_durable(&self, method: Method, buffer: &Aligned, offset: u64) -> io::Result<()> {
+    /// Makes whole blocks durable, at most [`FILE_BYTES`] of them; direct methods want them from [`Aligned`] memory.
+    pub fn write_durable(&self, method: Method, bytes: &[u8], offset: u64) -> io::Result<()> {
         let direct = || self.direct.as_ref().ok_or(io::ErrorKind::Unsupported);
         match method {
-            Method::DirectDsync => write_dsync(direct()?, buffer.bytes(), offset),
-            Method::BufferedDsync => write_dsync(&self.buffered, buffer.bytes(), offset),
+            Method::DirectDsync => write_dsync(direct()?, bytes, offset),
+            Method::BufferedDsync => write_dsync(&self.buffered, bytes, offset),
             Method::DirectSync => {
-                direct()?.write_all_at(buffer.bytes(), offset)?;
+                direct()?.write_all_at(bytes, offset)?;
                 direct()?.sync_data()
             }
             Method::BufferedSync => {
-                self.buffered.write_all_at(buffer.bytes(), offset)?;
+                self.buffered.write_all_at(bytes, offset)?;
                 self.buffered.sync_data()
             }
         }
@@ -377,24 +385,27 @@ fn write_dsync(_file: &File, _bytes: &[u8], _offset: u64) -> io::Result<()> {
 }
 
 /// Memory at an address that direct I/O takes.
-struct Aligned {
+pub struct Aligned {
     memory: Vec<u8>,
     start: usize,
     len: usize,
 }
 
 impl Aligned {
-    fn new(len: usize) -> Aligned {
+    /// So many bytes.
+    pub fn new(len: usize) -> Aligned {
         let memory = vec![0x5a; len + BLOCK_BYTES];
         let start = memory.as_ptr().align_offset(BLOCK_BYTES);
         Aligned { memory, start, len }
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
         &self.memory[self.start..self.start + self.len]
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
+    /// The same, to be filled.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.len]
     }
 }

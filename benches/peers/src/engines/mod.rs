@@ -8,6 +8,7 @@
 mod files;
 mod fjall;
 mod lmdb;
+mod none;
 mod redb;
 mod ring;
 #[cfg(feature = "rocksdb")]
@@ -43,6 +44,8 @@ pub enum Name {
     Ringdb,
     /// ringdb, a database for each family
     RingdbFiles,
+    /// No engine: the least that it takes to share a log and to find the rows again; single puts only
+    NoEngine,
     /// redb, a table for each family
     Redb,
     /// redb, a file for each family
@@ -69,6 +72,11 @@ impl Name {
         matches!(self, Name::Ringdb | Name::RingdbFiles)
     }
 
+    /// Whether it is an engine that a user could pick instead of ours.
+    pub fn is_peer(self) -> bool {
+        !self.is_ours() && self != Name::NoEngine
+    }
+
     /// Whether it has a database for each family; such names take part only where writers differ.
     pub fn has_files(self) -> bool {
         matches!(self, Name::RingdbFiles | Name::RedbFiles)
@@ -87,6 +95,7 @@ impl Name {
     pub fn unsynced_loses(self) -> (&'static str, &'static str) {
         match self {
             Name::Ringdb | Name::RingdbFiles => ("about one flush", "about one flush"),
+            Name::NoEngine => ("everything", "everything"),
             Name::Redb | Name::RedbFiles => {
                 ("all since the last synced commit", "all since the last synced commit")
             }
@@ -102,6 +111,7 @@ impl Name {
     pub fn open(self, settings: &Settings) -> Outcome<Arc<dyn Engine>> {
         Ok(match self {
             Name::Ringdb => Arc::new(ring::Ring::open(settings)?),
+            Name::NoEngine => Arc::new(none::NoEngine::open(settings)?),
             Name::Redb => Arc::new(redb::Redb::open(settings)?),
             Name::Fjall => Arc::new(fjall::Fjall::open(settings)?),
             Name::Lmdb => Arc::new(lmdb::Lmdb::open(settings)?),

@@ -63,9 +63,13 @@ fn threads(name: &'static str, rows: u32, actors: u32) -> Race {
 }
 
 fn run(bench: &mut Bench<'_>, race: Race, durability: Durability) -> Outcome<()> {
+    let is_single = matches!(race.work, Work::Put { rows: 1 });
     let takes_part = |engine: &Name| {
         let separate = race.runner == Runner::Threads && (2..=FILES_MAX).contains(&race.actors);
-        !engine.has_files() || separate
+        match engine {
+            Name::NoEngine => is_single,
+            engine => !engine.has_files() || separate,
+        }
     };
     let engines: Vec<Name> = bench.engines.iter().copied().filter(takes_part).collect();
     let case = format!("{}-{}", race.name, race.actors);
