@@ -150,7 +150,8 @@ impl Options {
     /// cached pages. What memtables have taken of their half stays with the database, for the next ones.
     ///
     /// Outside of it lie: values that the program holds, batches not yet submitted, what open transactions have read and written, a
-    /// tenth of it for each [`Ingest`](crate::Ingest) under way, and some 2 MiB for reads in flight and the keys of recent commits.
+    /// tenth of it for each [`Ingest`](crate::Ingest) under way, some 60 bytes for each page of trees while a
+    /// [`check`](crate::Db::check) runs, and some 2 MiB for reads in flight and the keys of recent commits.
     pub fn memory_bytes(mut self, bytes: usize) -> Options {
         self.memory_bytes = bytes.max(MEMORY_BYTES_MIN);
         self

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Memory of its own for each row, key or value cost more than copying it. What a caller keeps keeps
-//! the buffer, which is one leaf's rows at most.
+//! the buffer, which is a window's rows: those of one leaf of every tree, and of memtables within their span.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;

@@ -353,9 +353,17 @@ impl Key<'_> {
     pub(crate) fn order_key(&self, other: &Key<'_>) -> Ordering {
         match self.prefix == other.prefix {
             true => self.order_in_node(other),
-            // Rare: neighbours of one range have grown apart in two trees.
-            false => self.order(&other.to_vec()),
+            // As a rule, for keys of two trees: their leaves are not divided alike.
+            false => {
+                let (head, other_head) = (self.head.to_be_bytes(), other.head.to_be_bytes());
+                order_of_parts(self.parts(&head), other.parts(&other_head))
+            }
         }
+    }
+
+    fn parts<'b>(&'b self, head: &'b [u8; HEAD_BYTES]) -> [&'b [u8]; 3] {
+        let head_len = (self.len - self.prefix.len()).min(HEAD_BYTES);
+        [self.prefix, &head[..head_len], self.rest]
     }
 
     /// How the key orders against one of the same prefix and head.
@@ -370,5 +378,49 @@ impl Key<'_> {
     pub(super) fn order_in_node(&self, other: &Key<'_>) -> Ordering {
         let rest = || self.rest.cmp(other.rest).then(self.len.cmp(&other.len));
         self.head.cmp(&other.head).then_with(rest)
+    }
+}
+
+/// How two keys order whose parts are of other lengths.
+fn order_of_parts(mut one: [&[u8]; 3], mut other: [&[u8]; 3]) -> Ordering {
+    loop {
+        let first = |parts: &[&[u8]; 3]| parts.iter().position(|part| !part.is_empty());
+        let (at, other_at) = match (first(&one), first(&other)) {
+            (Some(at), Some(other_at)) => (at, other_at),
+            (at, other_at) => return at.is_some().cmp(&other_at.is_some()),
+        };
+        let shared = one[at].len().min(other[other_at].len());
+        let (head, rest) = one[at].split_at(shared);
+        let (other_head, other_rest) = other[other_at].split_at(shared);
+        match head.cmp(other_head) {
+            Ordering::Equal => (one[at], other[other_at]) = (rest, other_rest),
+            order => return order,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key whose node keeps so many bytes of it in its prefix.
+    fn key(bytes: &[u8], prefix: usize) -> Key<'_> {
+        let (prefix, suffix) = bytes.split_at(prefix.min(bytes.len()));
+        let rest = suffix.get(HEAD_BYTES..).unwrap_or_default();
+        Key { prefix, head: head_of(suffix), rest, len: bytes.len() }
+    }
+
+    #[test]
+    fn keys_of_two_nodes_order_as_their_bytes_do_wherever_they_are_divided() {
+        let long = b"a shared part, and another one";
+        let mut keys: Vec<Vec<u8>> = (0..long.len()).map(|len| long[..len].to_vec()).collect();
+        keys.extend((0..long.len()).map(|len| [&long[..len], b"\0"].concat()));
+        keys.extend((0..long.len()).map(|len| [&long[..len], b"\xFFz"].concat()));
+        for (one, other) in keys.iter().flat_map(|one| keys.iter().map(move |other| (one, other))) {
+            for (prefix, other_prefix) in [(0, 1), (2, 9), (12, 3), (20, 40)] {
+                let order = key(one, prefix).order_key(&key(other, other_prefix));
+                assert_eq!(order, one.cmp(other), "{one:?} {prefix}, {other:?} {other_prefix}");
+            }
+        }
     }
 }
