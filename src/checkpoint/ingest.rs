@@ -9,9 +9,9 @@
 
 use std::iter;
 
+use crate::checkpoint::Checkpointer;
 use crate::checkpoint::flush::Means;
 use crate::checkpoint::policy::TREES_FILLED_MAX;
-use crate::checkpoint::{Checkpointer, freeze};
 use crate::commit::footprint::Footprint;
 use crate::commit::signal::yield_now;
 use crate::engine::Loaded;
@@ -33,7 +33,7 @@ impl Checkpointer<'_> {
         self.settle_order().await?;
         engine.exists(&loaded.family)?;
         let seq = exclusive.take_seq(&footprint(&loaded))?;
-        let frozen = freeze::freeze(engine);
+        let frozen = self.freeze();
         let attempt = self.attempt(&frozen, Some(&loaded), Means::Scarce).await;
         drop(exclusive);
         let (family, published) = (loaded.family.id, attempt.is_ok());
@@ -60,11 +60,12 @@ impl Checkpointer<'_> {
     }
 
     /// The catalog has room for one more tree of the family, and one of its memtable.
-    async fn check_trees(&mut self, family: FamilyId) -> Result<()> {
+    pub(super) async fn check_trees(&mut self, family: FamilyId) -> Result<()> {
         let engine = self.engine;
         let count = || engine.state().view(family).map_or(0, |view| view.trees.len());
         self.compactions.flushed(iter::once(family));
-        while count() + 2 > TREES_FILLED_MAX && self.compact_some().await {}
+        // Nothing but merging: a checkpoint that failed here would leave something frozen.
+        while count() + 2 > TREES_FILLED_MAX && self.merge_some().await {}
         if count() + 2 > TREES_FILLED_MAX {
             return Err(Error::new(ErrorKind::Busy, "the family's trees wait to be merged"));
         }

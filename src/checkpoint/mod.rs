@@ -263,13 +263,22 @@ impl<'a> Checkpointer<'a> {
         self.compactions.give_way(engine);
         let frozen = match self.frozen.take() {
             Some(frozen) => frozen,
-            None => freeze::freeze(engine),
+            None => self.freeze(),
         };
         let mut attempt = self.attempt(&frozen, None, Means::Ample).await;
         if matches!(&attempt, Err(error) if error.kind() == ErrorKind::NoSpace) {
             attempt = self.attempt(&frozen, None, Means::Scarce).await;
         }
         self.conclude(frozen, attempt).await
+    }
+
+    /// A superblock says of all commits up to its seq that they are in trees, so what was frozen before is in them first. (I5)
+    fn freeze(&self) -> Frozen {
+        assert!(
+            self.frozen.is_none(),
+            "what an attempt left frozen is what the next one begins with"
+        );
+        freeze::freeze(self.engine)
     }
 
     /// What follows from an attempt to bring into trees what was frozen.
@@ -382,3 +391,6 @@ impl<'a> Checkpointer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

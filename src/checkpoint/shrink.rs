@@ -88,6 +88,12 @@ impl Shrinking {
         Shrinking { stage: Stage::Resting, settled: false }
     }
 
+    /// The log has left, and the checkpoint that lets its old segments go is next.
+    #[cfg(test)]
+    pub(super) fn behind_the_log() -> Shrinking {
+        Shrinking { stage: Stage::Log, settled: false }
+    }
+
     /// Something was flushed, or somebody asks.
     pub(super) fn unsettle(&mut self) {
         self.settled = false;
