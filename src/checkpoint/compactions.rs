@@ -1,8 +1,8 @@
 //! The compactions under way, and which slice is next.
 //!
 //! The one with the least left goes first: small trees are many and cheap to merge, and would pile up behind a large merge.
-//! A slice that fails, or finds no room, ends all of them: the trees are as good as before. They are chosen again after the
-//! next checkpoint.
+//! A slice that finds no room ends all of them: the trees are as good as before. One that meets a node that cannot be read ends
+//! those of its family. They are chosen again after the next checkpoint.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,6 +13,7 @@ use crate::checkpoint::compaction::{Compaction, Goal};
 use crate::checkpoint::flush::Trees;
 use crate::checkpoint::policy::{self, TREES_AT_MOST, TREES_BEHIND};
 use crate::checkpoint::publish;
+use crate::checkpoint::reader::is_unreadable;
 use crate::checkpoint::writer::Writer;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +39,8 @@ pub(super) struct Compactions {
     to_one: BTreeSet<FamilyId>,
     /// No slice is tried before the next checkpoint.
     postponed: bool,
+    /// Nor one of these families, whose trees could not be read.
+    aside: BTreeSet<FamilyId>,
 }
 
 /// What became of a slice.
@@ -46,6 +49,8 @@ pub(super) enum Sliced {
     Some,
     /// There is nothing to be merged.
     Nothing,
+    /// Nothing more of its family is merged for the time being, and why.
+    SetAside(Error),
     /// Nothing more is merged for the time being, and why.
     Postponed(Error),
 }
@@ -56,7 +61,8 @@ impl Compactions {
         let state = engine.state();
         let several = state.families.iter().filter(|view| view.trees.len() > 1);
         let changed = several.map(|view| view.family.id).collect();
-        Compactions { under_way: Vec::new(), changed, to_one: BTreeSet::new(), postponed: false }
+        let (under_way, to_one, aside) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        Compactions { under_way, changed, to_one, postponed: false, aside }
     }
 
     /// Whether the tree is being merged.
@@ -67,7 +73,12 @@ impl Compactions {
     /// These families may have more trees now.
     pub(super) fn flushed(&mut self, families: impl Iterator<Item = FamilyId>) {
         self.changed.extend(families);
+        self.try_again();
+    }
+
+    fn try_again(&mut self) {
         self.postponed = false;
+        self.changed.append(&mut self.aside);
     }
 
     /// Whether a family has so many trees that merging goes before flushing.
@@ -93,7 +104,7 @@ impl Compactions {
         let state = engine.state();
         let several = state.families.iter().filter(|view| view.trees.len() > 1);
         self.to_one.extend(several.map(|view| view.family.id));
-        self.postponed = false;
+        self.try_again();
     }
 
     /// What [`Compactions::merge_all`] asked for is not wanted any more.
@@ -108,7 +119,9 @@ impl Compactions {
     /// Whether any family has several trees, and nothing says that they cannot be merged now.
     pub(super) fn could_merge(&self, engine: &Engine) -> bool {
         let state = engine.state();
-        !self.postponed && state.families.iter().any(|view| view.trees.len() > 1)
+        let could =
+            |view: &Arc<FamilyView>| view.trees.len() > 1 && !self.aside.contains(&view.family.id);
+        !self.postponed && state.families.iter().any(could)
     }
 
     /// Whether all that [`Compactions::merge_all`] asked for is done.
@@ -127,6 +140,11 @@ impl Compactions {
         match run(engine, &mut compaction).await {
             Ok(Progress::Some) => self.under_way.push(compaction),
             Ok(Progress::All) => self.end(&compaction),
+            // The trees of other families can be read all the same.
+            Err(error) if is_unreadable(&error) => {
+                self.set_aside(compaction.family);
+                return Sliced::SetAside(error);
+            }
             Err(error) => {
                 self.postpone(&compaction);
                 return Sliced::Postponed(error);
@@ -143,6 +161,12 @@ impl Compactions {
         }
     }
 
+    fn set_aside(&mut self, family: FamilyId) {
+        self.aside.insert(family);
+        self.to_one.remove(&family);
+        self.under_way.retain(|compaction| compaction.family != family);
+    }
+
     fn postpone(&mut self, failed: &Compaction) {
         self.postponed = true;
         self.to_one.clear();
@@ -153,8 +177,8 @@ impl Compactions {
     /// Begins what the sizes of changed families' trees call for, and what was asked for.
     fn choose(&mut self, engine: &Engine) {
         let state = engine.state();
-        for id in std::mem::take(&mut self.changed) {
-            let Some(view) = state.view(id) else { continue };
+        for id in std::mem::take(&mut self.changed).difference(&self.aside) {
+            let Some(view) = state.view(*id) else { continue };
             while let Some(run) = policy::choose(&self.sizes(view)) {
                 self.under_way.push(Compaction::new(engine, view, run, Goal::BySize));
             }

@@ -9,6 +9,10 @@
 //!
 //! Range deletes are carried out in every older tree at once: leaves that they cover are dropped unread. So no tree has to
 //! remember any.
+//!
+//! The rows of all families wait in the log for one checkpoint, so a node that cannot be read must not stop it: rows that were to be
+//! merged into its tree become one of their own, which reads nothing. Only a range delete whose border lies in such a node has no way
+//! around it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,14 +23,14 @@ use crate::checkpoint::filters;
 use crate::checkpoint::freeze::{Frozen, FrozenFamily};
 use crate::checkpoint::merge::{Nothing, Task};
 use crate::checkpoint::policy::{self, TREES_AT_MOST, TREES_FILLED_MAX};
-use crate::checkpoint::reader::Reader;
+use crate::checkpoint::reader::{Reader, is_unreadable};
 use crate::checkpoint::rows::Rows;
 use crate::checkpoint::writer::Writer;
 use crate::engine::{Engine, Loaded};
 use crate::error::Result;
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::Memtable;
-use crate::state::{FamilyView, Kept, Tree};
+use crate::memtable::{self, Memtable};
+use crate::state::{Kept, Tree};
 use crate::tree::{Leaves, RangeDelete, Tombstones, Walk, WalkStep};
 
 /// Nodes that a walk names ahead of need.
@@ -61,7 +65,7 @@ pub(super) async fn flush(
         let flushed = match dropped {
             true => {
                 Rows::new(&part.memtable.table, frozen.seq).drop_values(writer);
-                drop_trees(engine, &view, writer).await?;
+                drop_trees(engine, id, &view.trees, writer).await?;
                 Vec::new()
             }
             false => {
@@ -112,55 +116,88 @@ impl Flush<'_> {
     /// The trees of the family with the rows in them.
     async fn run(
         self,
-        mut trees: Vec<Tree>,
+        trees: Vec<Tree>,
         takes_rows: bool,
         writer: &mut Writer<'_>,
     ) -> Result<Vec<Tree>> {
-        let ranges = self.table().range_deletes(self.seq).into_iter();
+        let ranges = self.table().range_deletes(self.seq);
+        if ranges.iter().any(memtable::RangeDelete::is_of_all_keys) {
+            drop_trees(self.engine, self.id, &trees, writer).await?;
+            return Ok(self.build(&[], writer).await?.into_iter().collect());
+        }
+        let ranges = ranges.into_iter();
         let ranges = ranges.map(|range| RangeDelete { low: range.low, high: Some(range.high) });
         let ranges: Vec<_> = ranges.collect();
-        let target = self.target(&trees, takes_rows).await?;
-        let newest = (target == Target::Newest).then(|| trees.remove(0));
+        let target = self.target(&trees, takes_rows).await;
+        let before = writer.mark();
+        match self.bring(&trees, &ranges, target, writer).await {
+            Err(error)
+                if is_unreadable(&error)
+                    && target == Target::Newest
+                    && trees.len() < TREES_FILLED_MAX =>
+            {
+                writer.take_back(before).await?;
+                self.bring(&trees, &ranges, Target::New, writer).await
+            }
+            brought => brought,
+        }
+    }
+
+    /// Carries out the range deletes, and puts the rows where they go.
+    async fn bring(
+        &self,
+        trees: &[Tree],
+        ranges: &[RangeDelete],
+        target: Target,
+        writer: &mut Writer<'_>,
+    ) -> Result<Vec<Tree>> {
+        let (newest, trees) = match (target, trees) {
+            (Target::Newest, [newest, older @ ..]) => (Some(newest), older),
+            (Target::Newest, []) | (Target::New, _) => (None, trees),
+        };
         let mut older = Vec::new();
         if !ranges.is_empty() {
             // From the oldest on: whether one is the oldest depends on what is left of those.
-            while let Some(tree) = trees.pop() {
+            for tree in trees.iter().rev() {
                 let tombstones = tombstones_over(&older);
-                older.extend(self.without_ranges(&tree, &ranges, tombstones, writer).await?);
+                older.extend(self.without_ranges(tree, ranges, tombstones, writer).await?);
             }
             older.reverse();
         } else {
-            older = trees;
+            older = trees.to_vec();
         }
         let merged = match newest {
-            Some(tree) => self.merge_into(&tree, ranges, &older, writer).await?,
+            Some(tree) => self.merge_into(tree, ranges.to_vec(), &older, writer).await?,
             None => self.build(&older, writer).await?,
         };
         older.splice(..0, merged);
         Ok(older)
     }
 
-    async fn target(&self, trees: &[Tree], takes_rows: bool) -> Result<Target> {
-        let Some(newest) = trees.first() else { return Ok(Target::New) };
+    async fn target(&self, trees: &[Tree], takes_rows: bool) -> Target {
+        let Some(newest) = trees.first() else { return Target::New };
         let is_scarce = self.means == Means::Scarce && trees.len() < TREES_FILLED_MAX;
         if !takes_rows || is_scarce {
-            return Ok(Target::New);
+            return Target::New;
         }
         if trees.len() >= TREES_AT_MOST {
-            return Ok(Target::Newest);
+            return Target::Newest;
         }
         let sample = Sample::of(self.table(), self.seq);
         let is_oldest = trees.len() == 1;
         if !is_oldest && !has_room(&newest.kept, &sample) {
-            return Ok(Target::New);
+            return Target::New;
         }
         let mut reader = Reader::new(self.engine, self.id);
-        let cost = estimate::cost(&mut reader, newest, &sample).await?;
+        // What cannot be read for an estimate could not be merged into either.
+        let Ok(cost) = estimate::cost(&mut reader, newest, &sample).await else {
+            return Target::New;
+        };
         let merges = match policy::is_worth_merging(cost) {
             true => self.fits(cost).await,
             false => self.gives_room(cost),
         };
-        Ok(if merges { Target::Newest } else { Target::New })
+        if merges { Target::Newest } else { Target::New }
     }
 
     /// Whether the file has, or can have, what is written beyond the pages that were promised to the rows.
@@ -244,29 +281,40 @@ fn has_room(kept: &Kept, sample: &Sample) -> bool {
     }
 }
 
-/// Retires every page of a dropped family's trees.
+/// Retires every page of trees whose rows are all gone. A node that cannot be read keeps its pages, and those of what it alone
+/// names: they are lost, as a check says, and others are not.
 async fn drop_trees(
     engine: &Arc<Engine>,
-    view: &FamilyView,
+    id: FamilyId,
+    trees: &[Tree],
     writer: &mut Writer<'_>,
 ) -> Result<()> {
-    let mut reader = Reader::new(engine, view.family.id);
-    for tree in &view.trees {
+    let mut reader = Reader::new(engine, id);
+    for tree in trees {
         writer.retire_pages(tree.kept.blob.extent);
         let mut walk = Walk::new(&tree.root, Leaves::WithExtents);
         let mut step = walk.step(None);
         loop {
-            match step.map_err(|corrupt| reader.contradiction(&corrupt))? {
-                WalkStep::Done => break,
-                WalkStep::Unread(node) => writer.retire_pages(node.extent()),
-                WalkStep::Extent(value) => writer.retire_pages(value.extent),
-                WalkStep::Need(wanted) => {
+            match step {
+                Ok(WalkStep::Done) => break,
+                Ok(WalkStep::Unread(node)) => writer.retire_pages(node.extent()),
+                Ok(WalkStep::Extent(value)) => writer.retire_pages(value.extent),
+                Ok(WalkStep::Need(wanted)) => {
                     reader.read_ahead(walk.upcoming(READ_AHEAD_NODES));
-                    let node = reader.fetch(wanted).await?;
-                    writer.retire_pages(wanted.node.extent());
-                    step = reader.with_bytes(&node, |bytes| walk.step(Some(bytes)));
-                    continue;
+                    match reader.fetch(wanted).await {
+                        Ok(node) => {
+                            step = reader.with_bytes(&node, |bytes| walk.step(Some(bytes)));
+                            if step.is_ok() {
+                                writer.retire_pages(wanted.node.extent());
+                            }
+                            continue;
+                        }
+                        Err(error) if is_unreadable(&error) => walk.skip(),
+                        Err(error) => return Err(error),
+                    }
                 }
+                // It contradicts its parent: the walk has passed over it.
+                Err(_) => {}
             }
             step = walk.step(None);
         }

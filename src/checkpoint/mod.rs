@@ -199,11 +199,18 @@ impl<'a> Checkpointer<'a> {
 
     /// Merges a slice of some trees, if there are any to be merged and there is room.
     async fn merge_some(&mut self) -> bool {
-        let sliced = self.compactions.slice(self.engine).await;
-        if let Sliced::Postponed(cause) = &sliced {
-            self.compacted(&Err(cause.clone()));
+        match self.compactions.slice(self.engine).await {
+            Sliced::Some => true,
+            Sliced::Nothing => false,
+            Sliced::SetAside(cause) => {
+                self.compacted(&Err(cause));
+                true
+            }
+            Sliced::Postponed(cause) => {
+                self.compacted(&Err(cause));
+                false
+            }
         }
-        matches!(sliced, Sliced::Some)
     }
 
     async fn shorten_some(&mut self) -> Result<Step> {

@@ -20,6 +20,11 @@ const AHEAD_MAX: usize = 64;
 
 type Fetched = (PageId, Result<Buf>);
 
+/// Whether it is a node that is at fault: what else there is can be read all the same.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt)
+}
+
 pub(crate) struct Reader<'a> {
     engine: &'a Arc<Engine>,
     family: FamilyId,

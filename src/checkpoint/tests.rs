@@ -1,5 +1,7 @@
 //! A checkpointer in the test's own hands: what it does in the few moments that no call from outside can choose.
 
+use std::time::{Duration, Instant};
+
 use futures::channel::oneshot;
 use ringdb_uring::sim::Disk;
 
@@ -9,6 +11,7 @@ use super::policy::TREES_FILLED_MAX;
 use super::shrink::Shrinking;
 use crate::blocking::block_on;
 use crate::engine::Command;
+use crate::error::ErrorKind;
 use crate::options::Options;
 use crate::{ColumnFamily, Db};
 
@@ -64,5 +67,131 @@ fn a_load_makes_room_for_its_tree_by_merging_and_freezes_nothing_meanwhile() {
         assert!(trees(&family, &db) + 2 <= TREES_FILLED_MAX);
         // What a checkpoint froze and could not write would be passed over by the load's superblock.
         assert_eq!(db.metrics().checkpoints, checkpoints);
+    });
+}
+
+/// Rows of a family with several leaves.
+const ROWS: u32 = 600;
+
+/// Keys of neighbouring numbers lie far apart.
+fn key(number: u32) -> [u8; 4] {
+    number.wrapping_mul(0x9E37_79B1).to_be_bytes()
+}
+
+/// Puts rows in one batch, and has them flushed.
+async fn flush(db: &Db, family: &ColumnFamily, numbers: impl Iterator<Item = u32>) {
+    let mut batch = db.batch();
+    for number in numbers {
+        batch.put(family, key(number), [7; 300]);
+    }
+    batch.commit().await.unwrap();
+    db.checkpoint().await.unwrap();
+}
+
+/// Makes the roots of all trees of a family unreadable for as long as the faults last; nothing of them is in memory.
+fn damage(disk: &Disk, db: &Db, family: &ColumnFamily) {
+    let state = db.engine().state().clone();
+    let view = state.view(family.family().id).expect("it exists");
+    for tree in &view.trees {
+        let extent = tree.root.root.extent();
+        let start = extent.start.byte_offset();
+        disk.faults().add_bad_range(start..start + extent.len_bytes());
+    }
+}
+
+/// Opens a database in which the family `damaged` was filled by `fill`, and its trees cannot be read.
+async fn damaged(disk: &Disk, fill: impl AsyncFn(&Db, &ColumnFamily)) -> (Db, ColumnFamily) {
+    let open = || Options::new().memory_bytes(4 << 20).open_sim(disk);
+    let db = open().await.unwrap();
+    let family = db.column_family("damaged").await.unwrap();
+    fill(&db, &family).await;
+    db.close().await.unwrap();
+    drop((db, family));
+    let db = open().await.unwrap();
+    let family = db.column_family("damaged").await.unwrap();
+    damage(disk, &db, &family);
+    (db, family)
+}
+
+#[test]
+fn a_node_that_cannot_be_read_keeps_no_rows_in_the_log() {
+    // One leaf, into which rows would be merged; several, of which it would be estimated what that costs.
+    for rows in [1, ROWS] {
+        block_on(async {
+            let disk = Disk::new();
+            let (db, family) =
+                damaged(&disk, async |db, family| flush(db, family, 0..rows).await).await;
+            let whole = db.column_family("whole").await.unwrap();
+            for n in 0..3 {
+                family.put([n], "new").await.unwrap();
+                whole.put([n], "new").await.unwrap();
+                db.checkpoint().await.unwrap();
+            }
+            assert_eq!(family.get([1]).await.unwrap().as_deref(), Some(&b"new"[..]));
+            assert_eq!(family.get(key(0)).await.unwrap_err().kind(), ErrorKind::Io);
+            assert_eq!(whole.len().await.unwrap(), 3);
+            assert_eq!(
+                trees(&family, &db),
+                2,
+                "the rows of later checkpoints go where the first did"
+            );
+            disk.faults().clear();
+            assert_eq!(family.len().await.unwrap(), u64::from(rows) + 3);
+            db.compact().await.unwrap();
+            assert_eq!(trees(&family, &db), 1);
+            let defects = db.check().await.unwrap().defects;
+            assert!(defects.is_empty(), "{defects:?}");
+        });
+    }
+}
+
+#[test]
+fn a_family_that_cannot_be_read_is_cleared_and_dropped_and_the_pages_of_what_was_not_read_are_lost()
+{
+    for clears in [true, false] {
+        block_on(async {
+            let disk = Disk::new();
+            let (db, family) =
+                damaged(&disk, async |db, family| flush(db, family, 0..ROWS).await).await;
+            let other = db.column_family("other").await.unwrap();
+            other.put("a", "row").await.unwrap();
+            match clears {
+                true => drop(family.clear().await.unwrap()),
+                false => db.drop_column_family("damaged").await.unwrap(),
+            }
+            db.checkpoint().await.unwrap();
+            assert_eq!(trees(&family, &db), 0);
+            let defects = db.check().await.unwrap().defects;
+            let lost = |what: &str| what.starts_with("a page is lost");
+            assert!(!defects.is_empty() && defects.iter().all(|defect| lost(&defect.what)));
+            assert_eq!(other.get("a").await.unwrap().as_deref(), Some(&b"row"[..]));
+        });
+    }
+}
+
+#[test]
+fn families_are_merged_beside_one_that_cannot_be_read() {
+    block_on(async {
+        let disk = Disk::new();
+        let fill = async |db: &Db, family: &ColumnFamily| {
+            let whole = db.column_family("whole").await.unwrap();
+            for family in [family, &whole] {
+                flush(db, family, 0..ROWS).await;
+                flush(db, family, (0..ROWS).step_by(60)).await;
+            }
+        };
+        let (db, family) = damaged(&disk, fill).await;
+        let whole = db.column_family("whole").await.unwrap();
+        assert_eq!((trees(&family, &db), trees(&whole, &db)), (2, 2));
+        assert_eq!(db.compact().await.unwrap_err().kind(), ErrorKind::Io);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while trees(&whole, &db) > 1 {
+            assert!(Instant::now() < deadline, "nothing is merged behind the failure");
+            std::thread::yield_now();
+        }
+        assert_eq!(trees(&family, &db), 2);
+        disk.faults().clear();
+        db.compact().await.unwrap();
+        assert_eq!(trees(&family, &db), 1);
     });
 }

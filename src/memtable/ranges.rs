@@ -26,6 +26,13 @@ pub(crate) struct RangeDelete {
     pub(crate) seq: Seq,
 }
 
+impl RangeDelete {
+    /// Whether no older row is left of it.
+    pub(crate) fn is_of_all_keys(&self) -> bool {
+        self.low.is_empty() && self.high == BEYOND_EVERY_KEY
+    }
+}
+
 #[derive(Default)]
 pub(super) struct RangeDeletes {
     count: AtomicUsize,
