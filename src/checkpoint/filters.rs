@@ -5,6 +5,7 @@ use ringdb_uring::{Buf, TRANSFER_BYTES_MAX};
 use crate::checkpoint::writer::Writer;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::format::blob::BlobRef;
 use crate::format::lies_inside;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::PAGE_BYTES;
@@ -17,7 +18,8 @@ pub(super) fn begin(engine: &Engine, keys: u64, replaced_bytes: usize) -> Option
     fits.then(|| Filter::for_keys(keys))
 }
 
-/// The tree with its filter, written.
+/// The tree with its filter, written. It goes without where the disk has no run for one: pages are promised to rows, but not so
+/// many of them in a row.
 pub(super) async fn attach(
     engine: &Engine,
     root: Option<TreeRoot>,
@@ -25,7 +27,11 @@ pub(super) async fn attach(
     writer: &mut Writer<'_>,
 ) -> Result<Option<Tree>> {
     let (Some(root), Some(filter)) = (root, filter) else { return Ok(root.map(Tree::plain)) };
-    let blob = writer.write_blob(&filter.encode()).await?;
+    let bytes = filter.encode();
+    let Some(extent) = writer.place_if_room(BlobRef::pages(bytes.len()) as u32).await? else {
+        return Ok(Some(Tree::plain(root)));
+    };
+    let blob = writer.write_placed_blob(&bytes, extent).await?;
     Ok(Some(Tree::filtered(root, blob, filter, &engine.filters)))
 }
 

@@ -44,7 +44,9 @@ pub(crate) type Trees = HashMap<FamilyId, Vec<Tree>>;
 pub(super) enum Means {
     /// All that is free, and what the file can grow by.
     Ample,
-    /// There was not enough for more than the rows.
+    /// The same, but others wait: nothing is read.
+    Quick,
+    /// There was not enough for more than the rows: nothing is read, and no filter written.
     Scarce,
 }
 
@@ -176,8 +178,8 @@ impl Flush<'_> {
 
     async fn target(&self, trees: &[Tree], takes_rows: bool) -> Target {
         let Some(newest) = trees.first() else { return Target::New };
-        let is_scarce = self.means == Means::Scarce && trees.len() < TREES_FILLED_MAX;
-        if !takes_rows || is_scarce {
+        let stays_apart = self.means != Means::Ample && trees.len() < TREES_FILLED_MAX;
+        if !takes_rows || stays_apart {
             return Target::New;
         }
         if trees.len() >= TREES_AT_MOST {
@@ -247,7 +249,8 @@ impl Flush<'_> {
         writer: &mut Writer<'_>,
     ) -> Result<Option<Tree>> {
         let mut rows = Rows::new(self.table(), self.seq);
-        let mut filter = tree.kept.filter().filter(|_| !older.is_empty()).cloned();
+        let has_filter = self.may_have_filter(older);
+        let mut filter = tree.kept.filter().filter(|_| has_filter).cloned();
         let task = Task { ranges, ..self.task(Some(tree), tombstones_over(older)) };
         let root = task.run(&mut rows, filter.as_mut(), writer).await?;
         rows.hand_over(writer);
@@ -255,12 +258,17 @@ impl Flush<'_> {
         filters::attach(self.engine, root, filter, writer).await
     }
 
+    /// A family's oldest tree has none.
+    fn may_have_filter(&self, older: &[Tree]) -> bool {
+        !older.is_empty() && self.means != Means::Scarce
+    }
+
     /// A tree of the rows alone.
     async fn build(&self, older: &[Tree], writer: &mut Writer<'_>) -> Result<Option<Tree>> {
         let mut rows = Rows::new(self.table(), self.seq);
         let keys = self.table().keys() as u64;
-        let mut filter =
-            (!older.is_empty()).then(|| filters::begin(self.engine, keys, 0)).flatten();
+        let has_filter = self.may_have_filter(older);
+        let mut filter = has_filter.then(|| filters::begin(self.engine, keys, 0)).flatten();
         let task = self.task(None, tombstones_over(older));
         let root = task.run(&mut rows, filter.as_mut(), writer).await?;
         rows.hand_over(writer);

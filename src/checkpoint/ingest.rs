@@ -34,7 +34,7 @@ impl Checkpointer<'_> {
         engine.exists(&loaded.family)?;
         let seq = exclusive.take_seq(&footprint(&loaded))?;
         let frozen = self.freeze();
-        let attempt = self.attempt(&frozen, Some(&loaded), Means::Scarce).await;
+        let attempt = self.attempt(&frozen, Some(&loaded), Means::Quick).await;
         drop(exclusive);
         let (family, published) = (loaded.family.id, attempt.is_ok());
         if published {

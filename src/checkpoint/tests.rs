@@ -5,14 +5,19 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use ringdb_uring::sim::Disk;
 
-use super::Checkpointer;
 use super::flush::Means;
 use super::policy::TREES_FILLED_MAX;
 use super::shrink::Shrinking;
+use super::writer::Writer;
+use super::{Checkpointer, filters};
+use crate::alloc::reserve::Need;
 use crate::blocking::block_on;
 use crate::engine::Command;
 use crate::error::ErrorKind;
+use crate::format::node_ref::{NodeRef, TreeRoot};
+use crate::ids::Extent;
 use crate::options::Options;
+use crate::tree::Filter;
 use crate::{ColumnFamily, Db};
 
 /// Keeps the checkpointer of a database waiting for as long as it is there.
@@ -39,8 +44,12 @@ async fn database(disk: &Disk) -> (Db, Held) {
 /// Brings a row into a tree of its own.
 async fn add_tree(checkpointer: &mut Checkpointer<'_>, family: &ColumnFamily, n: usize) {
     family.put(format!("{n:04}"), "row").await.unwrap();
+    flush_with(checkpointer, Means::Scarce).await;
+}
+
+async fn flush_with(checkpointer: &mut Checkpointer<'_>, means: Means) {
     let frozen = checkpointer.freeze();
-    let attempt = checkpointer.attempt(&frozen, None, Means::Scarce).await;
+    let attempt = checkpointer.attempt(&frozen, None, means).await;
     checkpointer.conclude(frozen, attempt).await.unwrap();
 }
 
@@ -193,5 +202,56 @@ fn families_are_merged_beside_one_that_cannot_be_read() {
         disk.faults().clear();
         db.compact().await.unwrap();
         assert_eq!(trees(&family, &db), 1);
+    });
+}
+
+/// Takes the free pages of the file, so many as may be taken for that, one by one, and lets it not grow.
+fn fill(disk: &Disk, db: &Db, need: Need) -> Vec<Extent> {
+    disk.faults().set_capacity(Some(db.stat().file_bytes));
+    let mut space = db.engine().space.lock();
+    std::iter::from_fn(|| space.try_allocate(1, need).ok()).collect()
+}
+
+#[test]
+fn a_filter_that_finds_no_pages_in_a_row_is_left_out() {
+    block_on(async {
+        let disk = Disk::new();
+        let (db, _held) = database(&disk).await;
+        let engine = db.engine();
+        let taken = fill(&disk, &db, Need::Relief);
+        assert!(taken.len() > 20);
+        taken.iter().step_by(2).for_each(|extent| engine.space.lock().release(*extent));
+        let mut writer = Writer::new(engine);
+        let root = NodeRef { page: writer.place_pages(1).start, pages: 1, crc: 0 };
+        let root = TreeRoot { root, height: 0, rows: 1, bytes: 1, pages: 1, extent_pages: 0 };
+        for (keys, has_filter) in [(20_000, false), (1000, true)] {
+            let filter = Some(Filter::for_keys(keys));
+            let tree = filters::attach(engine, Some(root), filter, &mut writer).await;
+            let kept = tree.unwrap().expect("it has a root").kept;
+            assert_eq!(
+                (kept.filter().is_some(), !kept.blob.extent.is_empty()),
+                (has_filter, has_filter)
+            );
+        }
+        assert_eq!(writer.pending().0.count(), 2, "the root and one filter");
+        writer.abandon();
+    });
+}
+
+#[test]
+fn where_there_is_room_for_the_rows_alone_they_have_no_filter() {
+    block_on(async {
+        let (db, _held) = database(&Disk::new()).await;
+        let family = db.column_family("a").await.unwrap();
+        let mut checkpointer = Checkpointer::new(db.engine());
+        for (n, means) in [Means::Scarce, Means::Quick, Means::Scarce].into_iter().enumerate() {
+            family.put([n as u8], "row").await.unwrap();
+            flush_with(&mut checkpointer, means).await;
+        }
+        let state = db.engine().state().clone();
+        let trees = state.view(family.family().id).expect("it exists").trees.iter();
+        let filters: Vec<_> = trees.map(|tree| tree.kept.filter().is_some()).collect();
+        assert_eq!(filters, [false, true, false]);
+        assert_eq!(family.len().await.unwrap(), 3);
     });
 }

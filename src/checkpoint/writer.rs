@@ -222,6 +222,21 @@ impl<'a> Writer<'a> {
         extent
     }
 
+    /// The same, if so many lie free in a row or the file grows by them. What was placed before stays.
+    pub(crate) async fn place_if_room(&mut self, pages: u32) -> Result<Option<Extent>> {
+        // What was placed has to be had.
+        self.grow().await?;
+        let extent = self.place_pages(pages);
+        match self.grow().await {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                self.placed.pop();
+                self.engine.space.lock().give_back(extent, self.taker);
+                Ok(None)
+            }
+            grown => grown.map(|()| Some(extent)),
+        }
+    }
+
     fn allocate(&mut self, pages: u32) -> Extent {
         if self.run.pages < pages {
             let (mut space, taker) = (self.engine.space.lock(), self.taker);
