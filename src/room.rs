@@ -18,6 +18,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
+use ringdb_uring::Io;
 use ringdb_uring::threads::Mutex;
 
 use crate::alloc::reserve::Need;
@@ -109,7 +110,7 @@ impl Engine {
                     self.space.lock().step_refused(step);
                     step = (step / 2).max(lacks);
                 }
-                Err(cause) => return Err(self.refusal(end + lacks, cause)),
+                Err(cause) => return Err(refusal(&self.io, end + lacks, cause)),
             }
         }
     }
@@ -160,25 +161,7 @@ impl Engine {
     /// `NoSpace` if the file system is full, `Io` if it refused for another reason; the plan
     /// shrinks back and nothing else changes.
     pub(crate) async fn grow(&self) -> Result<()> {
-        loop {
-            let Some(pages) = self.space.lock().wanted_pages() else { return Ok(()) };
-            let asking = Asking::of(&self.space, pages);
-            let grown = self.io.grow(PageId(pages).byte_offset()).await;
-            if grown.is_ok() {
-                self.space.lock().grown_to(pages);
-            }
-            drop(asking);
-            match grown {
-                Ok(()) => return Ok(()),
-                Err(cause) => {
-                    let mut space = self.space.lock();
-                    if !is_full(&cause) || !space.plan_less() {
-                        space.growth_refused();
-                        return Err(self.refusal(pages, cause));
-                    }
-                }
-            }
-        }
+        grow(&self.io, &self.space).await
     }
 
     /// Cuts off what the newest superblock does not know to be in the file. (I6)
@@ -196,14 +179,6 @@ impl Engine {
             let error = Error::new(ErrorKind::Io, "the file could not be cut off");
             error.with_detail(self.io.path().display().to_string()).with_source(cause)
         })
-    }
-
-    fn refusal(&self, pages: u64, cause: io::Error) -> Error {
-        // Only a lack of space is one that may pass; a file system that stopped will not come back.
-        let kind = if is_full(&cause) { ErrorKind::NoSpace } else { ErrorKind::Io };
-        let error = Error::new(kind, "the file could not grow");
-        let detail = format!("{} to {pages} pages", self.io.path().display());
-        error.with_detail(detail).with_source(cause)
     }
 
     /// Extents whose writers were dropped, or whose checkpoint failed, become free: nothing writes
@@ -421,6 +396,37 @@ impl Engine {
         let order = self.pipeline.order();
         order.cover.segment_waits && order.memory.used() == 0
     }
+}
+
+/// [`Engine::grow`], for who has no engine yet.
+pub(crate) async fn grow(io: &Io, space: &Mutex<Space>) -> Result<()> {
+    loop {
+        let Some(pages) = space.lock().wanted_pages() else { return Ok(()) };
+        let asking = Asking::of(space, pages);
+        let grown = io.grow(PageId(pages).byte_offset()).await;
+        if grown.is_ok() {
+            space.lock().grown_to(pages);
+        }
+        drop(asking);
+        match grown {
+            Ok(()) => return Ok(()),
+            Err(cause) => {
+                let mut space = space.lock();
+                if !is_full(&cause) || !space.plan_less() {
+                    space.growth_refused();
+                    return Err(refusal(io, pages, cause));
+                }
+            }
+        }
+    }
+}
+
+fn refusal(io: &Io, pages: u64, cause: io::Error) -> Error {
+    // Only a lack of space is one that may pass; a file system that stopped will not come back.
+    let kind = if is_full(&cause) { ErrorKind::NoSpace } else { ErrorKind::Io };
+    let error = Error::new(kind, "the file could not grow");
+    let detail = format!("{} to {pages} pages", io.path().display());
+    error.with_detail(detail).with_source(cause)
 }
 
 /// A growth that may be under way.

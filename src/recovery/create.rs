@@ -136,9 +136,15 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
+    use ringdb_uring::sim::Disk;
+
     use super::*;
     use crate::blocking::block_on;
     use crate::db::Db;
+
+    /// Runs of free pages of a disk in pieces, and where they begin: behind the second superblock.
+    const FREE_RUNS: u64 = 40;
+    const FREE_PAGES_FROM: u64 = 80;
 
     /// A database whose free pages all lie from `first` on, as if the rest were in use, in a file
     /// with holes.
@@ -209,5 +215,49 @@ mod tests {
     #[test]
     fn pages_beyond_16_tib_are_written_and_read() {
         works_at(PageId((17 << 40) / PAGE_BYTES as u64));
+    }
+
+    /// A disk with an empty database whose free pages lie in runs of so many, and room for nothing more.
+    fn full_in_pieces(run_pages: u32) -> Disk {
+        let (mut superblock, catalog, _) = empty_database();
+        let first = FREE_PAGES_FROM;
+        let run =
+            |n| Extent { start: PageId(first + n * (u64::from(run_pages) + 1)), pages: run_pages };
+        let free: Vec<_> = (0..FREE_RUNS).map(run).collect();
+        let map = free_map::encode(free.iter().copied());
+        superblock.free_map = BlobRef::of(&map, superblock.free_map.extent, &superblock.file_id);
+        superblock.file_pages = run(FREE_RUNS).start.0;
+        let mut file = vec![0; superblock.file_pages as usize * PAGE_BYTES];
+        let mut write = |offset: u64, bytes: &[u8]| {
+            file[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        };
+        for offset in superblock::offsets(superblock.generation) {
+            write(offset, &superblock.encode());
+        }
+        write(CATALOG_PAGE.byte_offset(), &catalog);
+        write(FREE_MAP_PAGE.byte_offset(), &padded(map));
+        let disk = Disk::new();
+        disk.set_contents(Path::new("ringdb"), &file);
+        disk.faults().set_capacity(Some(file.len() as u64));
+        disk
+    }
+
+    #[test]
+    fn a_full_disk_in_pieces_is_opened_with_short_segments() {
+        for run_pages in [16, 8, 4, 2] {
+            block_on(async {
+                let disk = full_in_pieces(run_pages);
+                let open = || Options::new().memory_bytes(4 << 20).open_sim(&disk);
+                for round in 0..2u8 {
+                    let db = open().await.unwrap_or_else(|error| panic!("{run_pages}: {error}"));
+                    let rows = db.column_family("rows").await.unwrap();
+                    // They stop at a reserve in runs of eight pages; deletes do not.
+                    let put = rows.put([round], "row").await;
+                    assert_eq!(put.is_ok(), run_pages >= 8, "{run_pages}: {put:?}");
+                    rows.delete([round]).await.unwrap();
+                    db.close().await.unwrap();
+                }
+            });
+        }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ringdb_uring::planted::{self, Bug};
+use ringdb_uring::threads::Mutex;
 use ringdb_uring::{Buf, Io};
 
 use crate::checkpoint::keeper::{Keeper, fill_with_zeros, first_pages, write_header};
 use crate::checkpoint::publish;
 use crate::commit::{Pipeline, Start};
 use crate::engine::{Engine, Parts, Published};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::chapter::Chapter;
 use crate::format::segment::{SegmentHeader, SegmentRef};
 use crate::format::superblock::{CHAPTERS_MAX, Closed};
@@ -30,6 +31,9 @@ use crate::state::{Family, FamilyView, State, Tree};
 /// incarnation can have given out beyond what its log shows.
 const SEQ_SKIP: u64 = 1 << 36;
 
+/// Pages of the first segments at least: a group of some rows fits.
+const FIRST_PAGES_LEAST: u32 = 2;
+
 pub(super) async fn begin(
     io: Io,
     options: Options,
@@ -41,12 +45,11 @@ pub(super) async fn begin(
     make_durable_again(&io, &replayed).await?;
     let last = last_seq(&found, &replayed);
     let incarnation = Incarnation(found.superblock.incarnation.0 + 1);
-    let mut space = space(&io, &found, &replayed)?;
+    let space = Arc::new(Mutex::new(space(&io, &found, &replayed)?));
     let ordinal = found.superblock.next_segment;
-    let pages = first_pages(&options);
-    let mut segment =
-        |ordinal| Segment { extent: space.allocate(pages, Taker::Checkpoint), ordinal };
-    let (first, named) = (segment(ordinal), segment(ordinal + 1));
+    let [first, named] = first_extents(&io, &space, first_pages(&options)).await?;
+    let first = Segment { extent: first, ordinal };
+    let named = Segment { extent: named, ordinal: ordinal + 1 };
     let state = state(&found, &replayed);
     let published = published(&found, &replayed);
     let mut superblock = found.superblock;
@@ -86,7 +89,6 @@ pub(super) async fn begin(
         published,
         named_segment: named,
     });
-    engine.grow().await?;
     for segment in [first, named] {
         fill_with_zeros(&engine, segment.extent).await?;
     }
@@ -105,6 +107,21 @@ pub(super) async fn begin(
     // The first commits find room. On a disk that has none they are told so, not the opener.
     drop(engine.cover_memtables().await);
     Ok((engine, Keeper { incarnation, named }))
+}
+
+/// Two runs of so many pages for the log to begin with. On a full disk shorter ones will do: its reserve is free, but perhaps in no
+/// run as long, and whoever cannot open it cannot delete anything either.
+async fn first_extents(io: &Io, space: &Mutex<Space>, mut pages: u32) -> Result<[Extent; 2]> {
+    loop {
+        let extents = [(); 2].map(|()| space.lock().allocate(pages, Taker::Checkpoint));
+        match room::grow(io, space).await {
+            Err(error) if error.kind() == ErrorKind::NoSpace && pages > FIRST_PAGES_LEAST => {
+                extents.into_iter().for_each(|extent| space.lock().release(extent));
+                pages = (pages / 2).max(FIRST_PAGES_LEAST);
+            }
+            grown => return grown.map(|()| extents),
+        }
+    }
 }
 
 /// The blank log is the first range of the file that may be overwritten, and the last that nothing
