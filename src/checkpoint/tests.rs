@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::channel::oneshot;
 use ringdb_uring::sim::Disk;
 
@@ -12,7 +13,7 @@ use super::writer::Writer;
 use super::{Checkpointer, filters};
 use crate::alloc::reserve::Need;
 use crate::blocking::block_on;
-use crate::engine::Command;
+use crate::engine::{Command, Loaded};
 use crate::error::ErrorKind;
 use crate::format::node_ref::{NodeRef, TreeRoot};
 use crate::ids::Extent;
@@ -55,6 +56,20 @@ async fn flush_with(checkpointer: &mut Checkpointer<'_>, means: Means) {
 
 fn trees(family: &ColumnFamily, db: &Db) -> usize {
     db.engine().state().view(family.family().id).map_or(0, |view| view.trees.len())
+}
+
+/// Rows that lie in a tree and are to be published.
+async fn load(family: &ColumnFamily, db: &Db, key: &str) -> Loaded {
+    let mut ingest = family.ingest();
+    ingest.put(key, "loaded").await.unwrap();
+    let mut commit = ingest.commit();
+    loop {
+        assert!((&mut commit).now_or_never().is_none(), "the checkpointer is held");
+        if let Some(Command::Ingest(loaded, _)) = db.engine().take_commands().pop() {
+            return *loaded;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -253,5 +268,30 @@ fn where_there_is_room_for_the_rows_alone_they_have_no_filter() {
         let filters: Vec<_> = trees.map(|tree| tree.kept.filter().is_some()).collect();
         assert_eq!(filters, [false, true, false]);
         assert_eq!(family.len().await.unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_load_leaves_no_family_with_more_trees_than_the_catalog_has_room_for() {
+    block_on(async {
+        let (db, _held) = database(&Disk::new()).await;
+        let full = db.column_family("full").await.unwrap();
+        let other = db.column_family("other").await.unwrap();
+        let mut checkpointer = Checkpointer::new(db.engine());
+        for n in 0..TREES_FILLED_MAX as u8 {
+            for first in *b"abcd" {
+                full.put([first, n], [n; 10_000]).await.unwrap();
+            }
+            flush_with(&mut checkpointer, Means::Scarce).await;
+        }
+        checkpointer.compactions.flushed(std::iter::once(full.family().id));
+        assert!(checkpointer.merge_some().await, "a slice of all of them");
+        assert_eq!(trees(&full, &db), TREES_FILLED_MAX);
+        full.put("b", "row").await.unwrap();
+        let loaded = load(&other, &db, "a").await;
+        checkpointer.ingest(loaded).await.unwrap();
+        assert_eq!(trees(&full, &db), TREES_FILLED_MAX);
+        assert_eq!(full.len().await.unwrap(), 4 * TREES_FILLED_MAX as u64 + 1);
+        assert_eq!(other.len().await.unwrap(), 1);
     });
 }
