@@ -356,20 +356,17 @@ impl Engine {
             return Attempt::Again;
         }
         let mut order = self.pipeline.order();
-        if order.queue.is_empty() {
-            return Attempt::Done;
-        }
-        if order.is_satisfied() {
-            return Attempt::Done;
-        }
-        if order.memory.used() > 0 {
+        let waits = !order.queue.is_empty() && !order.is_satisfied();
+        // It makes durable as well what a seal has no room to tell of.
+        let helps = waits || order.forced && !order.log_has_room_for_seal();
+        if helps && order.memory.used() > 0 {
             order.memory_wanted = true;
             drop(order);
             self.pipeline.checkpointer.raise();
             return Attempt::Done;
         }
         drop(order);
-        if !self.is_relieving() {
+        if waits && !self.is_relieving() {
             self.pipeline.stall(cause);
         }
         Attempt::Done

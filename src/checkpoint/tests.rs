@@ -1,5 +1,6 @@
 //! A checkpointer in the test's own hands: what it does in the few moments that no call from outside can choose.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -19,7 +20,7 @@ use crate::format::node_ref::{NodeRef, TreeRoot};
 use crate::ids::Extent;
 use crate::options::Options;
 use crate::tree::Filter;
-use crate::{ColumnFamily, Db};
+use crate::{ColumnFamily, ColumnFamilyOptions, Db};
 
 /// Keeps the checkpointer of a database waiting for as long as it is there.
 struct Held(#[expect(dead_code, reason = "dropped, it lets go")] oneshot::Sender<()>);
@@ -293,5 +294,42 @@ fn a_load_leaves_no_family_with_more_trees_than_the_catalog_has_room_for() {
         assert_eq!(trees(&full, &db), TREES_FILLED_MAX);
         assert_eq!(full.len().await.unwrap(), 4 * TREES_FILLED_MAX as u64 + 1);
         assert_eq!(other.len().await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn what_a_full_log_has_no_room_to_tell_of_a_checkpoint_makes_durable() {
+    block_on(async {
+        let disk = Disk::new();
+        let options = Options::new().memory_bytes(4 << 20).segment_bytes_max(64 << 10);
+        let db = options.open_sim(&disk).await.unwrap();
+        let rows = db.column_family("rows").await.unwrap();
+        let unlogged = ColumnFamilyOptions::new().unlogged();
+        let unlogged = db.create_column_family("unlogged", unlogged).await.unwrap();
+        // Nobody makes segments ready meanwhile.
+        let (begin, begun) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let wait = async move {
+            let _ = begin.send(());
+            let _ = ended.recv();
+        };
+        db.engine().command(Command::Between(Box::pin(wait)));
+        begun.recv().expect("the checkpointer takes commands");
+        while db.engine().pipeline.order().log_has_room_for_seal() {
+            rows.put("a", "row").await.unwrap();
+        }
+        let seq = unlogged.put("a", "row").await.unwrap();
+        let _taken = fill(&disk, &db, Need::Growth);
+        drop(end);
+        let (mut durable, deadline) = (db.durable(seq), Instant::now() + Duration::from_secs(60));
+        let durable = loop {
+            if let Some(durable) = (&mut durable).now_or_never() {
+                break durable;
+            }
+            assert!(Instant::now() < deadline, "it waits for ever");
+            std::thread::yield_now();
+        };
+        durable.unwrap();
+        assert!(!db.engine().pipeline.order().log_has_room_for_seal(), "by a checkpoint");
     });
 }
