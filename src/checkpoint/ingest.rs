@@ -8,6 +8,7 @@
 //! writes little more than them: that time is a few flushes of the device.
 
 use std::iter;
+use std::sync::Arc;
 
 use crate::checkpoint::Checkpointer;
 use crate::checkpoint::flush::Means;
@@ -17,6 +18,7 @@ use crate::commit::signal::yield_now;
 use crate::engine::Loaded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FamilyId, Seq};
+use crate::state::Family;
 
 /// Bytes of memtables that are not worth a checkpoint of their own.
 const FEW_BYTES: usize = 256 << 10;
@@ -52,13 +54,20 @@ impl Checkpointer<'_> {
         let engine = self.engine;
         for _ in 0..CHECKPOINTS_MAX {
             self.check_trees(family).await?;
-            let few = engine.pipeline.order().memory.used() <= FEW_BYTES;
-            if self.frozen.is_none() && few {
+            if self.frozen.is_none() && self.has_few_rows() {
                 return engine.settle_orphans().await;
             }
             self.checkpoint_all().await?;
         }
         self.check_trees(family).await
+    }
+
+    /// Whether what is in memory is written at once. Drops and deletes of ranges walk trees, however large those are.
+    fn has_few_rows(&self) -> bool {
+        let order = self.engine.pipeline.order();
+        let has_walks =
+            |family: &Arc<Family>| family.dropped().is_some() || family.active_range_deletes() > 0;
+        order.memory.used() <= FEW_BYTES && !order.dirty.iter().any(has_walks)
     }
 
     /// The catalog has room for one more tree of the family, and one of its memtable.

@@ -298,6 +298,33 @@ fn a_load_leaves_no_family_with_more_trees_than_the_catalog_has_room_for() {
 }
 
 #[test]
+fn drops_and_deletes_of_ranges_are_carried_out_before_a_load_has_the_order_to_itself() {
+    let checkpoints = async |change: &str| {
+        let (db, _held) = database(&Disk::new()).await;
+        let [family, other] =
+            [db.column_family("a").await.unwrap(), db.column_family("b").await.unwrap()];
+        let mut checkpointer = Checkpointer::new(db.engine());
+        add_tree(&mut checkpointer, &other, 0).await;
+        match change {
+            "put" => drop(other.put("a", "row").await.unwrap()),
+            "range" => drop(other.delete_range("a".."b").await.unwrap()),
+            "clear" => drop(other.clear().await.unwrap()),
+            "drop" => db.drop_column_family("b").await.unwrap(),
+            _ => unreachable!("there are no others"),
+        }
+        let before = db.metrics().checkpoints;
+        let loaded = load(&family, &db, "a").await;
+        checkpointer.ingest(loaded).await.unwrap();
+        db.metrics().checkpoints - before
+    };
+    block_on(async {
+        for (change, expected) in [("put", 1), ("range", 2), ("clear", 2), ("drop", 2)] {
+            assert_eq!(checkpoints(change).await, expected, "{change}");
+        }
+    });
+}
+
+#[test]
 fn what_a_full_log_has_no_room_to_tell_of_a_checkpoint_makes_durable() {
     block_on(async {
         let disk = Disk::new();
