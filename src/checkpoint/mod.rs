@@ -329,6 +329,9 @@ impl<'a> Checkpointer<'a> {
         engine.settle_orphans().await?;
         engine.begin_drawing();
         let mut writer = writer::Writer::new(engine);
+        if means == Means::Scarce {
+            publish::keep_back_for_blobs(engine, frozen, &mut writer)?;
+        }
         let busy = |tree: &Tree| self.compactions.has(tree);
         let flushed = flush::flush(engine, frozen, means, busy, &mut writer).await;
         engine.flush_bytes.fetch_add(writer.written_bytes(), Ordering::Relaxed);

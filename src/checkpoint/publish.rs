@@ -16,7 +16,7 @@ use crate::format::chapter::Chapter;
 use crate::format::free_map;
 use crate::format::segment::SegmentRef;
 use crate::format::superblock::{self, Closed, SUPERBLOCK_BYTES, Superblock};
-use crate::ids::{Extent, Generation, PageId, Seq};
+use crate::ids::{Extent, Generation, PAGE_BYTES, PageId, Seq};
 use crate::state::{FamilyView, State, Tree};
 
 /// All that was frozen is in these trees now.
@@ -117,6 +117,7 @@ async fn write_blobs(
     writer.retire_pages(catalog.extent);
     writer.retire_pages(free_map.extent);
     let bytes = catalog::encode(&catalog_entries(engine, families, trees));
+    writer.give_kept();
     let catalog = writer.write_blob(&bytes).await?;
     let free_map = write_free_map(engine, writer).await?;
     let orphans = engine.space.lock().take_orphans();
@@ -129,6 +130,23 @@ async fn write_blobs(
         return Err(error);
     }
     Ok(Blobs { catalog, free_map, orphans })
+}
+
+/// Keeps pages back for catalog and free map before nodes are placed. Each is one run, however long, and on a full disk there may
+/// be no other.
+pub(super) fn keep_back_for_blobs(
+    engine: &Engine,
+    frozen: &Frozen,
+    writer: &mut Writer<'_>,
+) -> Result<()> {
+    let entries = catalog_entries(engine, &frozen.catalog, &Trees::new());
+    let more = frozen.families.len() * catalog::TREE_ENTRY_BYTES;
+    let catalog = catalog::encode(&entries).len() + more;
+    let (map, _) = encode_free_map(engine, writer)?;
+    // What is retired leaves more runs.
+    let map = map.len() + PAGE_BYTES;
+    [catalog, map].iter().for_each(|bytes| writer.keep_back(BlobRef::pages(*bytes) as u32));
+    Ok(())
 }
 
 /// Says that a new incarnation has begun: its log follows the chapters of the old ones.

@@ -22,6 +22,9 @@ use crate::options::Options;
 use crate::tree::Filter;
 use crate::{ColumnFamily, ColumnFamilyOptions, Db};
 
+/// Families whose catalog is longer than any run that is promised.
+const FAMILIES: usize = 400;
+
 /// Keeps the checkpointer of a database waiting for as long as it is there.
 struct Held(#[expect(dead_code, reason = "dropped, it lets go")] oneshot::Sender<()>);
 
@@ -251,6 +254,37 @@ fn a_filter_that_finds_no_pages_in_a_row_is_left_out() {
         }
         assert_eq!(writer.pending().0.count(), 2, "the root and one filter");
         writer.abandon();
+    });
+}
+
+#[test]
+fn nodes_leave_the_only_run_that_the_catalog_fits_into() {
+    block_on(async {
+        let disk = Disk::new();
+        let (db, _held) = database(&disk).await;
+        let engine = db.engine();
+        for n in 0..FAMILIES {
+            let family = db.column_family(format!("{n:0200}")).await.unwrap();
+            family.put("a", "row").await.unwrap();
+        }
+        let mut checkpointer = Checkpointer::new(engine);
+        flush_with(&mut checkpointer, Means::Ample).await;
+        for n in 0..4 {
+            let family = db.column_family(format!("{n:0200}")).await.unwrap();
+            family.put("b", "row").await.unwrap();
+        }
+        let taken = fill(&disk, &db, Need::Relief);
+        let catalog = engine.superblock.lock().catalog.extent.pages;
+        let run =
+            |extents: &&[Extent]| extents.windows(2).all(|pair| pair[0].end() == pair[1].start);
+        let run = taken.windows(catalog as usize + 1).find(run).expect("the file had a long run");
+        let apart = taken.iter().step_by(2).filter(|extent| !run.contains(extent));
+        let apart = apart.filter(|extent| {
+            extent.end() < run[0].start || extent.start > run[catalog as usize].end()
+        });
+        apart.chain(run).for_each(|extent| engine.space.lock().release(*extent));
+        checkpointer.checkpoint().await.unwrap();
+        assert!(engine.superblock.lock().catalog.extent.start >= run[0].start);
     });
 }
 

@@ -86,6 +86,8 @@ pub(crate) struct Writer<'a> {
     /// Whether the base of the node being replaced was in the cache.
     warm: bool,
     extents: Extents,
+    /// Kept back from nodes for what comes behind them in one piece.
+    kept: Vec<Extent>,
     /// Where there is room in front of this page, nothing is placed behind it.
     below: Option<PageId>,
     written_bytes: u64,
@@ -173,6 +175,7 @@ impl<'a> Writer<'a> {
             superseded: Vec::new(),
             warm: false,
             extents: Extents::Retire,
+            kept: Vec::new(),
             below: None,
             written_bytes: 0,
         }
@@ -235,6 +238,22 @@ impl<'a> Writer<'a> {
             }
             grown => grown.map(|()| Some(extent)),
         }
+    }
+
+    /// Keeps a run of so many pages back, if the file has one: nodes take the longest first.
+    pub(crate) fn keep_back(&mut self, pages: u32) {
+        let mut space = self.engine.space.lock();
+        match space.allocate_up_to(pages, self.taker) {
+            Some(run) if run.pages == pages => self.kept.push(run),
+            Some(short) => space.give_back(short, self.taker),
+            None => {}
+        }
+    }
+
+    /// What was kept back is for whoever comes next.
+    pub(crate) fn give_kept(&mut self) {
+        let mut space = self.engine.space.lock();
+        self.kept.drain(..).for_each(|run| space.give_back(run, self.taker));
     }
 
     fn allocate(&mut self, pages: u32) -> Extent {
@@ -450,6 +469,7 @@ impl<'a> Writer<'a> {
     /// the memtables that hold them.
     pub(crate) fn abandon(&mut self) {
         self.release_run();
+        self.give_kept();
         self.engine.space.lock().orphan(std::mem::take(&mut self.placed));
     }
 }
