@@ -291,8 +291,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// `NoSpace`, `Poisoned`, `Corrupt`, `Io`, `Closed`; what was merged by then stays merged. `Io` also if the file could not be cut
-    /// off: nothing else is the worse for it.
+    /// `NoSpace`, `Poisoned`, `Corrupt`, `Io`, `Closed`; what was merged by then stays merged. Where one family's trees cannot be read,
+    /// those of others go on being merged. `Io` also if the file could not be cut off: nothing else is the worse for it.
     ///
     /// # Cancel safety
     ///
