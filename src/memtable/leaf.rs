@@ -14,6 +14,7 @@
 //!   locks a leaf and finds the count that its index names holds the interval that its index names.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +39,9 @@ pub(super) const LEAF_KEYS_FILLED: usize = LEAF_KEYS_MAX - STRAGGLERS_MAX;
 const RUN_GAP_MAX: usize = 8;
 /// Inserts in a run before it says where to split.
 const RUN_MIN: usize = 32;
+/// A part of a leaf keeps the chunks if rows that are not its own are at most this part of its bytes. To copy it costs so many
+/// times what was moved since it was copied, at most, and of a leaf that is divided in the middle both parts are copied.
+const DEAD_SHARE: usize = 4;
 /// Leading bytes that all heads of a leaf share before a split takes its heads anew behind a longer
 /// prefix; that reads every key.
 const SHARED_HEAD_BYTES_MAX: usize = 3;
@@ -60,6 +64,8 @@ pub(super) struct Body {
     order: Vec<u16>,
     slots: Vec<Versions>,
     rows: Rows,
+    /// Bytes of rows that are in another leaf now, since this one was divided and kept its chunks.
+    dead_bytes: usize,
     /// The arrays are the pool's.
     is_lent: bool,
 }
@@ -104,6 +110,14 @@ pub(super) enum Cut {
     Ascending,
     /// Keys descend: at the new key's place, and it closes the left part.
     Descending,
+}
+
+/// Which part of a leaf that is divided keeps its chunks of rows: the rows of the others are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeper {
+    Left,
+    Right,
+    Neither,
 }
 
 impl Drop for Body {
@@ -280,21 +294,59 @@ impl Body {
         let pool = self.rows.pool().clone();
         let mut right = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, &pool);
         if border < self.len() {
-            let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, &pool);
-            let mut slots: Vec<_> = self.slots.drain(..).map(Some).collect();
-            for (place, &slot) in self.order.iter().enumerate() {
-                let versions = slots[usize::from(slot)].take().expect("order is a permutation");
-                let part = if place < border { &mut left } else { &mut right };
-                part.push(self.heads[place], versions, &self.rows);
-            }
-            left.splits = self.splits;
-            *self = left;
+            self.divide_rows(border, &mut right);
         }
         self.splits += 1;
         self.run = Run::default();
         self.lengthen_prefix();
         right.lengthen_prefix();
         right
+    }
+
+    /// Moves the keys from `border` on to `right`, which is empty, and makes this body anew.
+    fn divide_rows(&mut self, border: usize, right: &mut Body) {
+        let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, self.rows.pool());
+        let (keeper, dead_bytes) = self.keeper(border);
+        let mut slots: Vec<_> = self.slots.drain(..).map(Some).collect();
+        for (place, &slot) in self.order.iter().enumerate() {
+            let versions = slots[usize::from(slot)].take().expect("order is a permutation");
+            let (part, keeps) = match place < border {
+                true => (&mut left, keeper == Keeper::Left),
+                false => (&mut *right, keeper == Keeper::Right),
+            };
+            let versions =
+                if keeps { versions } else { versions.moved(&self.rows, &mut part.rows) };
+            part.append(self.heads[place], versions);
+        }
+        let keeps = match keeper {
+            Keeper::Left => Some(&mut left),
+            Keeper::Right => Some(right),
+            Keeper::Neither => None,
+        };
+        if let Some(part) = keeps {
+            mem::swap(&mut part.rows, &mut self.rows);
+            part.dead_bytes = dead_bytes;
+        }
+        left.splits = self.splits;
+        *self = left;
+    }
+
+    /// Which part keeps the chunks when the leaf is divided at `border`, and the bytes in them that are not its own then.
+    ///
+    /// A key of very many versions would else be copied with all of them whenever keys beside it divide its leaf.
+    fn keeper(&self, border: usize) -> (Keeper, usize) {
+        let bytes_of =
+            |places: Range<usize>| places.map(|place| self.at(place).row_bytes()).sum::<usize>();
+        let (left, right) = (bytes_of(0..border), bytes_of(border..self.len()));
+        let (keeper, kept, moved) = match left > right {
+            true => (Keeper::Left, left, right),
+            false => (Keeper::Right, right, left),
+        };
+        let dead_bytes = self.dead_bytes + moved;
+        match dead_bytes <= kept / DEAD_SHARE {
+            true => (keeper, dead_bytes),
+            false => (Keeper::Neither, 0),
+        }
     }
 
     fn with_room(prefix: Prefix, keys: usize, pool: &Arc<Pool>) -> Body {
@@ -304,12 +356,7 @@ impl Body {
             false => (Arrays::with_room(keys), Rows::of_few(pool)),
         };
         let (Arrays { heads, order, slots }, splits, run) = (arrays, 0, Run::default());
-        Body { splits, run, prefix, heads, order, slots, rows, is_lent }
-    }
-
-    fn push(&mut self, head: u64, versions: Versions, from: &Rows) {
-        let versions = versions.moved(from, &mut self.rows);
-        self.append(head, versions);
+        Body { splits, run, prefix, heads, order, slots, rows, dead_bytes: 0, is_lent }
     }
 
     /// Adds the key behind all others.
@@ -348,5 +395,80 @@ impl Body {
             + self.heads.capacity() * size_of::<u64>()
             + self.order.capacity() * size_of::<u16>()
             + self.slots.capacity() * size_of::<Versions>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::Kind;
+    use super::*;
+    use crate::ids::Seq;
+
+    /// Puts a row as a memtable does; gives the part that was split off, if any was.
+    fn put(body: &mut Body, seq: u64, key: &[u8], value: &[u8]) -> Option<Body> {
+        let bytes = [key, value].concat();
+        let row = NewRow { seq: Seq(seq), kind: Kind::Put, bytes: &bytes, key_len: key.len() };
+        match body.search(key) {
+            Ok(place) => drop(body.add(place, &row)),
+            Err(place) => match body.cut(place) {
+                Some(cut) => return Some(body.split(place, cut, &row)),
+                None => drop(body.insert(place, &row)),
+            },
+        }
+        None
+    }
+
+    fn body() -> Body {
+        Body::new(&Pool::new(0))
+    }
+
+    fn row_bytes(body: &Body) -> usize {
+        (0..body.len()).map(|place| body.at(place).row_bytes()).sum()
+    }
+
+    /// Where the first version of the last key lies.
+    fn last_row_at(body: &Body) -> *const u8 {
+        body.at(body.len() - 1).all()[0].row(body.rows()).as_ptr()
+    }
+
+    #[test]
+    fn keys_that_ascend_in_front_of_one_of_many_versions_seldom_move_them() {
+        let mut body = body();
+        for seq in 0..3000 {
+            put(&mut body, seq, b"last", &[1; 100]);
+        }
+        let (mut at, mut moves, mut splits) = (last_row_at(&body), 0, 0);
+        for key in 0..10_000u32 {
+            // What is in front of the border will not change any more.
+            if let Some(right) = put(&mut body, 9000, format!("key {key:05}").as_bytes(), b"row") {
+                (body, splits) = (right, splits + 1);
+            }
+            moves += usize::from(mem::replace(&mut at, last_row_at(&body)) != at);
+        }
+        assert!(splits > 30 && moves <= 1, "{moves} moves at {splits} splits");
+        assert_eq!(body.at(body.len() - 1).all().len(), 3000);
+        assert_eq!(body.search(b"key 09999"), Ok(body.len() - 2));
+    }
+
+    #[test]
+    fn bytes_that_were_moved_are_given_back_before_they_are_many() {
+        let mut body = body();
+        for seq in 0..300 {
+            put(&mut body, seq, b"hot", &[1; 100]);
+        }
+        for key in 0..100_000u32 {
+            // Of many divisions in the middle the part with the versions goes on.
+            let key = key.wrapping_mul(0x9E37_79B1).to_be_bytes();
+            if let Some(right) = put(&mut body, 9000, &key, &[2; 20])
+                && right.search(b"hot").is_ok()
+            {
+                body = right;
+            }
+            let dead_bytes = body.dead_bytes;
+            assert!(dead_bytes <= row_bytes(&body) / DEAD_SHARE, "{dead_bytes} bytes are dead");
+        }
+        let bytes = row_bytes(&body);
+        assert!(body.rows.heap_bytes() < bytes + bytes / 4 + (32 << 10));
+        assert_eq!(body.at(body.search(b"hot").expect("it is there")).all().len(), 300);
     }
 }

@@ -56,7 +56,11 @@ impl Version {
 
     /// The bytes of key and value.
     pub(super) fn row<'a>(&self, rows: &'a Rows) -> &'a [u8] {
-        rows.row(self.place, (self.key_len + self.value_len) as usize)
+        rows.row(self.place, self.row_bytes())
+    }
+
+    fn row_bytes(&self) -> usize {
+        (self.key_len + self.value_len) as usize
     }
 
     /// The value's bytes, or the encoded reference of its extent; empty for a delete.
@@ -77,8 +81,14 @@ impl Version {
 pub(super) enum Versions {
     One(Version),
     /// Boxed, because most keys have one version and the slot should be as small as that.
-    #[expect(clippy::box_collection, reason = "keeps a slot of the leaf at 32 bytes")]
-    Many(Box<Vec<Version>>),
+    Many(Box<Several>),
+}
+
+/// The versions of a key that has several.
+pub(super) struct Several {
+    versions: Vec<Version>,
+    /// Bytes of their rows: a leaf that is divided should not have to look at all of them.
+    row_bytes: usize,
 }
 
 const _: () = assert!(size_of::<Versions>() == 32 && size_of::<Version>() == 32);
@@ -87,14 +97,14 @@ impl Versions {
     pub(super) fn all(&self) -> &[Version] {
         match self {
             Versions::One(version) => std::slice::from_ref(version),
-            Versions::Many(versions) => versions,
+            Versions::Many(several) => &several.versions,
         }
     }
 
     pub(super) fn key<'a>(&self, rows: &'a Rows) -> &'a [u8] {
         match self {
             Versions::One(version) => version.key(rows),
-            Versions::Many(versions) => versions[0].key(rows),
+            Versions::Many(several) => several.versions[0].key(rows),
         }
     }
 
@@ -123,12 +133,16 @@ impl Versions {
         let place = self.count_until(version.seq);
         match self {
             Versions::One(only) => {
+                let row_bytes = only.row_bytes() + version.row_bytes();
                 let mut versions = Vec::with_capacity(2);
                 versions.push(*only);
                 versions.insert(place, version);
-                *self = Versions::Many(Box::new(versions));
+                *self = Versions::Many(Box::new(Several { versions, row_bytes }));
             }
-            Versions::Many(versions) => versions.insert(place, version),
+            Versions::Many(several) => {
+                several.row_bytes += version.row_bytes();
+                several.versions.insert(place, version);
+            }
         }
         self.heap_bytes() - before
     }
@@ -137,18 +151,27 @@ impl Versions {
     pub(super) fn moved(mut self, from: &Rows, to: &mut Rows) -> Versions {
         match &mut self {
             Versions::One(version) => *version = version.moved(from, to),
-            Versions::Many(versions) => {
-                versions.iter_mut().for_each(|version| *version = version.moved(from, to));
+            Versions::Many(several) => {
+                let versions = several.versions.iter_mut();
+                versions.for_each(|version| *version = version.moved(from, to));
             }
         }
         self
     }
 
+    /// Bytes of all their rows.
+    pub(super) fn row_bytes(&self) -> usize {
+        match self {
+            Versions::One(version) => version.row_bytes(),
+            Versions::Many(several) => several.row_bytes,
+        }
+    }
+
     fn heap_bytes(&self) -> usize {
         match self {
             Versions::One(_) => 0,
-            Versions::Many(versions) => {
-                size_of::<Vec<Version>>() + versions.capacity() * size_of::<Version>()
+            Versions::Many(several) => {
+                size_of::<Several>() + several.versions.capacity() * size_of::<Version>()
             }
         }
     }
