@@ -56,7 +56,7 @@ pub(crate) fn relief_nodes(pages: u64, node_pages: u64) -> u64 {
 }
 
 /// Pages that are promised to a checkpoint of so many bytes of memtables.
-pub(crate) fn promised_pages(bytes: u64) -> u64 {
+pub(crate) const fn promised_pages(bytes: u64) -> u64 {
     bytes.saturating_mul(PROMISED_PER_MIB).div_ceil(MIB)
 }
 

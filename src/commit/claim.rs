@@ -5,7 +5,7 @@
 //! pages promised to the next checkpoint, and commits of new rows stop at what that *covers*.
 //! Deletes do not; where the disk is short they stop at what the reserve can rewrite.
 
-use crate::alloc::reserve::Need;
+use crate::alloc::reserve::{Need, promised_pages};
 use crate::commit::exclusive::Turn;
 use crate::commit::{Order, Pipeline};
 use crate::error::{Error, ErrorKind};
@@ -17,6 +17,19 @@ const RELIEF_SHARE: usize = 16;
 const COVER_LOW_SHARE: usize = 4;
 const COVER_LOW_BYTES_MIN: usize = 32 << 10;
 const COVER_LOW_BYTES_MAX: usize = 4 << 20;
+
+/// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.
+const ENTRY_OVERHEAD_BYTES: usize = 80;
+
+/// Charged for the first commit to a family since the last freeze. Its memtable's first leaf, filter, index and chunk of rows
+/// take more than half of it, and the tree that a checkpoint makes of one row a whole page: as many as there are families.
+const FAMILY_OVERHEAD_BYTES: usize = 6 << 10;
+const _: () = assert!(promised_pages(1000 * FAMILY_OVERHEAD_BYTES as u64) >= 1000);
+
+/// Bytes charged for operations with a payload of so many, in so many families that have nothing in memory yet.
+pub(crate) fn charge_bytes(payload: usize, operations: usize, new_families: usize) -> usize {
+    payload + operations * ENTRY_OVERHEAD_BYTES + new_families * FAMILY_OVERHEAD_BYTES
+}
 
 /// What a commit needs.
 #[derive(Clone, Copy, Debug)]

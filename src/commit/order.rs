@@ -275,6 +275,11 @@ impl Order {
         }
     }
 
+    /// Whether the family has commits since the last freeze.
+    pub(crate) fn is_dirty(&self, family: &Family) -> bool {
+        family.dirty_epoch.load(Ordering::Relaxed) == self.epoch
+    }
+
     /// Whether somebody commits again.
     pub(crate) fn is_idle_no_more(&self) -> bool {
         self.idle_since.is_some_and(|last| self.last != last)

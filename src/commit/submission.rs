@@ -12,7 +12,7 @@ use ringdb_uring::threads::MutexGuard;
 
 use crate::alloc::reserve::Need;
 use crate::blocking;
-use crate::commit::claim::Claim;
+use crate::commit::claim::{Claim, charge_bytes};
 use crate::commit::footprint::{Footprint, Reads};
 use crate::commit::group;
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
@@ -23,9 +23,6 @@ use crate::format::record::{Found, Op, Ops};
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::{Kind, NewRow, RANGE_DELETES_MAX};
 use crate::state::Family;
-
-/// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.
-const ENTRY_OVERHEAD_BYTES: usize = 80;
 
 /// Rows of a batch that ascend before those behind them are taken for sorted.
 const SORTED_ROWS_MIN: usize = 8;
@@ -64,10 +61,12 @@ pub(crate) enum Admission<T> {
 }
 
 impl Submission<'_> {
-    fn claim(&self) -> Claim {
+    /// What it needs in this order: families that nobody wrote to since the last freeze cost more.
+    fn claim(&self, order: &Order) -> Claim {
+        let new_families = self.families.iter().filter(|family| !order.is_dirty(family)).count();
         Claim {
             payload_bytes: if self.is_logged() { self.payload.len() } else { 0 },
-            charge_bytes: self.payload.len() + self.operations * ENTRY_OVERHEAD_BYTES,
+            charge_bytes: charge_bytes(self.payload.len(), self.operations, new_families),
             need: self.need,
             nodes: self.operations as u64,
             ranges_are_full: self.has_ranges && self.families.iter().any(has_full_ranges),
@@ -93,7 +92,7 @@ impl Pipeline {
             let error = Error::new(ErrorKind::NotFound, "the column family was dropped");
             return Err(error.with_detail(format!("family {}", family.name())));
         }
-        let claim = submission.claim();
+        let claim = submission.claim(&order);
         match self.admit(&mut order, &claim, ticket, brought, waker)? {
             Admission::Ordered(()) => {}
             Admission::Wait => return Ok(Admission::Wait),

@@ -318,3 +318,31 @@ fn pages_of_a_checkpoint_that_failed_are_not_lost() {
     let stat = db.stat();
     assert!(stat.free_bytes * 2 > stat.file_bytes, "{stat:?}");
 }
+
+#[test]
+fn rows_of_many_families_have_pages_promised_for_a_tree_of_each() {
+    let disk = Disk::new();
+    disk.faults().set_capacity(Some(6 << 20));
+    let (db, rows) = opened(&disk).unwrap();
+    let families: Vec<_> = (0..600).map(|n| family(&db, &format!("family {n}"))).collect();
+    let count = filled(&rows);
+    // A little room, for as many of them as there are pages for.
+    for n in 0..150u32 {
+        block_on(rows.delete(n.to_be_bytes())).unwrap();
+    }
+    block_on(db.checkpoint()).unwrap();
+    let mut takers = 0;
+    for (round, key) in ["a", "b", "c"].into_iter().enumerate() {
+        disk.faults().set_capacity(Some((6 << 20) + ((round as u64) << 20)));
+        let put = |family: &&ColumnFamily| block_on(family.put(key, "1")).is_ok();
+        let taken: Vec<_> = families.iter().take_while(put).collect();
+        takers += taken.len();
+        block_on(db.checkpoint()).expect("what was taken has pages promised");
+        for family in taken {
+            assert_eq!(get(family, key), Some(b"1".to_vec()));
+        }
+    }
+    say(format!("nospace: families got {takers} rows beside {count} others"));
+    assert!(takers > 200 && takers < 3 * families.len(), "the disk was full, and had some room");
+    assert_sound(&db);
+}

@@ -3,9 +3,9 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use ringdb::{BATCH_RANGE_DELETES_MAX, Durability, ErrorKind};
+use ringdb::{BATCH_RANGE_DELETES_MAX, ColumnFamily, Db, Durability, ErrorKind};
 
-use crate::fixture::{Fixture, block_on, fails, get, keys, put};
+use crate::fixture::{Fixture, block_on, fails, family, get, keys, put};
 
 const KEY_BYTES_MAX: usize = 64 << 10;
 const VALUE_BYTES_MAX: usize = 1 << 30;
@@ -151,4 +151,37 @@ fn memory_stays_inside_its_budget_with_many_times_more_data() {
     assert!(metrics.memtable_bytes + metrics.cache_bytes <= MEMORY_BYTES as u64, "{metrics:?}");
     assert!(metrics.checkpoints > 0 && metrics.page_reads > 0, "{metrics:?}");
     crate::fixture::assert_sound(db);
+}
+
+/// So many families with a row in each.
+fn families_with_a_row(db: &Db, count: usize) -> Vec<ColumnFamily> {
+    let families: Vec<_> = (0..count).map(|n| family(db, &format!("family {n}"))).collect();
+    families.iter().for_each(|family| drop(put(family, "a", "1")));
+    families
+}
+
+/// Memory that memtables take, and what was charged for it.
+fn taken_and_charged(db: &Db) -> (u64, u64) {
+    let taken = db.stat().families.iter().map(|family| family.memtable_bytes).sum();
+    (taken, db.metrics().memtable_bytes)
+}
+
+#[test]
+fn a_row_in_each_of_many_families_is_charged_what_it_takes() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(4 << 20));
+    let families = families_with_a_row(&db, 100);
+    let (taken, charged) = taken_and_charged(&db);
+    assert!(taken > 300_000 && taken <= charged, "{taken} bytes, {charged} charged");
+    put(&families[7], "b", "1");
+    assert_eq!(taken_and_charged(&db).1 - charged, 80 + 6, "it has its memtable already");
+    block_on(db.checkpoint()).unwrap();
+    assert_eq!(taken_and_charged(&db), (0, 0));
+    // More than there is memory for all the same finds room, alone.
+    let more: Vec<_> = (0..500).map(|n| family(&db, &format!("more {n}"))).collect();
+    put(&rows, "a", "1");
+    let mut batch = db.batch();
+    more.iter().for_each(|family| drop(batch.put(family, "a", "1")));
+    block_on(batch.commit()).unwrap();
+    assert_eq!(get(&more[499], "a"), Some(b"1".to_vec()));
 }
