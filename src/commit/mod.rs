@@ -53,6 +53,7 @@ use crate::state::{Family, Generational};
 
 pub(crate) use change::Request;
 pub(crate) use changed::Changed;
+pub(crate) use claim::charge_bytes;
 pub(crate) use order::{Gate, Order, Ticket};
 use places::places_for;
 pub(crate) use places::{Places, Shown};

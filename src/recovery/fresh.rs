@@ -228,7 +228,7 @@ fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
     for family in replayed.touched.values().chain(&replayed.dropped) {
         order.mark_dirty(family);
     }
-    order.memory.active = replayed.payload_bytes as usize;
+    order.memory.active = replayed.charged_bytes;
 }
 
 /// The chapters that still have something to replay, and the new one.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ringdb_uring::Io;
 use ringdb_uring::planted::{self, Bug};
 
-use crate::commit::{apply_op, row_kind};
+use crate::commit::{apply_op, charge_bytes, row_kind};
 use crate::error::Result;
 use crate::format::Defect;
 use crate::format::catalog::FAMILIES_MAX;
@@ -48,7 +48,8 @@ pub(super) struct Replayed {
     pub(super) next_family: FamilyId,
     pub(super) last: Seq,
     pub(super) commits: u64,
-    pub(super) payload_bytes: u64,
+    /// Memory that the commits were charged for.
+    pub(super) charged_bytes: usize,
     pub(super) log_bytes: u64,
     pub(super) tail: String,
     /// What memtables take their memory from.
@@ -104,7 +105,7 @@ impl<'a> Replay<'a> {
             next_family: superblock.next_family,
             last: superblock.checkpoint_seq,
             commits: 0,
-            payload_bytes: 0,
+            charged_bytes: 0,
             log_bytes: 0,
             tail: "clean".to_owned(),
             pool,
@@ -301,7 +302,7 @@ impl<'a> Replay<'a> {
                     if let Op::PutExtent { value, .. } = op {
                         self.out.values.push(value.extent);
                     }
-                    self.out.payload_bytes += found.row.len() as u64;
+                    self.out.charged_bytes += charge_bytes(found.row.len(), 1, 0);
                     match row_kind(op) {
                         Some(kind) => {
                             let family = self.number(op.family())?;
@@ -330,7 +331,10 @@ impl<'a> Replay<'a> {
     /// A family that gets something into its memtable.
     fn touch(&mut self, id: FamilyId) -> std::result::Result<&Arc<Family>, Defect> {
         let family = self.out.families.get(&id).ok_or(UNKNOWN_FAMILY)?;
-        self.out.touched.entry(id).or_insert_with(|| family.clone());
+        self.out.touched.entry(id).or_insert_with(|| {
+            self.out.charged_bytes += charge_bytes(0, 0, 1);
+            family.clone()
+        });
         Ok(family)
     }
 

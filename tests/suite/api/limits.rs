@@ -3,7 +3,8 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use ringdb::{BATCH_RANGE_DELETES_MAX, ColumnFamily, Db, Durability, ErrorKind};
+use ringdb::sim::Disk;
+use ringdb::{BATCH_RANGE_DELETES_MAX, ColumnFamily, Db, Durability, ErrorKind, Options};
 
 use crate::fixture::{Fixture, block_on, fails, family, get, keys, put};
 
@@ -184,4 +185,21 @@ fn a_row_in_each_of_many_families_is_charged_what_it_takes() {
     more.iter().for_each(|family| drop(batch.put(family, "a", "1")));
     block_on(batch.commit()).unwrap();
     assert_eq!(get(&more[499], "a"), Some(b"1".to_vec()));
+}
+
+#[test]
+fn rows_of_a_replayed_log_are_charged_as_their_commits_were() {
+    let disk = Disk::new();
+    let open = || block_on(Options::new().memory_bytes(4 << 20).open_sim(&disk)).unwrap();
+    let db = open();
+    let families = families_with_a_row(&db, 20);
+    for n in 0..2000u32 {
+        put(&families[0], n.to_be_bytes(), "x");
+    }
+    let charged = taken_and_charged(&db).1;
+    drop((families, db));
+    let (taken, charged_anew) = taken_and_charged(&open());
+    assert!(taken <= charged_anew, "{taken} bytes, {charged_anew} charged");
+    // Not for what stands in front of a row in the log.
+    assert!(charged - charged_anew <= 2020 * 4, "{charged} bytes before, {charged_anew} now");
 }
