@@ -99,9 +99,17 @@ impl Snapshots {
         let tables = |state: &State| -> Vec<Arc<Generational>> {
             state.families.iter().flat_map(|view| view.memtables.iter().cloned()).collect()
         };
+        // Views of the current state keep nothing besides it, and those of another are as one. Without any all families are not
+        // gone through.
+        let mut seen = HashSet::from([std::ptr::from_ref(current)]);
+        let held = self.held().filter_map(|pinned| pinned.state.read().clone());
+        let past: Vec<_> = held.filter(|state| seen.insert(Arc::as_ptr(state))).collect();
+        if past.is_empty() {
+            return 0;
+        }
         let mut counted: HashSet<_> = tables(current).iter().map(Arc::as_ptr).collect();
         let mut bytes = 0;
-        for state in self.held().filter_map(|pinned| pinned.state.read().clone()) {
+        for state in past {
             let kept = tables(&state).into_iter().filter(|kept| counted.insert(Arc::as_ptr(kept)));
             bytes += kept.map(|kept| kept.table.bytes() as u64).sum::<u64>();
         }
