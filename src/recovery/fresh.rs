@@ -192,27 +192,23 @@ fn space(io: &Io, found: &Found, replayed: &Replayed) -> Result<Space> {
 }
 
 fn state(found: &Found, replayed: &Replayed) -> State {
-    let mut state = State {
-        hold: Arc::default(),
-        checkpoint_seq: found.superblock.checkpoint_seq,
-        families: Vec::new(),
-    };
-    for family in replayed.families.values().chain(&replayed.dropped) {
+    let all = replayed.families.values().chain(replayed.dropped.values());
+    let views = all.map(|family| {
         let mut view = FamilyView::empty(family);
-        let known = found.catalog.iter().find(|entry| entry.id == family.id);
-        view.trees =
-            known.map(|entry| entry.trees.iter().map(Tree::named).collect()).unwrap_or_default();
-        state.set(view);
-    }
-    state
+        // The catalog ascends by id.
+        if let Ok(known) = found.catalog.binary_search_by_key(&family.id, |entry| entry.id) {
+            view.trees = found.catalog[known].trees.iter().map(Tree::named).collect();
+        }
+        Arc::new(view)
+    });
+    let mut families: Vec<_> = views.collect();
+    families.sort_unstable_by_key(|view| view.family.id);
+    State { hold: Arc::default(), checkpoint_seq: found.superblock.checkpoint_seq, families }
 }
 
 /// The families that the catalog names, as it names them.
 fn published(found: &Found, replayed: &Replayed) -> Published {
-    let family = |id| {
-        let dropped = || replayed.dropped.iter().find(|family| family.id == id);
-        replayed.families.get(&id).or_else(dropped).cloned()
-    };
+    let family = |id| replayed.families.get(&id).or_else(|| replayed.dropped.get(&id)).cloned();
     let named = found.catalog.iter().filter_map(|entry| {
         let name: Arc<str> = entry.name.as_str().into();
         family(entry.id).map(|family| (name, family))
@@ -225,7 +221,7 @@ fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
     for family in replayed.families.values() {
         order.names.insert(family.name(), family.clone());
     }
-    for family in replayed.touched.values().chain(&replayed.dropped) {
+    for family in replayed.touched.values().chain(replayed.dropped.values()) {
         order.mark_dirty(family);
     }
     order.memory.active = replayed.charged_bytes;

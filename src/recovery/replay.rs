@@ -34,7 +34,7 @@ pub(super) struct Replayed {
     /// Every family of the catalog as it is at the end of the log, with its memtable.
     pub(super) families: BTreeMap<FamilyId, Arc<Family>>,
     /// Families of the catalog that the log dropped; their trees are still on disk.
-    pub(super) dropped: Vec<Arc<Family>>,
+    pub(super) dropped: BTreeMap<FamilyId, Arc<Family>>,
     /// Families that have rows in memory now.
     pub(super) touched: BTreeMap<FamilyId, Arc<Family>>,
     /// Extents of large values that the log names.
@@ -96,7 +96,7 @@ impl<'a> Replay<'a> {
         });
         let out = Replayed {
             families: families.collect(),
-            dropped: Vec::new(),
+            dropped: BTreeMap::new(),
             touched: BTreeMap::new(),
             values: Vec::new(),
             segments: Vec::new(),
@@ -279,7 +279,7 @@ impl<'a> Replay<'a> {
                     }
                     let pool = &self.out.pool;
                     let family = Family::new(*id, name, options.logging, commit.seq, pool);
-                    let was_dropped = self.out.dropped.iter().any(|dropped| dropped.id == *id);
+                    let was_dropped = self.out.dropped.contains_key(id);
                     if self.out.families.insert(*id, family).is_some() || was_dropped {
                         return Err(Defect { what: "a column family is created twice", at: 0 });
                     }
@@ -290,7 +290,7 @@ impl<'a> Replay<'a> {
                     self.names.remove(&family.name());
                     self.rows.end_family(*id);
                     family.mark_dropped(commit.seq);
-                    self.out.dropped.push(family);
+                    self.out.dropped.insert(*id, family);
                 }
                 Op::RenameFamily { id, name } => {
                     self.take_name(name)?;
