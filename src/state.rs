@@ -23,7 +23,7 @@ use crate::format::catalog::Logging;
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::{Memtable, Pool};
 
-pub(crate) use tree::{Filters, Kept, Tree};
+pub(crate) use tree::{Charged, Filters, Kept, Tree};
 
 /// A seq that no commit reaches: "never", "not yet".
 const NEVER: u64 = u64::MAX;

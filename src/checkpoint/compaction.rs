@@ -31,7 +31,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::FamilyId;
-use crate::state::{FamilyView, Kept, Tree};
+use crate::state::{Charged, FamilyView, Filters, Kept, Tree};
 use crate::tree::{Filter, RangeDelete, Tombstones};
 
 /// Some trees of a family that become one.
@@ -42,8 +42,17 @@ pub(super) struct Compaction {
     base: Option<Arc<Kept>>,
     /// Newest first.
     sources: Vec<Arc<Kept>>,
-    /// Of the tree that is made, as far as it is.
-    filter: Option<Filter>,
+    filter: MadeFilter,
+}
+
+/// The filter of the tree that is made.
+enum MadeFilter {
+    /// It has none: it is the family's oldest, or there was no room.
+    Never,
+    /// It is begun with the first slice: many compactions may wait.
+    Wanted,
+    /// It knows the keys that were merged so far.
+    Begun(Charged),
 }
 
 /// Why trees are merged.
@@ -65,25 +74,14 @@ pub(super) struct Slice {
 
 impl Compaction {
     /// Prepares to make one of a run of a family's trees.
-    pub(super) fn new(
-        engine: &Engine,
-        view: &FamilyView,
-        run: Range<usize>,
-        goal: Goal,
-    ) -> Compaction {
+    pub(super) fn new(view: &FamilyView, run: Range<usize>, goal: Goal) -> Compaction {
         let has_oldest = run.end == view.trees.len();
         let trees = &view.trees[run];
         let (base, sources) = match trees.split_last() {
             Some((oldest, younger)) if has_oldest => (Some(oldest.kept.clone()), younger),
             _ => (None, trees),
         };
-        let rows = trees.iter().map(|tree| tree.root.rows).sum();
-        let filters = trees.iter().filter_map(|tree| tree.kept.filter());
-        let replaced = filters.map(Filter::len_bytes).sum::<usize>();
-        let filter = match base {
-            Some(_) => None,
-            None => filters::begin(engine, rows, replaced),
-        };
+        let filter = if base.is_some() { MadeFilter::Never } else { MadeFilter::Wanted };
         let sources = sources.iter().map(|tree| tree.kept.clone()).collect();
         Compaction { family: view.family.id, goal, base, sources, filter }
     }
@@ -101,6 +99,11 @@ impl Compaction {
         self.base.as_ref().is_some_and(|base| tree.is(base))
     }
 
+    /// Pages of the trees that are left to be merged, of a family's.
+    pub(super) fn left_pages(&self, trees: &[Tree]) -> u64 {
+        self.left(trees).map(|tree| tree.root.pages).sum()
+    }
+
     /// The trees that are left to be merged, of a family's.
     pub(super) fn left<'t>(&self, trees: &'t [Tree]) -> impl Iterator<Item = &'t Tree> {
         trees.iter().filter(|tree| self.is_source(tree))
@@ -116,6 +119,7 @@ impl Compaction {
     ) -> Result<Slice> {
         let base = trees.iter().find(|tree| self.is_base(tree)).cloned();
         let sources: Vec<Tree> = self.left(trees).cloned().collect();
+        self.filter.begin(&engine.filters, &sources);
         let is_oldest = trees.last().is_some_and(|tree| self.has(tree));
         let forgets_deletes = is_oldest || planted::is(Bug::DeletesForgotten);
         let task = Task {
@@ -126,7 +130,7 @@ impl Compaction {
             tombstones: if forgets_deletes { Tombstones::Drop } else { Tombstones::Keep },
         };
         let mut rows = Sources::new(engine, self.family, &sources, bound_bytes, writer);
-        let root = task.run(&mut rows, self.filter.as_mut(), writer).await?;
+        let root = task.run(&mut rows, self.filter.made(), writer).await?;
         let (cut, superseded) = rows.finish();
         superseded.into_iter().for_each(|extent| writer.retire_pages(extent));
         writer.set_extents(Extents::Move);
@@ -135,7 +139,7 @@ impl Compaction {
             left.push(self.cut_off(engine, source, cut.as_ref(), writer).await?);
         }
         writer.set_extents(Extents::Retire);
-        let merged = self.merged(engine, base.as_ref(), root, cut.is_none(), writer).await?;
+        let merged = self.merged(base.as_ref(), root, cut.is_none(), writer).await?;
         let kept = merged.as_ref().map(|tree| tree.kept.clone());
         let trees = self.replace(trees, merged, left);
         let trees = Trees::from([(self.family, trees)]);
@@ -168,7 +172,6 @@ impl Compaction {
     /// The tree that takes the rows. One that is not whole yet has no filter.
     async fn merged(
         &mut self,
-        engine: &Engine,
         base: Option<&Tree>,
         root: Option<TreeRoot>,
         is_whole: bool,
@@ -179,7 +182,7 @@ impl Compaction {
             writer.retire_pages(base.kept.blob.extent);
         }
         let filter = if is_whole { self.filter.take() } else { None };
-        filters::attach(engine, root, filter, writer).await
+        filters::attach(root, filter, writer).await
     }
 
     /// The family's trees after a slice.
@@ -200,5 +203,33 @@ impl Compaction {
             }
         }
         after
+    }
+}
+
+impl MadeFilter {
+    /// Makes one for the rows of all sources, if it is wanted and memory has room for it when theirs are gone.
+    fn begin(&mut self, filters: &Arc<Filters>, sources: &[Tree]) {
+        match self {
+            MadeFilter::Never | MadeFilter::Begun(_) => return,
+            MadeFilter::Wanted => {}
+        }
+        let rows = sources.iter().map(|tree| tree.root.rows).sum();
+        let replaced = sources.iter().filter_map(|tree| tree.kept.filter());
+        let begun = filters.begin(rows, replaced.map(Filter::len_bytes).sum());
+        *self = begun.map_or(MadeFilter::Never, MadeFilter::Begun);
+    }
+
+    fn made(&mut self) -> Option<&mut Filter> {
+        match self {
+            MadeFilter::Never | MadeFilter::Wanted => None,
+            MadeFilter::Begun(filter) => Some(filter),
+        }
+    }
+
+    fn take(&mut self) -> Option<Charged> {
+        match std::mem::replace(self, MadeFilter::Never) {
+            MadeFilter::Never | MadeFilter::Wanted => None,
+            MadeFilter::Begun(filter) => Some(filter),
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! The compactions under way, and which slice is next.
 //!
-//! The one with the least left goes first: small trees are many and cheap to merge, and would pile up behind a large merge.
+//! The one with the least left goes first: small trees are many and cheap to merge, and would pile up behind a large merge. But
+//! those of families with so many trees that a flush waits go before all others.
 //! A slice that finds no room ends all of them: the trees are as good as before. One that meets a node that cannot be read ends
 //! those of its family. They are chosen again after the next checkpoint.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use crate::checkpoint::writer::Writer;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FamilyId, PAGE_BYTES};
-use crate::state::{FamilyView, Tree};
+use crate::state::{FamilyView, State, Tree};
 
 /// A slice writes this part of the memory for memtables, which fill while it runs.
 const SLICE_SHARE: u64 = 2;
@@ -32,7 +33,8 @@ const PATH_PAGES: u64 = 4;
 pub(super) const SLICE_PAGES_MIN: u64 = 4;
 
 pub(super) struct Compactions {
-    under_way: Vec<Compaction>,
+    /// By their families; each of these has some.
+    under_way: BTreeMap<FamilyId, Vec<Compaction>>,
     /// Families whose trees are to be looked at.
     changed: BTreeSet<FamilyId>,
     /// Families that are to have one tree.
@@ -61,13 +63,14 @@ impl Compactions {
         let state = engine.state();
         let several = state.families.iter().filter(|view| view.trees.len() > 1);
         let changed = several.map(|view| view.family.id).collect();
-        let (under_way, to_one, aside) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (under_way, to_one, aside) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         Compactions { under_way, changed, to_one, postponed: false, aside }
     }
 
-    /// Whether the tree is being merged.
-    pub(super) fn has(&self, tree: &Tree) -> bool {
-        self.under_way.iter().any(|compaction| compaction.has(tree))
+    /// Whether a tree of the family is being merged.
+    pub(super) fn has(&self, family: FamilyId, tree: &Tree) -> bool {
+        let of_family = self.under_way.get(&family);
+        of_family.is_some_and(|some| some.iter().any(|compaction| compaction.has(tree)))
     }
 
     /// These families may have more trees now.
@@ -84,19 +87,15 @@ impl Compactions {
     /// Whether a family has so many trees that merging goes before flushing.
     pub(super) fn is_behind(&self, engine: &Engine) -> bool {
         let state = engine.state();
-        let mut families = self.under_way.iter().map(|compaction| compaction.family);
-        !self.postponed
-            && families
-                .any(|id| state.view(id).is_some_and(|view| view.trees.len() >= TREES_BEHIND))
+        let mut views = self.under_way.keys().filter_map(|id| state.view(*id));
+        !self.postponed && views.any(|view| is_behind(view))
     }
 
     /// Nothing is merged any more in families with too many trees: the newest takes rows.
     pub(super) fn give_way(&mut self, engine: &Engine) {
         let state = engine.state();
-        self.under_way.retain(|compaction| {
-            let view = state.view(compaction.family);
-            view.is_some_and(|view| view.trees.len() < TREES_AT_MOST)
-        });
+        let is_low = |view: &Arc<FamilyView>| view.trees.len() < TREES_AT_MOST;
+        self.under_way.retain(|id, _| state.view(*id).is_some_and(is_low));
     }
 
     /// Every family is to have one tree, and slices are tried for it although one failed before.
@@ -110,9 +109,7 @@ impl Compactions {
     /// What [`Compactions::merge_all`] asked for is not wanted any more.
     pub(super) fn stop_merging_all(&mut self) {
         self.to_one.clear();
-        let (stopped, going_on): (Vec<_>, Vec<_>) =
-            self.under_way.drain(..).partition(|compaction| compaction.goal == Goal::One);
-        self.under_way = going_on;
+        let stopped = self.remove(|compaction| compaction.goal != Goal::One);
         self.changed.extend(stopped.iter().map(|compaction| compaction.family));
     }
 
@@ -134,11 +131,12 @@ impl Compactions {
         if self.postponed || engine.pipeline.failure().is_some() {
             return Sliced::Nothing;
         }
-        self.choose(engine);
-        let Some(index) = self.next(engine) else { return Sliced::Nothing };
-        let mut compaction = self.under_way.swap_remove(index);
+        let state = engine.state().clone();
+        self.forget_over(&state);
+        self.choose(&state);
+        let Some(mut compaction) = self.next(&state) else { return Sliced::Nothing };
         match run(engine, &mut compaction).await {
-            Ok(Progress::Some) => self.under_way.push(compaction),
+            Ok(Progress::Some) => self.begin(compaction),
             Ok(Progress::All) => self.end(&compaction),
             // The trees of other families can be read all the same.
             Err(error) if is_unreadable(&error) => {
@@ -153,6 +151,10 @@ impl Compactions {
         Sliced::Some
     }
 
+    fn begin(&mut self, compaction: Compaction) {
+        self.under_way.entry(compaction.family).or_default().push(compaction);
+    }
+
     fn end(&mut self, compaction: &Compaction) {
         self.changed.insert(compaction.family);
         match compaction.goal {
@@ -164,55 +166,90 @@ impl Compactions {
     fn set_aside(&mut self, family: FamilyId) {
         self.aside.insert(family);
         self.to_one.remove(&family);
-        self.under_way.retain(|compaction| compaction.family != family);
+        self.under_way.remove(&family);
     }
 
     fn postpone(&mut self, failed: &Compaction) {
         self.postponed = true;
         self.to_one.clear();
-        let given_up = self.under_way.drain(..).map(|compaction| compaction.family);
-        self.changed.extend(given_up.chain([failed.family]));
+        self.changed.extend(std::mem::take(&mut self.under_way).into_keys());
+        self.changed.insert(failed.family);
+    }
+
+    /// Takes those away that are not to be kept.
+    fn remove(&mut self, is_kept: impl Fn(&Compaction) -> bool) -> Vec<Compaction> {
+        let mut removed = Vec::new();
+        self.under_way.retain(|_, some| {
+            removed.extend(some.extract_if(.., |compaction| !is_kept(compaction)));
+            !some.is_empty()
+        });
+        removed
+    }
+
+    /// Those of dropped families end, and those with nothing left.
+    fn forget_over(&mut self, state: &State) {
+        let is_wanted = |compaction: &Compaction| {
+            let view = state.view(compaction.family).filter(|view| is_there(view));
+            view.is_some_and(|view| compaction.left_pages(&view.trees) > 0)
+        };
+        let over = self.remove(is_wanted);
+        over.iter().for_each(|compaction| self.end(compaction));
     }
 
     /// Begins what the sizes of changed families' trees call for, and what was asked for.
-    fn choose(&mut self, engine: &Engine) {
-        let state = engine.state();
-        for id in std::mem::take(&mut self.changed).difference(&self.aside) {
-            let Some(view) = state.view(*id) else { continue };
+    fn choose(&mut self, state: &State) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|id| !self.aside.contains(id));
+        for id in changed {
+            let Some(view) = state.view(id).filter(|view| is_there(view)) else { continue };
             while let Some(run) = policy::choose(&self.sizes(view)) {
-                self.under_way.push(Compaction::new(engine, view, run, Goal::BySize));
+                self.begin(Compaction::new(view, run, Goal::BySize));
             }
         }
-        self.to_one.retain(|id| state.view(*id).is_some_and(|view| view.trees.len() > 1));
-        for id in self.to_one.clone() {
-            let Some(view) = state.view(id) else { continue };
-            if self.sizes(view).iter().all(Option::is_some) {
-                let all = 0..view.trees.len();
-                self.under_way.push(Compaction::new(engine, view, all, Goal::One));
-            }
+        let several = |view: &&Arc<FamilyView>| is_there(view) && view.trees.len() > 1;
+        self.to_one.retain(|id| state.view(*id).is_some_and(|view| several(&view)));
+        let at_rest = self.to_one.iter().filter(|id| !self.under_way.contains_key(id));
+        let views: Vec<_> = at_rest.filter_map(|id| state.view(*id)).collect();
+        for view in views {
+            self.begin(Compaction::new(view, 0..view.trees.len(), Goal::One));
         }
     }
 
     /// Pages of a family's trees; none of those that are being merged.
     fn sizes(&self, view: &FamilyView) -> Vec<Option<u64>> {
-        let size = |tree: &Tree| (!self.has(tree)).then_some(tree.root.pages);
+        let size = |tree: &Tree| (!self.has(view.family.id, tree)).then_some(tree.root.pages);
         view.trees.iter().map(size).collect()
     }
 
-    /// The one with the least left. Those of dropped families, or with nothing left, are forgotten.
-    fn next(&mut self, engine: &Engine) -> Option<usize> {
-        let state = engine.state();
-        let left = |compaction: &Compaction| {
-            let view = state.view(compaction.family)?;
-            let pages = compaction.left(&view.trees).map(|tree| tree.root.pages).sum::<u64>();
-            (pages > 0 && view.family.dropped().is_none()).then_some(pages)
-        };
-        let (left_some, over): (Vec<_>, Vec<_>) =
-            self.under_way.drain(..).partition(|compaction| left(compaction).is_some());
-        self.under_way = left_some;
-        over.iter().for_each(|compaction| self.end(compaction));
-        (0..self.under_way.len()).min_by_key(|&index| left(&self.under_way[index]))
+    /// Takes the one that is next: of those that a flush waits for, or else of all, the one with the least left.
+    fn next(&mut self, state: &State) -> Option<Compaction> {
+        let mut first: Option<((bool, u64), FamilyId, usize)> = None;
+        for (id, some) in &self.under_way {
+            let Some(view) = state.view(*id) else { continue };
+            for (index, compaction) in some.iter().enumerate() {
+                let rank = (!is_behind(view), compaction.left_pages(&view.trees));
+                if first.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                    first = Some((rank, *id, index));
+                }
+            }
+        }
+        let (_, id, index) = first?;
+        let some = self.under_way.get_mut(&id)?;
+        let compaction = some.swap_remove(index);
+        if some.is_empty() {
+            self.under_way.remove(&id);
+        }
+        Some(compaction)
     }
+}
+
+/// Whether the family has so many trees that a flush waits.
+fn is_behind(view: &FamilyView) -> bool {
+    view.trees.len() >= TREES_BEHIND
+}
+
+fn is_there(view: &FamilyView) -> bool {
+    view.family.dropped().is_none()
 }
 
 /// How far a compaction is.
@@ -268,4 +305,76 @@ pub(super) async fn publish_slice<T>(
 /// Bytes that a slice may write.
 pub(super) fn slice_bytes(engine: &Engine) -> u64 {
     (engine.shares.memtable_bytes_max as u64 / SLICE_SHARE).min(SLICE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::catalog::Logging;
+    use crate::format::node_ref::{NodeRef, TreeRoot};
+    use crate::ids::{PageId, Seq};
+    use crate::memtable::Pool;
+    use crate::state::Family;
+
+    fn tree(pages: u64) -> Tree {
+        let root = NodeRef { page: PageId(5), pages: 1, crc: 0 };
+        Tree::plain(TreeRoot { root, height: 0, rows: 9, bytes: 90, pages, extent_pages: 0 })
+    }
+
+    /// A family for each list of the sizes of trees.
+    fn state(sizes: &[&[u64]]) -> State {
+        let views = sizes.iter().zip(0..).map(|(sizes, id)| {
+            let family = Family::new(FamilyId(id), "a", Logging::Logged, Seq(0), &Pool::new(0));
+            let trees = sizes.iter().map(|&pages| tree(pages)).collect();
+            Arc::new(FamilyView { trees, ..FamilyView::empty(&family) })
+        });
+        let families = views.collect();
+        State { hold: Arc::default(), checkpoint_seq: Seq(0), families }
+    }
+
+    /// Every family is to have one tree.
+    fn all_to_one(state: &State) -> Compactions {
+        let to_one = state.families.iter().map(|view| view.family.id).collect();
+        let (under_way, changed) = (BTreeMap::new(), BTreeSet::new());
+        let mut compactions = Compactions { under_way, changed, to_one, postponed: false };
+        compactions.choose(state);
+        compactions
+    }
+
+    fn families_in_turn(state: &State) -> Vec<u32> {
+        let mut compactions = all_to_one(state);
+        let next = || compactions.next(state).map(|compaction| compaction.family.0);
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn the_least_is_merged_first_but_for_families_that_a_flush_waits_for() {
+        let few = [7; TREES_BEHIND - 1];
+        assert_eq!(families_in_turn(&state(&[&few, &[3, 9], &[5], &[2, 9]])), [3, 1, 0]);
+        let many = [7; TREES_BEHIND];
+        assert_eq!(families_in_turn(&state(&[&few, &[3, 9], &many, &[2, 9]])), [2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn trees_that_are_being_merged_are_not_chosen_again() {
+        let state = state(&[&[1, 1], &[1, 1, 1, 1, 1, 100]]);
+        let mut compactions = all_to_one(&state);
+        compactions.changed.extend([FamilyId(0), FamilyId(1)]);
+        compactions.choose(&state);
+        assert_eq!(compactions.under_way.values().map(Vec::len).sum::<usize>(), 2);
+        let has = |id: u32, tree: &Tree| compactions.has(FamilyId(id), tree);
+        assert!(has(1, &state.families[1].trees[5]) && !has(0, &state.families[1].trees[5]));
+    }
+
+    #[test]
+    fn a_compaction_of_a_family_that_is_gone_or_has_nothing_left_ends() {
+        let before = state(&[&[1, 1], &[1, 1], &[1, 1]]);
+        let mut compactions = all_to_one(&before);
+        let mut after = before.clone();
+        after.remove(FamilyId(0));
+        after.set(FamilyView { trees: vec![tree(1)], ..(*after.families[0]).clone() });
+        after.families[1].family.mark_dropped(Seq(7));
+        compactions.forget_over(&after);
+        assert!(compactions.under_way.is_empty() && compactions.are_merged());
+    }
 }

@@ -9,21 +9,14 @@ use crate::format::blob::BlobRef;
 use crate::format::lies_inside;
 use crate::format::node_ref::TreeRoot;
 use crate::ids::PAGE_BYTES;
-use crate::state::Tree;
+use crate::state::{Charged, Tree};
 use crate::tree::Filter;
-
-/// A filter for so many keys, if memory has room for it when those in so many bytes are gone.
-pub(super) fn begin(engine: &Engine, keys: u64, replaced_bytes: usize) -> Option<Filter> {
-    let fits = engine.filters.has_room(Filter::bytes_for(keys), replaced_bytes);
-    fits.then(|| Filter::for_keys(keys))
-}
 
 /// The tree with its filter, written. It goes without where the disk has no run for one: pages are promised to rows, but not so
 /// many of them in a row.
 pub(super) async fn attach(
-    engine: &Engine,
     root: Option<TreeRoot>,
-    filter: Option<Filter>,
+    filter: Option<Charged>,
     writer: &mut Writer<'_>,
 ) -> Result<Option<Tree>> {
     let (Some(root), Some(filter)) = (root, filter) else { return Ok(root.map(Tree::plain)) };
@@ -32,7 +25,7 @@ pub(super) async fn attach(
         return Ok(Some(Tree::plain(root)));
     };
     let blob = writer.write_placed_blob(&bytes, extent).await?;
-    Ok(Some(Tree::filtered(root, blob, filter, &engine.filters)))
+    Ok(Some(Tree::filtered(root, blob, filter)))
 }
 
 /// Reads the filters that the file has. One that cannot be read, or is not what was written, is left out: lookups are right
@@ -52,7 +45,7 @@ pub(super) async fn load(engine: &Engine) {
         };
         let filter = blob.open(&bytes, &engine.file_id).and_then(Filter::decode);
         if let Ok(filter) = filter {
-            tree.kept.put(filter, &engine.filters);
+            tree.kept.put(engine.filters.replacement(filter));
         }
     }
 }

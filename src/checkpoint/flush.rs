@@ -55,7 +55,7 @@ pub(super) async fn flush(
     engine: &Arc<Engine>,
     frozen: &Frozen,
     means: Means,
-    busy: impl Fn(&Tree) -> bool,
+    busy: impl Fn(FamilyId, &Tree) -> bool,
     writer: &mut Writer<'_>,
 ) -> Result<Trees> {
     let mut trees = Trees::new();
@@ -71,7 +71,7 @@ pub(super) async fn flush(
                 Vec::new()
             }
             false => {
-                let takes_rows = view.trees.first().is_some_and(|tree| !busy(tree));
+                let takes_rows = view.trees.first().is_some_and(|tree| !busy(id, tree));
                 let flush = Flush { engine, id, part, seq: frozen.seq, means };
                 flush.run(view.trees.clone(), takes_rows, writer).await?
             }
@@ -249,13 +249,13 @@ impl Flush<'_> {
         writer: &mut Writer<'_>,
     ) -> Result<Option<Tree>> {
         let mut rows = Rows::new(self.table(), self.seq);
-        let has_filter = self.may_have_filter(older);
-        let mut filter = tree.kept.filter().filter(|_| has_filter).cloned();
+        let known = tree.kept.filter().filter(|_| self.may_have_filter(older));
+        let mut filter = known.map(|filter| self.engine.filters.replacement(filter.clone()));
         let task = Task { ranges, ..self.task(Some(tree), tombstones_over(older)) };
-        let root = task.run(&mut rows, filter.as_mut(), writer).await?;
+        let root = task.run(&mut rows, filter.as_deref_mut(), writer).await?;
         rows.hand_over(writer);
         writer.retire_pages(tree.kept.blob.extent);
-        filters::attach(self.engine, root, filter, writer).await
+        filters::attach(root, filter, writer).await
     }
 
     /// A family's oldest tree has none.
@@ -268,11 +268,11 @@ impl Flush<'_> {
         let mut rows = Rows::new(self.table(), self.seq);
         let keys = self.table().keys() as u64;
         let has_filter = self.may_have_filter(older);
-        let mut filter = has_filter.then(|| filters::begin(self.engine, keys, 0)).flatten();
+        let mut filter = has_filter.then(|| self.engine.filters.begin(keys, 0)).flatten();
         let task = self.task(None, tombstones_over(older));
-        let root = task.run(&mut rows, filter.as_mut(), writer).await?;
+        let root = task.run(&mut rows, filter.as_deref_mut(), writer).await?;
         rows.hand_over(writer);
-        filters::attach(self.engine, root, filter, writer).await
+        filters::attach(root, filter, writer).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::format::node_ref::TreeRoot;
 use crate::ids::PageId;
 use crate::page::space::Taker;
 use crate::page::unpublished::Unpublished;
-use crate::state::{Family, Tree};
+use crate::state::{Charged, Family, Tree};
 use crate::tree::{Changes, Filter, KeyHash, Tombstones};
 
 /// Part of the memory for memtables that an ingest holds rows in, besides two pieces.
@@ -125,14 +125,14 @@ impl Load<'_> {
     async fn merge(
         &mut self,
         from: usize,
-        filter: &mut Option<Filter>,
+        filter: &mut Option<Charged>,
         values: &mut Unpublished,
     ) -> Result<()> {
         let trees: Vec<_> =
             self.runs[from..].iter().rev().map(|run| Tree::plain(run.root)).collect();
         let rank = self.runs.last().map_or(0, |run| run.rank + 1);
         let mut rows = Sources::new(self.engine, self.family.id, &trees, u64::MAX, &self.writer);
-        let (root, nodes) = self.build(&mut rows, filter.as_mut()).await?;
+        let (root, nodes) = self.build(&mut rows, filter.as_deref_mut()).await?;
         let (_, superseded) = rows.finish();
         superseded.into_iter().for_each(|extent| values.release_some(extent));
         let merged: Vec<_> = self.runs.drain(from..).collect();
@@ -159,18 +159,18 @@ impl Load<'_> {
             _ => self.merge(0, &mut filter, values).await?,
         }
         let Run { root, mut nodes, .. } = self.runs.pop().expect("there are rows");
-        let tree = filters::attach(self.engine, Some(root), filter, &mut self.writer).await?;
+        let tree = filters::attach(Some(root), filter, &mut self.writer).await?;
         self.writer.sync().await?;
         self.writer.hand_over(&mut nodes);
         Ok((tree.expect("it has a root"), nodes))
     }
 
     /// A filter, if there are older trees that the new one is in front of.
-    fn begin_filter(&self) -> Option<Filter> {
+    fn begin_filter(&self) -> Option<Charged> {
         let has_older =
             self.engine.state().view(self.family.id).is_some_and(|view| !view.trees.is_empty());
         let rows = self.runs.iter().map(|run| run.root.rows).sum();
-        has_older.then(|| filters::begin(self.engine, rows, 0)).flatten()
+        has_older.then(|| self.engine.filters.begin(rows, 0)).flatten()
     }
 
     /// Has the filter know the keys of the only run: how many there would be was not known before.

@@ -332,7 +332,7 @@ impl<'a> Checkpointer<'a> {
         if means == Means::Scarce {
             publish::keep_back_for_blobs(engine, frozen, &mut writer)?;
         }
-        let busy = |tree: &Tree| self.compactions.has(tree);
+        let busy = |family, tree: &Tree| self.compactions.has(family, tree);
         let flushed = flush::flush(engine, frozen, means, busy, &mut writer).await;
         engine.flush_bytes.fetch_add(writer.written_bytes(), Ordering::Relaxed);
         let published = match flushed {
