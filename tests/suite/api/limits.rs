@@ -157,7 +157,9 @@ fn memory_stays_inside_its_budget_with_many_times_more_data() {
 /// So many families with a row in each.
 fn families_with_a_row(db: &Db, count: usize) -> Vec<ColumnFamily> {
     let families: Vec<_> = (0..count).map(|n| family(db, &format!("family {n}"))).collect();
-    families.iter().for_each(|family| drop(put(family, "a", "1")));
+    for family in &families {
+        put(family, "a", "1");
+    }
     families
 }
 
@@ -182,7 +184,9 @@ fn a_row_in_each_of_many_families_is_charged_what_it_takes() {
     let more: Vec<_> = (0..500).map(|n| family(&db, &format!("more {n}"))).collect();
     put(&rows, "a", "1");
     let mut batch = db.batch();
-    more.iter().for_each(|family| drop(batch.put(family, "a", "1")));
+    for family in &more {
+        batch.put(family, "a", "1");
+    }
     block_on(batch.commit()).unwrap();
     assert_eq!(get(&more[499], "a"), Some(b"1".to_vec()));
 }
