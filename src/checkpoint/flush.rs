@@ -308,7 +308,7 @@ async fn drop_trees(
                 Ok(WalkStep::Unread(node)) => writer.retire_pages(node.extent()),
                 Ok(WalkStep::Extent(value)) => writer.retire_pages(value.extent),
                 Ok(WalkStep::Need(wanted)) => {
-                    reader.read_ahead(walk.upcoming(READ_AHEAD_NODES));
+                    reader.read_ahead(wanted, walk.upcoming(READ_AHEAD_NODES));
                     match reader.fetch(wanted).await {
                         Ok(node) => {
                             step = reader.with_bytes(&node, |bytes| walk.step(Some(bytes)));

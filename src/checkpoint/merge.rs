@@ -108,7 +108,7 @@ async fn drive(
                 step = merge.step(writer, None);
             }
             MergeStep::Need(wanted) => {
-                reader.read_ahead(merge.upcoming(READ_AHEAD_NODES));
+                reader.read_ahead(wanted, merge.upcoming(READ_AHEAD_NODES));
                 let node = reader.fetch(wanted).await?;
                 writer.set_warm(node.is_cached());
                 step = reader.with_bytes(&node, |bytes| merge.step(writer, Some(bytes)));

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use ringdb_uring::Buf;
 
 use crate::engine::Engine;
@@ -57,18 +57,44 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Begins to read what will be needed, as far as it is not here and there is room.
-    pub(crate) fn read_ahead(&mut self, upcoming: Vec<Wanted>) {
-        for wanted in upcoming {
-            let page = wanted.node.page;
-            let full = self.in_flight.len() + self.ready.len() >= AHEAD_MAX;
-            if full || self.asked.contains(&page) || self.engine.pages.has(wanted.node) {
+    /// Begins to read what will be needed behind `wanted`, as far as it is not here and there is room.
+    pub(crate) fn read_ahead(&mut self, wanted: Wanted, upcoming: Vec<Wanted>) {
+        let here = |next: &Wanted| self.asked.contains(&next.node.page);
+        let missing = upcoming.iter().filter(|next| !here(next)).count();
+        if self.ahead() + missing > AHEAD_MAX {
+            self.forget_passed(wanted, &upcoming);
+        }
+        for next in upcoming {
+            let page = next.node.page;
+            let full = self.ahead() >= AHEAD_MAX;
+            if full || self.asked.contains(&page) || self.engine.pages.has(next.node) {
                 continue;
             }
             self.asked.insert(page);
             let (engine, family) = (self.engine, self.family);
-            let read = async move { (page, engine.pages.read(wanted, family).await) };
+            let read = async move { (page, engine.pages.read(next, family).await) };
             self.in_flight.push(Box::pin(read));
+        }
+    }
+
+    /// Nodes that are in flight or wait to be used.
+    fn ahead(&self) -> usize {
+        self.in_flight.len() + self.ready.len()
+    }
+
+    /// Gives up nodes that were read and are not upcoming any more: some turn out not to be needed, as leaves that are kept or
+    /// dropped unread do, and would take the room of others to the end.
+    fn forget_passed(&mut self, wanted: Wanted, upcoming: &[Wanted]) {
+        while let Some(Some((fetched, read))) = self.in_flight.next().now_or_never() {
+            self.ready.insert(fetched, read);
+        }
+        let still = upcoming.iter().chain([&wanted]).map(|next| next.node.page);
+        let still: HashSet<PageId> = still.collect();
+        let passed: Vec<_> =
+            self.ready.keys().filter(|page| !still.contains(page)).copied().collect();
+        for page in passed {
+            self.ready.remove(&page);
+            self.asked.remove(&page);
         }
     }
 
@@ -114,5 +140,58 @@ impl<'a> Reader<'a> {
         let place = format!("page {page}, offset {offset}, family {}", self.family.0);
         let error = Error::new(ErrorKind::Corrupt, "a page contradicts its parent");
         error.with_detail(format!("{path}: {}, {place}", corrupt.what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocking::block_on;
+    use crate::db::Db;
+    use crate::tree::{Leaves, Walk, WalkStep};
+
+    /// Every leaf of a tree, and none of them is in the cache.
+    async fn leaves(db: &Db, family: FamilyId) -> Vec<Wanted> {
+        let engine = db.engine();
+        let root = engine.state().view(family).map(|view| view.trees[0].root).expect("a tree");
+        let (mut walk, mut reader) = (Walk::new(&root, Leaves::All), Reader::new(engine, family));
+        let (mut leaves, mut step) = (Vec::new(), walk.step(None));
+        while let WalkStep::Need(wanted) = step.expect("the tree is sound") {
+            let node = reader.fetch(wanted).await.expect("a node is read");
+            leaves.extend((wanted.level == 0).then_some(wanted));
+            step = reader.with_bytes(&node, |bytes| walk.step(Some(bytes)));
+        }
+        leaves.iter().for_each(|leaf| engine.pages.forget(leaf.node.page));
+        leaves
+    }
+
+    #[test]
+    fn nodes_that_were_passed_make_room_for_those_that_follow() {
+        block_on(async {
+            let db = Db::in_memory().await.expect("it opens");
+            let rows = db.column_family("rows").await.expect("a family is made");
+            let mut batch = db.batch();
+            for number in 0..4000u32 {
+                batch.put(&rows, number.to_be_bytes(), [7; 500]);
+            }
+            batch.commit().await.expect("rows are put");
+            db.checkpoint().await.expect("rows are flushed");
+            let leaves = leaves(&db, rows.family().id).await;
+            let mut reader = Reader::new(db.engine(), rows.family().id);
+            reader.read_ahead(leaves[0], leaves[1..=AHEAD_MAX].to_vec());
+            assert_eq!(reader.ahead(), AHEAD_MAX);
+            // Of them all only two are needed.
+            for (at, begun) in [(AHEAD_MAX, 32), (AHEAD_MAX + 32, 32), (AHEAD_MAX + 64, 32)] {
+                let upcoming = leaves[at + 1..][..begun].to_vec();
+                reader.fetch(leaves[at]).await.expect("it is read");
+                while let Some((fetched, read)) = reader.in_flight.next().await {
+                    reader.ready.insert(fetched, read);
+                }
+                reader.read_ahead(leaves[at], upcoming.clone());
+                let asked = upcoming.iter().filter(|leaf| reader.asked.contains(&leaf.node.page));
+                assert_eq!(asked.count(), begun, "behind leaf {at}");
+                assert!(reader.ahead() <= AHEAD_MAX);
+            }
+        });
     }
 }

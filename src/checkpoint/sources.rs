@@ -193,7 +193,7 @@ impl<'a> TreeRows<'a> {
                 WalkStep::Done => return Ok(()),
                 WalkStep::Extent(_) | WalkStep::Unread(_) => self.walk.step(None),
                 WalkStep::Need(wanted) => {
-                    self.reader.read_ahead(self.walk.upcoming(self.ahead));
+                    self.reader.read_ahead(wanted, self.walk.upcoming(self.ahead));
                     let node = self.reader.fetch(wanted).await?;
                     self.read_bytes += wanted.node.len_bytes() as u64;
                     self.is_warm = node.is_cached();

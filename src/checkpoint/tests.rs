@@ -244,8 +244,8 @@ fn a_filter_that_finds_no_pages_in_a_row_is_left_out() {
         let root = NodeRef { page: writer.place_pages(1).start, pages: 1, crc: 0 };
         let root = TreeRoot { root, height: 0, rows: 1, bytes: 1, pages: 1, extent_pages: 0 };
         for (keys, has_filter) in [(20_000, false), (1000, true)] {
-            let filter = Some(Filter::for_keys(keys));
-            let tree = filters::attach(engine, Some(root), filter, &mut writer).await;
+            let filter = engine.filters.begin(keys, 0);
+            let tree = filters::attach(Some(root), filter, &mut writer).await;
             let kept = tree.unwrap().expect("it has a root").kept;
             assert_eq!(
                 (kept.filter().is_some(), !kept.blob.extent.is_empty()),
