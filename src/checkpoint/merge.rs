@@ -16,6 +16,10 @@ use crate::tree::{
 /// Nodes that a merge names ahead of need.
 const READ_AHEAD_NODES: usize = 32;
 
+/// Nodes and changes that a merge is given before others have a turn, as it may wait for none of them: nodes may all be in the
+/// cache, and what is written little or nothing.
+const ANSWERS_PER_TURN: u32 = 64;
+
 /// Where the changes of a merge come from.
 pub(super) trait Source {
     /// The next changes in key order, some hundred or a piece of an ingest; when there are none, no more follow.
@@ -85,7 +89,13 @@ async fn drive(
     let mut reader = Reader::new(engine, family);
     writer.set_warm(false);
     let mut step = merge.step(writer, None);
+    let mut answers = 0;
     loop {
+        answers += 1;
+        if answers == ANSWERS_PER_TURN {
+            answers = 0;
+            yield_now().await;
+        }
         match step.map_err(|corrupt| reader.contradiction(&corrupt))? {
             MergeStep::Done(root) => {
                 writer.flush().await?;
@@ -115,5 +125,56 @@ async fn drive(
                 writer.flush().await?;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::blocking::block_on;
+    use crate::db::Db;
+    use crate::tree::RowValue;
+
+    /// Deletes of keys that no row has, a few at a time.
+    struct Misses(std::ops::Range<u32>);
+
+    impl Source for Misses {
+        async fn more(&mut self, _: &mut Writer<'_>) -> Result<Changes> {
+            let mut changes = Changes::default();
+            for number in self.0.by_ref().take(100) {
+                changes.push(format!("{number:05}-").as_bytes(), RowValue::Tombstone);
+            }
+            Ok(changes)
+        }
+    }
+
+    #[test]
+    fn a_merge_that_waits_for_nothing_gives_others_their_turn() {
+        let db = block_on(Db::in_memory()).expect("it opens");
+        let rows = block_on(db.column_family("rows")).expect("a family is made");
+        let mut batch = db.batch();
+        for number in 0..10_000 {
+            batch.put(&rows, format!("{number:05}"), [7; 500]);
+        }
+        block_on(batch.commit()).expect("rows are put");
+        block_on(db.checkpoint()).expect("rows are flushed");
+        let count = block_on(rows.len()).expect("all leaves are read");
+        assert_eq!(count, 10_000);
+        let (engine, family) = (db.engine(), rows.family().id);
+        let base = engine.state().view(family).map(|view| view.trees[0].root);
+        let reads = || engine.io.stats().reads;
+        let before = reads();
+        let mut writer = Writer::new(engine);
+        let (ranges, mut misses, mut turns) = (Vec::new(), Misses(0..10_000), 0);
+        let task = Task { engine, family, base, ranges, tombstones: Tombstones::Drop };
+        let mut merging = Box::pin(task.run(&mut misses, None, &mut writer));
+        while (&mut merging).now_or_never().is_none() {
+            turns += 1;
+        }
+        // Some 700 leaves, and 100 times a hundred changes.
+        assert!((10..20).contains(&turns), "{turns} turns");
+        assert_eq!(reads(), before, "all leaves are in the cache");
     }
 }
