@@ -80,7 +80,8 @@ impl Pipeline {
 
     /// Every family of the enqueued catalog.
     pub(crate) fn families(&self) -> Vec<Arc<Family>> {
-        self.order().names.values().cloned().collect()
+        let names = self.order().names.clone();
+        names.values().cloned().collect()
     }
 }
 
@@ -116,23 +117,24 @@ fn encode(order: &Order, request: &Request) -> Result<Bytes> {
 }
 
 fn apply(order: &mut Order, request: &Request, seq: Seq) -> Arc<Family> {
+    let names = Arc::make_mut(&mut order.names);
     match request {
         Request::Create { name, logging } => {
             let family = Family::new(order.next_family, name, *logging, seq, &order.pool);
             order.next_family = FamilyId(order.next_family.0 + 1);
-            order.names.insert(name.as_str().into(), family.clone());
+            names.insert(name.as_str().into(), family.clone());
             family
         }
         Request::Drop { name } => {
-            let family = order.names.remove(name.as_str()).expect("encode found it");
+            let family = names.remove(name.as_str()).expect("encode found it");
             family.mark_dropped(seq);
             order.mark_dirty(&family);
             family
         }
         Request::Rename { from, to } => {
-            let family = order.names.remove(from.as_str()).expect("encode found it");
+            let family = names.remove(from.as_str()).expect("encode found it");
             family.rename(to);
-            order.names.insert(to.as_str().into(), family.clone());
+            names.insert(to.as_str().into(), family.clone());
             family
         }
     }

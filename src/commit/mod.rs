@@ -256,11 +256,11 @@ impl Pipeline {
         order.cover.freeze();
         order.log.freeze();
         order.memory.freeze();
-        let names = order.names.iter();
-        let mut catalog: Vec<_> =
-            names.map(|(name, family)| (name.clone(), family.clone())).collect();
-        let (next_family, log_from) = (order.next_family, order.log.first_after(seq));
+        let (names, next_family) = (order.names.clone(), order.next_family);
+        let log_from = order.log.first_after(seq);
         drop(order);
+        let named = names.iter().map(|(name, family)| (name.clone(), family.clone()));
+        let mut catalog: Vec<_> = named.collect();
         catalog.sort_by_key(|(_, family)| family.id);
         Ok(Cut { seq, catalog, next_family, log_from })
     }

@@ -158,7 +158,8 @@ pub(crate) struct Order {
     pub(super) turn: Turn,
     pub(crate) dirty: Vec<Arc<Family>>,
     pub(crate) epoch: u64,
-    pub(crate) names: HashMap<Arc<str>, Arc<Family>>,
+    /// Shared, so that a freeze and a backup go through them without the lock; whoever changes them meanwhile copies them.
+    pub(crate) names: Arc<HashMap<Arc<str>, Arc<Family>>>,
     pub(crate) next_family: FamilyId,
     /// What the memtables of new families take their memory from.
     pub(crate) pool: Arc<Pool>,
@@ -198,7 +199,7 @@ impl Order {
             turn: Turn::Everybodys,
             dirty: Vec::new(),
             epoch: 1,
-            names: HashMap::new(),
+            names: Arc::default(),
             next_family,
             pool,
             unlogged_frozen: false,

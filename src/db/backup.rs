@@ -222,11 +222,13 @@ async fn begin(engine: Arc<Engine>) -> Result<Box<Course>> {
         // With this held, no change of the catalog is between its order and its state.
         let edit = engine.edit_state();
         let order = engine.pipeline.order();
-        let names: Vec<_> = order.names.iter().map(|(n, f)| (n.clone(), f.clone())).collect();
+        let names = order.names.clone();
         let last = order.last_in_state();
         drop(order);
         let state = edit.current();
-        (Pinned::new(last.max(state.checkpoint_seq), state), names)
+        let named = names.iter().map(|(name, family)| (name.clone(), family.clone()));
+        let families: Vec<_> = named.collect();
+        (Pinned::new(last.max(state.checkpoint_seq), state), families)
     };
     if engine.pipeline.is_closed() {
         return Err(closed());

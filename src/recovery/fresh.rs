@@ -218,9 +218,8 @@ fn published(found: &Found, replayed: &Replayed) -> Published {
 
 fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
     let mut order = pipeline.order();
-    for family in replayed.families.values() {
-        order.names.insert(family.name(), family.clone());
-    }
+    let named = replayed.families.values().map(|family| (family.name(), family.clone()));
+    order.names = Arc::new(named.collect());
     for family in replayed.touched.values().chain(replayed.dropped.values()) {
         order.mark_dirty(family);
     }
