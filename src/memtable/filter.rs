@@ -5,6 +5,9 @@
 //! in it. It is made of parts, each four times as large as the one before, because a memtable does not
 //! know how large it will be; a key is added to the last part, and looked for in all.
 //!
+//! A large part takes a while to be zeroed, and keys are added under the lock of a leaf: so whoever comes first when the last part is
+//! nearly full makes the next one before it locks any, and the others go on meanwhile.
+//!
 //! Why a reader misses no key that it may see
 //! - A key is added before it is inserted, and bits stay, so whoever learned of a commit that added it
 //!   finds its bits.
@@ -23,12 +26,19 @@ const WORD_KEYS: usize = 4;
 /// Parts, and so more keys than memory holds.
 const PARTS: usize = 12;
 
+/// From this part on one is made in time: 256 KiB and more.
+const PREPARED_MIN: usize = 4;
+/// It is made when as many keys as this part of all that were added still go into the one before.
+const PREPARED_SHARE: usize = 16;
+
 /// Odd, with bits all over: pi, as others use it.
 const FACTOR: u64 = 0x243F_6A88_85A3_08D3;
 
 pub(super) struct Filter {
     /// The number of the next key that is added: how many were, and places that were passed over.
     keys: AtomicUsize,
+    /// The last part that somebody makes, or has made, in time.
+    prepared: AtomicUsize,
     parts: [OnceLock<Box<[AtomicU64]>>; PARTS],
 }
 
@@ -41,7 +51,8 @@ struct Bits {
 
 impl Filter {
     pub(super) fn new() -> Filter {
-        Filter { keys: AtomicUsize::new(0), parts: [const { OnceLock::new() }; PARTS] }
+        let (keys, prepared) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Filter { keys, prepared, parts: [const { OnceLock::new() }; PARTS] }
     }
 
     /// Whether the key may have been added.
@@ -56,6 +67,19 @@ impl Filter {
         let has_room = |part: &usize| first_of(part + 1) >= next.max(first_of(*part)) + keys;
         let part = (part_of(next)..PARTS - 1).find(has_room).unwrap_or(PARTS - 1);
         self.keys.fetch_max(first_of(part), Ordering::Relaxed);
+    }
+
+    /// Makes the next part if the last one is nearly full and nobody else is at it; gives the heap bytes that this took. For whoever holds
+    /// no lock.
+    #[inline]
+    pub(super) fn prepare(&self) -> usize {
+        let keys = self.keys.load(Ordering::Relaxed);
+        let next = part_of(keys + keys / PREPARED_SHARE);
+        if next < PREPARED_MIN || self.parts[next].get().is_some() {
+            return 0;
+        }
+        let is_mine = self.prepared.fetch_max(next, Ordering::Relaxed) < next;
+        if is_mine { self.part(next).1 } else { 0 }
     }
 
     /// Adds a key that is about to be inserted and was not yet; gives the heap bytes that this took.
@@ -87,7 +111,11 @@ impl Filter {
 
     /// Counts so many keys; gives the words of the part that they are added to, and the heap bytes that this took.
     fn words_for(&self, keys: usize) -> (&[AtomicU64], usize) {
-        let part = part_of(self.keys.fetch_add(keys, Ordering::Relaxed));
+        self.part(part_of(self.keys.fetch_add(keys, Ordering::Relaxed)))
+    }
+
+    /// The words of a part, and the heap bytes that this took.
+    fn part(&self, part: usize) -> (&[AtomicU64], usize) {
         let mut heap_bytes = 0;
         let words = self.parts[part].get_or_init(|| {
             let words = words_of(part);
@@ -220,6 +248,19 @@ mod tests {
         assert!((0..40_002).all(|number| filter.may_have(&key(number))));
         filter.reserve(usize::MAX / 2);
         assert!(filter.may_have(&key(0)));
+    }
+
+    #[test]
+    fn a_large_part_is_made_before_a_leaf_is_locked() {
+        let (filter, mut prepared, mut added) = (Filter::new(), 0, 0);
+        for number in 0..200_000 {
+            prepared += filter.prepare();
+            added += filter.add(&key(number));
+        }
+        // Four small parts, and two large ones.
+        assert_eq!(added, 85 * FIRST_KEYS * 2);
+        assert_eq!(prepared, (256 + 1024) * FIRST_KEYS * 2);
+        assert!((0..200_000).all(|number| filter.may_have(&key(number))));
     }
 
     #[test]

@@ -262,9 +262,10 @@ impl Core {
     /// Adds a row; gives the heap bytes that this took.
     fn insert(&self, row: &NewRow<'_>) -> usize {
         self.filter.bring_near(row.key());
+        let prepared = self.filter.prepare();
         let mut locked = self.write(row.key());
         locked.body.bring_end_near(row.bytes.len());
-        self.put(&mut locked, row).0
+        prepared + self.put(&mut locked, row).0
     }
 
     /// Adds rows that ascend; gives the heap bytes that this took.
@@ -272,6 +273,7 @@ impl Core {
         let mut rows = Ahead::new(rows, |row| self.filter.bring_near(row.key())).peekable();
         let mut bytes = 0;
         while let Some(first) = rows.peek() {
+            bytes += self.filter.prepare();
             let mut locked = self.write(first.key());
             let border = locked.next.map(|next| &self.leaves.leaf(next).low);
             let is_here = |row: &NewRow<'_>| border.is_none_or(|border| row.key() < &border[..]);
