@@ -336,7 +336,8 @@ mod tests {
     fn all_to_one(state: &State) -> Compactions {
         let to_one = state.families.iter().map(|view| view.family.id).collect();
         let (under_way, changed) = (BTreeMap::new(), BTreeSet::new());
-        let mut compactions = Compactions { under_way, changed, to_one, postponed: false, aside: BTreeSet::new() };
+        let mut compactions =
+            Compactions { under_way, changed, to_one, postponed: false, aside: BTreeSet::new() };
         compactions.choose(state);
         compactions
     }

@@ -284,9 +284,10 @@ impl Flush<'_> {
     fn affords_filter(&self, root: &TreeRoot) -> bool {
         match self.means {
             Means::Ample => true,
-            Means::Scarce => {
+            Means::Quick => {
                 root.pages >= FILTERED_PAGES_MIN || self.engine.space.lock().spare_pages() > 0
             }
+            Means::Scarce => false,
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::error::ErrorKind;
 use crate::format::node_ref::{NodeRef, TreeRoot};
 use crate::ids::Extent;
 use crate::options::Options;
-use crate::tree::Filter;
 use crate::{ColumnFamily, ColumnFamilyOptions, Db};
 
 /// Families whose catalog is longer than any run that is promised.
