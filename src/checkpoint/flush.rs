@@ -28,7 +28,6 @@ use crate::checkpoint::rows::Rows;
 use crate::checkpoint::writer::Writer;
 use crate::engine::{Engine, Loaded};
 use crate::error::Result;
-use crate::format::node_ref::TreeRoot;
 use crate::ids::{FamilyId, Seq};
 use crate::memtable::{self, Memtable};
 use crate::state::{Kept, Tree};
@@ -36,9 +35,6 @@ use crate::tree::{Leaves, RangeDelete, Tombstones, Walk, WalkStep};
 
 /// Nodes that a walk names ahead of need.
 const READ_AHEAD_NODES: usize = 32;
-
-/// Pages of a tree that has a filter however little room there is: what was promised for its rows is enough for that too.
-const FILTERED_PAGES_MIN: u64 = 8;
 
 /// The trees of every family that changed, newest first.
 pub(crate) type Trees = HashMap<FamilyId, Vec<Tree>>;
@@ -276,19 +272,7 @@ impl Flush<'_> {
         let task = self.task(None, tombstones_over(older));
         let root = task.run(&mut rows, filter.as_deref_mut(), writer).await?;
         rows.hand_over(writer);
-        let filter = filter.filter(|_| root.is_some_and(|root| self.affords_filter(&root)));
         filters::attach(root, filter, writer).await
-    }
-
-    /// Whether a new tree may have a filter: that of a tree of few rows takes a page, and none was promised for it.
-    fn affords_filter(&self, root: &TreeRoot) -> bool {
-        match self.means {
-            Means::Ample => true,
-            Means::Quick => {
-                root.pages >= FILTERED_PAGES_MIN || self.engine.space.lock().spare_pages() > 0
-            }
-            Means::Scarce => false,
-        }
     }
 }
 
