@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use crate::checkpoint::compaction::{Compaction, Goal};
 use crate::checkpoint::flush::Trees;
-use crate::checkpoint::policy::{self, TREES_AT_MOST, TREES_BEHIND};
+use crate::checkpoint::policy::{self, TREES_BEHIND};
 use crate::checkpoint::publish;
 use crate::checkpoint::reader::is_unreadable;
 use crate::checkpoint::writer::Writer;
@@ -91,11 +91,16 @@ impl Compactions {
         !self.postponed && views.any(|view| is_behind(view))
     }
 
-    /// Nothing is merged any more in families with too many trees: the newest takes rows.
-    pub(super) fn give_way(&mut self, engine: &Engine) {
-        let state = engine.state();
-        let is_low = |view: &Arc<FamilyView>| view.trees.len() < TREES_AT_MOST;
-        self.under_way.retain(|id, _| state.view(*id).is_some_and(is_low));
+    /// Nothing is merged any more in families with so many trees, for the time being: the newest takes rows.
+    pub(super) fn give_way(&mut self, state: &State, trees: usize) {
+        let is_low = |view: &Arc<FamilyView>| view.trees.len() < trees;
+        let changed = &mut self.changed;
+        self.under_way.retain(|id, _| {
+            let is_kept = state.view(*id).is_some_and(is_low);
+            // They are chosen again behind what they gave way to.
+            changed.extend((!is_kept).then_some(*id));
+            is_kept
+        });
     }
 
     /// Every family is to have one tree, and slices are tried for it although one failed before.
@@ -365,6 +370,19 @@ mod tests {
         assert_eq!(compactions.under_way.values().map(Vec::len).sum::<usize>(), 2);
         let has = |id: u32, tree: &Tree| compactions.has(FamilyId(id), tree);
         assert!(has(1, &state.families[1].trees[5]) && !has(0, &state.families[1].trees[5]));
+    }
+
+    #[test]
+    fn a_family_whose_merging_gave_way_is_looked_at_again() {
+        let state = state(&[&[1, 1], &[1, 1, 1, 1, 1]]);
+        let mut compactions = all_to_one(&state);
+        compactions.stop_merging_all();
+        compactions.choose(&state);
+        assert_eq!(compactions.under_way.keys().collect::<Vec<_>>(), [&FamilyId(1)]);
+        compactions.give_way(&state, 5);
+        assert!(compactions.under_way.is_empty());
+        compactions.choose(&state);
+        assert_eq!(compactions.under_way.keys().collect::<Vec<_>>(), [&FamilyId(1)]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Checkpointer<'_> {
         let engine = self.engine;
         self.clear_the_way(loaded.family.id).await?;
         // A family that is full of trees takes its rows into the newest, as in every checkpoint.
-        self.compactions.give_way(engine);
+        self.compactions.give_way(&engine.state(), TREES_FILLED_MAX);
         let exclusive = engine.pipeline.exclude();
         self.settle_order().await?;
         engine.exists(&loaded.family)?;

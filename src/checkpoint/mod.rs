@@ -57,6 +57,7 @@ use flush::Means;
 use freeze::Frozen;
 use idle::Idle;
 use keeper::Keeper;
+use policy::TREES_AT_MOST;
 use shrink::{Shrinking, Step};
 
 /// Logs of crashed openings that are kept before a checkpoint joins them: a superblock names few,
@@ -267,7 +268,7 @@ impl<'a> Checkpointer<'a> {
         let engine = self.engine;
         // Flushes that are faster than the merging of what they leave wait for it here.
         while self.compactions.is_behind(engine) && self.merge_some().await {}
-        self.compactions.give_way(engine);
+        self.compactions.give_way(&engine.state(), TREES_AT_MOST);
         let frozen = match self.frozen.take() {
             Some(frozen) => frozen,
             None => self.freeze(),

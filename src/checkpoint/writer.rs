@@ -114,6 +114,8 @@ pub(crate) struct Changes {
 pub(crate) struct Mark {
     placed: usize,
     retired: usize,
+    values: usize,
+    superseded: usize,
 }
 
 impl Sink for Writer<'_> {
@@ -453,7 +455,12 @@ impl<'a> Writer<'a> {
 
     /// What it has placed and retired by now.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { placed: self.placed.len(), retired: self.retired.len() }
+        Mark {
+            placed: self.placed.len(),
+            retired: self.retired.len(),
+            values: self.values.len(),
+            superseded: self.superseded.len(),
+        }
     }
 
     /// What came since comes to nothing: what was placed is free after the next sync, and what was retired stays.
@@ -461,6 +468,8 @@ impl<'a> Writer<'a> {
         // Nothing is on its way to pages that others may have then.
         self.settle().await?;
         self.retired.truncate(mark.retired);
+        self.values.truncate(mark.values);
+        self.superseded.truncate(mark.superseded);
         self.engine.space.lock().orphan(self.placed.split_off(mark.placed));
         Ok(())
     }

@@ -341,10 +341,14 @@ pub(crate) fn add_range<K: AsRef<[u8]>>(
         Bound::Excluded(key) if key.as_ref().is_empty() && low.is_empty() => return,
         Bound::Excluded(key) if key.as_ref().is_empty() => return operations.refuse_range(),
         // Nothing lies between a key and itself, for `range` too.
-        Bound::Excluded(key) if low == successor(key) => return,
+        Bound::Excluded(high) if is_between_itself(range.start_bound(), high) => return,
         Bound::Excluded(key) => key.as_ref().to_vec(),
     };
     operations.delete_range(family, &low, &high);
+}
+
+fn is_between_itself<K: AsRef<[u8]>>(low: Bound<&K>, high: &K) -> bool {
+    matches!(low, Bound::Excluded(low) if low.as_ref() == high.as_ref())
 }
 
 /// A name of 1 to 255 bytes.
