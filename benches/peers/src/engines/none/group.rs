@@ -1,7 +1,7 @@
 //! The log: one open group, and durable writes of one group after the other.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub struct Log {
     came: Condvar,
     /// Groups up to this number are durable.
     written: AtomicU64,
+    /// A group could not be written: nothing waits for the log any more.
+    failed: AtomicBool,
     /// Where the next group goes, in a memory that the disk takes.
     end: Mutex<(u64, Aligned)>,
 }
@@ -61,6 +63,7 @@ impl Log {
             group: Mutex::new(Group { number: 1, ..Group::default() }),
             came: Condvar::new(),
             written: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
             end: Mutex::new((0, Aligned::new(2 * GROUP_BYTES_MAX))),
         })
     }
@@ -77,6 +80,7 @@ impl Log {
         drop(group);
         let mut turns = 0;
         while self.written.load(Ordering::Acquire) < number {
+            self.goes_on()?;
             if turns < TURNS {
                 turns += 1;
                 std::thread::yield_now();
@@ -104,7 +108,12 @@ impl Log {
         };
         let taken = std::mem::replace(&mut *group, next);
         drop(group);
-        self.write_out(&taken.bytes)?;
+        if let Err(failure) = self.write_out(&taken.bytes) {
+            // Threads see it when they wake, tasks when their senders are gone.
+            self.failed.store(true, Ordering::Release);
+            held(&self.group).tasks.clear();
+            return Err(failure);
+        }
         self.written.store(taken.number, Ordering::Release);
         taken.threads.iter().for_each(Thread::unpark);
         // A task that went away waits for nothing.
@@ -112,6 +121,13 @@ impl Log {
             let _ = task.send(());
         }
         Ok(())
+    }
+
+    fn goes_on(&self) -> Outcome<()> {
+        match self.failed.load(Ordering::Acquire) {
+            true => Err(Failure::error("the log could not be written")),
+            false => Ok(()),
+        }
     }
 
     fn write_out(&self, bytes: &[u8]) -> Outcome<()> {
@@ -131,6 +147,10 @@ impl Log {
     /// Hands a task's record in; whether it is the first of all.
     pub fn push(&self, record: &[u8], done: oneshot::Sender<()>) -> bool {
         let mut group = held(&self.group);
+        if self.goes_on().is_err() {
+            // Its task hears of it, as nobody has the other end.
+            return false;
+        }
         group.add(record);
         group.tasks.push(done);
         let (is_first, records) = (group.number == 1 && group.records == 1, group.records);
@@ -143,6 +163,7 @@ impl Log {
     /// Hands in a record that nobody waits for; its place in the order.
     pub fn push_in_order(&self, record: &[u8], order: &Order) -> Outcome<u64> {
         loop {
+            self.goes_on()?;
             let mut group = held(&self.group);
             if group.ended {
                 return Err(Failure::error("the log has ended"));
