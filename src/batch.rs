@@ -136,7 +136,9 @@ impl Operations {
             return self.refuse(ErrorKind::TooLarge, "a bound is longer than a key can be");
         }
         if self.range_deletes == BATCH_RANGE_DELETES_MAX {
-            return self.refuse(ErrorKind::TooLarge, "a batch deletes more than 1,024 ranges");
+            let message = format!("a batch deletes more than {BATCH_RANGE_DELETES_MAX} ranges");
+            self.accepts(Err(Error::new(ErrorKind::TooLarge, message)));
+            return;
         }
         // A range delete hides what is older than its commit; keys that this very batch put
         // before it need deletes of their own.
