@@ -418,7 +418,11 @@ impl Feed for Pipeline {
         // An empty group is a seal itself; only commits need one.
         order.seal_at = (commits > 0).then_some(now + SEAL_AFTER);
         drop(order);
-        self.places.mark_durable(last);
+        self.places.note_durable(last);
+    }
+
+    fn tell(&self) {
+        self.places.show_durable();
         self.wake_front_if_waiting();
     }
 

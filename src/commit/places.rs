@@ -121,9 +121,19 @@ impl Places {
 
     /// All up to `seq` survive power loss. (I3)
     pub(crate) fn mark_durable(&self, seq: Seq) {
+        self.note_durable(seq);
+        self.show_durable();
+    }
+
+    /// All up to `seq` survive power loss; who waits for that is told by [`Places::show_durable`]. (I3)
+    pub(crate) fn note_durable(&self, seq: Seq) {
         self.durable.fetch_max(seq.0, Ordering::SeqCst);
+    }
+
+    /// Shows what is durable, and wakes who waits for it.
+    pub(crate) fn show_durable(&self) {
         in_one_order();
-        self.durable_watchers.wake_through(seq);
+        self.durable_watchers.wake_through(self.durable());
         self.advance();
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::feed::Feed;
 use crate::owner::{Left, Owner};
 use crate::shared::{Shared, guard};
 use crate::standby::Blocked;
@@ -31,6 +32,8 @@ enum Driven {
     Quiet(Option<Instant>),
     /// Something came while the role was being left.
     Again,
+    /// A write of the feed is over, and who waits for it was told after the role was left.
+    Told(Left),
     /// Somebody else has the role.
     Refused,
 }
@@ -41,7 +44,7 @@ impl Shared {
         loop {
             match self.try_drive(done) {
                 Driven::Done => return true,
-                Driven::Again => {}
+                Driven::Again | Driven::Told(_) => {}
                 Driven::Quiet(alarm) => {
                     self.keep_by_others(alarm);
                     return false;
@@ -58,14 +61,32 @@ impl Shared {
         if woken() {
             return refused();
         }
-        let mut tell = Some(refused);
-        let mut owes_a_look = false;
+        self.block_from(blocked, Some(refused), false)
+    }
+
+    /// The same for a thread that need not look first: somebody who has, or will, does what it waits for, or keeps an appointment for
+    /// that.
+    pub(crate) fn block_behind_others(&self, blocked: &Arc<Blocked>) {
+        let owes_a_look = self.stand_by(blocked, None);
+        if owes_a_look || !blocked.is_woken() {
+            self.block_from(blocked, None, owes_a_look);
+        }
+    }
+
+    fn block_from(
+        &self,
+        blocked: &Arc<Blocked>,
+        mut tell: Option<&dyn Fn()>,
+        mut owes_a_look: bool,
+    ) {
+        let woken = || blocked.is_woken();
         while owes_a_look || !woken() {
             // Until what it leaves behind is handed on, even if it was woken meanwhile.
             owes_a_look = true;
             let alarm = match self.try_drive(&woken) {
                 Driven::Done => return,
-                Driven::Again => continue,
+                Driven::Told(left) if woken() => return self.settle_left(left),
+                Driven::Again | Driven::Told(_) => continue,
                 Driven::Quiet(alarm) => alarm,
                 Driven::Refused => {
                     tell.take().into_iter().for_each(|refused| refused());
@@ -75,20 +96,8 @@ impl Shared {
                     None
                 }
             };
-            owes_a_look = match self.yields_to_others(blocked) {
-                true => !self.is_kept_by_others(alarm),
-                false => self.stand_by(blocked, alarm),
-            };
+            owes_a_look = self.stand_by(blocked, alarm);
         }
-    }
-
-    /// Lets others run first: what the thread waits for is often a step of one that lost its
-    /// processor, and a wait that ends here costs neither a sleep nor a wake-up. True if woken.
-    fn yields_to_others(&self, blocked: &Blocked) -> bool {
-        (0..YIELDS_MAX).any(|_| {
-            thread::yield_now();
-            blocked.is_woken()
-        })
     }
 
     fn try_drive(&self, done: &dyn Fn() -> bool) -> Driven {
@@ -96,8 +105,11 @@ impl Shared {
         let Some(owner) = role.as_mut() else { return Driven::Refused };
         self.wake.busy();
         self.core.stats.drives.bump();
-        let driven = guard(|| Ok((owner.drive(self, done)?, owner.leave(self)?)));
-        let (finished, left) = match driven {
+        let driven = guard(|| {
+            let finished = owner.drive(self, done)?;
+            Ok((finished, owner.leave(self)?, owner.take_word()))
+        });
+        let (finished, left, owed) = match driven {
             Ok(driven) => driven,
             Err(gone) => {
                 self.fail(role.take(), gone);
@@ -105,14 +117,28 @@ impl Shared {
             }
         };
         drop(role);
+        let told = owed.map(|feed| self.tell(&*feed));
         self.wake_for_close();
         match left {
+            _ if told.is_some() => return Driven::Told(left),
             _ if finished => self.settle_left(left),
             Left::Working => return Driven::Again,
             Left::Quiet(_) if self.wake.was_woken() => return Driven::Again,
             Left::Quiet(alarm) => return Driven::Quiet(alarm),
         }
         Driven::Done
+    }
+
+    /// Tells who waits for the last write of the feed; a feed that panics is the end of the owner, whoever that is by now.
+    fn tell(&self, feed: &dyn Feed) {
+        let told = guard(|| {
+            feed.tell();
+            Ok(())
+        });
+        if let Err(gone) = told {
+            let owner = self.role.lock().take();
+            self.fail(owner, gone);
+        }
     }
 
     /// The role; one that is being left is waited for, shortly.
@@ -160,8 +186,11 @@ impl Shared {
         }
     }
 
-    /// Parks until woken, nominated, or due at an appointment that nobody else keeps. True if others rely on it to look: it was nominated,
+    /// Waits until woken, nominated, or due at an appointment that nobody else keeps. True if others rely on it to look: it was nominated,
     /// or kept an appointment.
+    ///
+    /// Others run first: what the thread waits for is often a step of one that lost its processor, and a wait that ends then costs
+    /// neither a sleep nor a wake-up. It says that it stands by, and what it keeps, before that, so that nobody else is woken for it.
     fn stand_by(&self, blocked: &Arc<Blocked>, alarm: Option<Instant>) -> bool {
         let near = alarm.filter(|alarm| is_near(*alarm));
         let keeps = near.filter(|alarm| self.wake.keeps(*alarm));
@@ -169,9 +198,15 @@ impl Shared {
             self.keep_by_others(alarm);
         }
         self.standbys.join(blocked);
+        let mut yields = 0;
         loop {
             if blocked.is_woken() || self.standbys.has_nominated(blocked) {
                 break;
+            }
+            if yields < YIELDS_MAX {
+                yields += 1;
+                thread::yield_now();
+                continue;
             }
             match keeps.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => break,

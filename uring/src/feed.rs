@@ -24,6 +24,10 @@ pub trait Feed: Send + std::marker::Sync + 'static {
     /// while the kernel had the buffer, the buffer stays with the kernel and an empty one comes.
     fn done(&self, result: io::Result<()>, buf: Buf, took: Duration);
 
+    /// Called behind each `done`, by the same thread: the time to wake who waits for the write. A driver with nothing else in flight
+    /// has left the role by then, so that those who come back find it free; another write may be in flight.
+    fn tell(&self) {}
+
     /// The owner failed: `next` is never called again. Whoever waits should be told the cause.
     fn abandoned(&self, cause: io::Error) {
         drop(cause);

@@ -294,6 +294,17 @@ impl Io {
         }
     }
 
+    /// Like [`Io::block`], for a thread that waits for the feed and knows that the owner needs not be told: it waits behind whoever was, and
+    /// owns the I/O if that hands it on.
+    pub fn block_behind_others(&self, blocked: &Arc<Blocked>) {
+        if self.shared().birth.is_here() {
+            return self.shared().block_behind_others(blocked);
+        }
+        while !blocked.is_woken() {
+            crate::threads::thread::park();
+        }
+    }
+
     /// Whether both are handles of one open file.
     pub fn is_same(&self, other: &Io) -> bool {
         Arc::ptr_eq(self.shared(), other.shared())

@@ -111,6 +111,8 @@ mod whole {
         done: u64,
         writes: u64,
         waiting: Vec<(u64, Waker)>,
+        /// Whose write is over, and who is to be told.
+        due: Vec<Waker>,
     }
 
     #[derive(Default)]
@@ -169,10 +171,11 @@ mod whole {
     }
 
     impl Lines {
-        fn give(&self) -> u64 {
+        /// The number of a write, and whether the owner is owed word of it: whoever was first to wait for the next write owes it.
+        fn give(&self) -> (u64, bool) {
             let mut line = self.line.lock();
             line.given += 1;
-            line.given
+            (line.given, line.taken == line.done && line.given == line.taken + 1)
         }
 
         fn poll(&self, number: u64, waker: &Waker) -> bool {
@@ -210,8 +213,11 @@ mod whole {
             line.done = line.taken;
             let done = line.done;
             let due: Vec<_> = line.waiting.extract_if(.., |(number, _)| *number <= done).collect();
-            drop(line);
-            let due: Vec<Waker> = due.into_iter().map(|(_, waker)| waker).collect();
+            line.due.extend(due.into_iter().map(|(_, waker)| waker));
+        }
+
+        fn tell(&self) {
+            let due = std::mem::take(&mut self.line.lock().due);
             match &self.waker {
                 None => due.into_iter().for_each(Waker::wake),
                 Some(relay) => relay.tell(due),
@@ -238,17 +244,21 @@ mod whole {
     fn commit(io: &Io, feed: &Lines, waits: Waits) {
         let blocked = Blocked::here();
         let waker = Waker::from(blocked.clone());
-        let number = feed.give();
+        let (number, mut owes_word) = feed.give();
         while !feed.poll(number, &waker) {
             match waits {
-                Waits::Blocking => io.block(&blocked, &|| io.kick()),
+                Waits::Blocking if owes_word => io.block(&blocked, &|| io.kick()),
+                Waits::Blocking => io.block_behind_others(&blocked),
                 Waits::Elsewhere => {
-                    io.kick();
+                    if owes_word {
+                        io.kick();
+                    }
                     while !blocked.is_woken() {
                         thread::park();
                     }
                 }
             }
+            owes_word = false;
             blocked.settle();
         }
     }

@@ -6,7 +6,8 @@
 //! take the role and drive, and its commit then costs no hop between threads at all.
 //!
 //! The feed goes first: its write is asked for before the queue is looked at, and its result is
-//! handed back before the others.
+//! handed back before the others. Who waits for it is told last, by a driver after it has left the role: those who come back
+//! find it free, and whoever completes the next write makes it.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +28,8 @@ pub(crate) struct Owner {
     backend: Box<dyn Backend>,
     feed: Option<Arc<dyn Feed>>,
     feed_flies: bool,
+    /// A write of the feed is over, and who waits for it has not been told.
+    owes_word: bool,
     alarm: Option<Instant>,
     pushes_seen: u64,
 }
@@ -54,14 +57,24 @@ pub(crate) enum Left {
 
 impl Owner {
     pub(crate) fn new(backend: Box<dyn Backend>) -> Owner {
-        Owner { backend, feed: None, feed_flies: false, alarm: None, pushes_seen: 0 }
+        Owner {
+            backend,
+            feed: None,
+            feed_flies: false,
+            owes_word: false,
+            alarm: None,
+            pushes_seen: 0,
+        }
     }
 
     /// Runs until there is nothing to do.
     pub(crate) fn serve(&mut self, shared: &Shared) -> io::Result<Served> {
         loop {
             match self.turn(shared)? {
-                Turn::Worked => continue,
+                Turn::Worked => {
+                    self.tell();
+                    continue;
+                }
                 Turn::Idle => shared.wake.publish(Mood::Parked),
             }
             if self.finds_work(shared) {
@@ -75,14 +88,30 @@ impl Owner {
         }
     }
 
-    /// Runs until `done`, or until there is nothing to run. True if `done`.
+    /// Runs until `done`, or until there is nothing to run; or until a write of the feed is over and nothing else in flight: who waits
+    /// for it is told without the role. True if `done`.
     pub(crate) fn drive(&mut self, shared: &Shared, done: &dyn Fn() -> bool) -> io::Result<bool> {
         while !done() {
             if let Turn::Idle = self.turn(shared)? {
                 return Ok(done());
             }
+            if self.backend.in_flight() == 0 && self.owes_word {
+                return Ok(false);
+            }
+            self.tell();
         }
         Ok(true)
+    }
+
+    /// The feed, if who waits for its last write has not been told. The caller does.
+    pub(crate) fn take_word(&mut self) -> Option<Arc<dyn Feed>> {
+        let owes_word = std::mem::take(&mut self.owes_word);
+        if owes_word { self.feed.clone() } else { None }
+    }
+
+    /// Tells who waits for the last write of the feed, if nobody did.
+    fn tell(&mut self) {
+        self.take_word().into_iter().for_each(|feed| feed.tell());
     }
 
     /// The last look of a driver, after saying that it leaves.
@@ -110,13 +139,17 @@ impl Owner {
     pub(crate) fn abandon(self, shared: &Shared, gone: &OwnerGone) {
         let error: io::Error = gone.clone().into();
         let lost = self.backend.abandon(&error);
+        let owes_word = self.owes_word || lost.is_some();
         let feed = self.feed.or_else(|| shared.feed());
         let Some(feed) = feed else { return };
-        if let Some(lost) = lost {
-            // Whatever it does, those who wait for other writes must be told too.
-            let done = || feed.done(lost.result, lost.buf, lost.took);
-            drop(catch_unwind(AssertUnwindSafe(done)));
-        }
+        // Whatever it does, those who wait for other writes must be told too.
+        let done = || {
+            lost.into_iter().for_each(|lost| feed.done(lost.result, lost.buf, lost.took));
+            if owes_word {
+                feed.tell();
+            }
+        };
+        drop(catch_unwind(AssertUnwindSafe(done)));
         feed.abandoned(copy(&error));
     }
 
@@ -180,6 +213,7 @@ impl Owner {
         self.feed_flies = false;
         let feed = self.feed.as_ref().expect("a write of the feed came from a feed");
         feed.done(done.result, done.buf, done.took);
+        self.owes_word = true;
     }
 
     fn pump(&mut self, shared: &Shared) {

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_micros(300);
 struct Line {
     waiting: Vec<Waker>,
     flying: Vec<Waker>,
+    landed: Vec<Waker>,
     /// How many are waited for, and how long.
     regroup: Option<(usize, Instant)>,
 }
@@ -81,8 +82,12 @@ impl Feed for Shares {
         let mut line = self.line.lock().unwrap();
         let woken = std::mem::take(&mut line.flying);
         line.regroup = Some((woken.len(), Instant::now() + PATIENCE));
-        drop(line);
-        woken.into_iter().for_each(Waker::wake);
+        line.landed.extend(woken);
+    }
+
+    fn tell(&self) {
+        let landed = std::mem::take(&mut self.line.lock().unwrap().landed);
+        landed.into_iter().for_each(Waker::wake);
     }
 }
 

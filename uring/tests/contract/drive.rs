@@ -2,11 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use ringdb_uring::BLOCK_BYTES;
+use ringdb_uring::{BLOCK_BYTES, Buf, Feed, Io, Next, Pending};
 
 use crate::feed::Blocks;
 use crate::place::{at, bytes_of_blocks, everywhere, full, on_files};
@@ -50,6 +54,66 @@ fn a_driven_write_costs_one_call() {
             after.syscalls - before.syscalls == 1 && after.wakeups == before.wakeups
         });
         assert!(quiet, "{:?}", io.stats());
+    });
+}
+
+/// Writes a block each time it is asked to, and looks whether the role is free when it is to tell of it.
+struct Telling {
+    io: Mutex<Option<Io>>,
+    wanted: AtomicBool,
+    told: AtomicUsize,
+    found_it_free: AtomicUsize,
+}
+
+impl Feed for Telling {
+    fn next(&self, _: Instant) -> Next {
+        match self.wanted.swap(false, Ordering::SeqCst) {
+            true => Next::Write { offset: at(1), buf: full(1, 1), len: BLOCK_BYTES },
+            false => Next::Idle,
+        }
+    }
+
+    fn pending(&self, _: Instant) -> Pending {
+        if self.wanted.load(Ordering::SeqCst) { Pending::Write } else { Pending::Nothing }
+    }
+
+    fn done(&self, result: io::Result<()>, _: Buf, _: Duration) {
+        result.unwrap();
+    }
+
+    fn tell(&self) {
+        let io = self.io.lock().unwrap().clone().expect("it is open");
+        let is_free = io.drive(&|| true);
+        self.found_it_free.fetch_add(usize::from(is_free), Ordering::SeqCst);
+        self.told.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_is_told_of_a_write_finds_the_role_free() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Arc::new(Telling {
+            io: Mutex::new(Some(io.clone())),
+            wanted: AtomicBool::new(false),
+            told: AtomicUsize::new(0),
+            found_it_free: AtomicUsize::new(0),
+        });
+        io.set_feed(feed.clone());
+        // The background thread may have the role now and then.
+        for round in 1..=200 {
+            feed.wanted.store(true, Ordering::SeqCst);
+            while !io.drive(&|| feed.told.load(Ordering::SeqCst) >= round) {
+                io.kick();
+                std::thread::yield_now();
+            }
+            if feed.found_it_free.load(Ordering::SeqCst) > 0 {
+                break;
+            }
+        }
+        assert!(feed.found_it_free.load(Ordering::SeqCst) > 0);
+        feed.io.lock().unwrap().take();
+        block_on(io.close());
     });
 }
 
