@@ -15,8 +15,12 @@ use super::index::{Index, Named};
 use super::leaf::{Body, LEAF_KEYS_FILLED, Leaf};
 use super::leaves::LeafId;
 use super::pool::Pool;
+use super::rows::{RowPlace, Segments};
 use super::version::NewRow;
 use super::{Core, Memtable};
+
+/// A row, and where it lies if it stays in a segment of the log.
+pub(crate) type FillRow<'a> = (NewRow<'a>, RowPlace);
 
 /// Leaves of some of a memtable's rows.
 pub(crate) struct Filled {
@@ -36,8 +40,13 @@ impl Memtable {
         self.core().filter.reserve(rows);
     }
 
-    /// Leaves of rows that ascend, and of versions of a key in the order of their seqs.
-    pub(crate) fn leaves_of<'a>(&self, rows: impl Iterator<Item = NewRow<'a>>) -> Filled {
+    /// Leaves of rows that ascend, and of versions of a key in the order of their seqs. The rows are copied, unless they stay in
+    /// segments.
+    pub(crate) fn leaves_of<'a>(
+        &self,
+        rows: impl Iterator<Item = FillRow<'a>>,
+        segments: Option<&Segments>,
+    ) -> Filled {
         let mut rows = rows.peekable();
         let mut filled = Filled { leaves: Vec::new(), heap_bytes: 0, entries: 0 };
         let mut next = Vec::with_capacity(LEAF_KEYS_FILLED);
@@ -45,9 +54,9 @@ impl Memtable {
             next.push(row);
             // Which reads two keys, so only where a leaf may end.
             let is_full = next.len() >= LEAF_KEYS_FILLED
-                && rows.peek().is_some_and(|later| later.key() != row.key());
+                && rows.peek().is_some_and(|(later, _)| later.key() != row.0.key());
             if is_full || rows.peek().is_none() {
-                filled.add(&next, &self.core().filter, &self.pool);
+                filled.add(&next, segments, &self.core().filter, &self.pool);
                 next.clear();
             }
         }
@@ -68,12 +77,21 @@ impl Memtable {
 }
 
 impl Filled {
-    fn add(&mut self, rows: &[NewRow<'_>], filter: &Filter, pool: &Arc<Pool>) {
+    fn add(
+        &mut self,
+        rows: &[FillRow<'_>],
+        segments: Option<&Segments>,
+        filter: &Filter,
+        pool: &Arc<Pool>,
+    ) {
         self.entries += rows.len();
-        self.heap_bytes += filter.add_all(rows.iter().map(NewRow::key));
-        let (body, lists) = Body::filled(rows, pool);
+        self.heap_bytes += filter.add_all(rows.iter().map(|(row, _)| row.key()));
+        if segments.is_some() {
+            self.heap_bytes += rows.iter().map(|(row, _)| row.bytes.len()).sum::<usize>();
+        }
+        let (body, lists) = Body::filled(rows, segments, pool);
         self.heap_bytes += body.heap_bytes() + lists;
-        let low = Bytes::copy_from_slice(rows[0].key());
+        let low = Bytes::copy_from_slice(rows[0].0.key());
         self.leaves.push(Leaf { low, body: RwLock::new(body) });
     }
 }
@@ -106,7 +124,7 @@ impl Core {
 }
 
 /// The prefix of the keys of a leaf that is filled with these rows.
-pub(super) fn prefix_of<'a>(rows: &[NewRow<'a>]) -> &'a [u8] {
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return &[] };
+pub(super) fn prefix_of<'a>(rows: &[FillRow<'a>]) -> &'a [u8] {
+    let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else { return &[] };
     &first.key()[..common_len(first.key(), last.key())]
 }

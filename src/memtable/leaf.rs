@@ -21,10 +21,10 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
-use super::fill::prefix_of;
+use super::fill::{FillRow, prefix_of};
 use super::head::{Against, against, common_len, head8};
 use super::pool::{Arrays, Pool};
-use super::rows::{NEAR_BYTES_MAX, Rows};
+use super::rows::{NEAR_BYTES_MAX, Rows, Segments};
 use super::version::{NewRow, Version, Versions};
 
 /// Keys in a leaf before it splits: few enough that a search reads two short runs of heads, many
@@ -136,24 +136,32 @@ impl Body {
         Body::with_room(Prefix::new(), 0, pool)
     }
 
-    /// A body of rows that ascend, few enough for a leaf; gives the heap bytes of lists of further
-    /// versions, too.
-    pub(super) fn filled(rows: &[NewRow<'_>], pool: &Arc<Pool>) -> (Body, usize) {
+    /// A body of rows that ascend, few enough for a leaf, which are copied or stay in the segments; gives the heap bytes of lists
+    /// of further versions, too.
+    pub(super) fn filled(
+        rows: &[FillRow<'_>],
+        segments: Option<&Segments>,
+        pool: &Arc<Pool>,
+    ) -> (Body, usize) {
         // A full leaf has room to be divided; thousands of families have a leaf of few rows.
         let room = if rows.len() < LEAF_KEYS_FILLED { rows.len() } else { LEAF_KEYS_MAX };
         let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)), room, pool);
-        body.rows = Rows::with_room(rows.iter().map(|row| row.bytes.len()).sum(), pool);
+        body.rows = match segments {
+            Some(segments) => Rows::in_segments(segments, pool),
+            None => Rows::with_room(rows.iter().map(|(row, _)| row.bytes.len()).sum(), pool),
+        };
         let mut lists = 0;
-        for row in rows {
+        for (row, place) in rows {
+            let version = match segments {
+                Some(_) => Version::at(*place, row),
+                None => Version::new(row, &mut body.rows),
+            };
             let head = head8(&row.key()[body.prefix.len()..]);
             match body.len().checked_sub(1) {
                 Some(last) if body.heads[last] == head && body.key(last) == row.key() => {
-                    lists += body.add(last, row);
+                    lists += body.slots[usize::from(body.order[last])].add(version);
                 }
-                _ => {
-                    let versions = Versions::One(Version::new(row, &mut body.rows));
-                    body.append(head, versions);
-                }
+                _ => body.append(head, Versions::One(version)),
             }
         }
         (body, lists)

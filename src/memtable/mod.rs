@@ -21,6 +21,8 @@
 mod ahead;
 mod entry;
 mod fill;
+#[cfg(test)]
+mod fill_tests;
 mod filter;
 mod head;
 mod index;
@@ -44,6 +46,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::ids::Seq;
 use ahead::Ahead;
 pub(crate) use entry::{Copied, Found, Kind};
+pub(crate) use fill::FillRow;
 use filter::Filter;
 use index::Index;
 use leaf::{Body, Cut, Leaf};
@@ -51,6 +54,7 @@ use leaves::{LeafId, Leaves};
 pub(crate) use pool::Pool;
 use ranges::RangeDeletes;
 pub(crate) use ranges::{RANGE_DELETES_MAX, RangeDelete};
+pub(crate) use rows::{RowPlace, Segments};
 pub(crate) use scan::{Direction, Drained, Scanned};
 pub(crate) use version::NewRow;
 

@@ -4,11 +4,16 @@
 //! nothing most of the time, rows of neighbouring keys are neighbours in memory, and a memtable is
 //! freed in chunks. Chunks are short at first, because thousands of families hold a few rows each.
 //!
+//! Rows of a log that is replayed may stay in its segments instead, where these hold little else: they were read into memory
+//! already, and to copy them in another order was half of a recovery.
+//!
 //! Rejected: one `Bytes` per row, a slice of its batch's buffer. It copies nothing, but each row
 //! then costs two allocations, is freed by another thread than the one that allocated it, and
 //! every scan and checkpoint misses the processor's cache once a row.
 
 use std::sync::Arc;
+
+use ringdb_uring::Buf;
 
 use super::pool::Pool;
 
@@ -24,9 +29,16 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a row that are asked for; the processor itself sees to what follows.
 pub(super) const NEAR_BYTES_MAX: usize = 256;
 
+/// Segments of the log in which rows stay; the memory is there until the last leaf that has such rows is gone.
+pub(crate) type Segments = Arc<[Arc<Buf>]>;
+
+/// The number of a segment, not of a chunk.
+const IN_SEGMENT: u32 = 1 << 31;
+
 /// The rows of one leaf.
 pub(super) struct Rows {
     chunks: Vec<Vec<u8>>,
+    segments: Option<Segments>,
     heap_bytes: usize,
     pool: Arc<Pool>,
     /// How often the next chunk is doubled.
@@ -35,15 +47,24 @@ pub(super) struct Rows {
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RowPlace {
+pub(crate) struct RowPlace {
     chunk: u32,
     offset: u32,
+}
+
+impl RowPlace {
+    /// In the segment of this number.
+    pub(crate) fn in_segment(segment: u32, offset: u32) -> RowPlace {
+        assert!(segment < IN_SEGMENT);
+        RowPlace { chunk: IN_SEGMENT | segment, offset }
+    }
 }
 
 impl Rows {
     /// Of a leaf that may stay the only one, and be small.
     pub(super) fn of_few(pool: &Arc<Pool>) -> Rows {
-        Rows { chunks: Vec::new(), heap_bytes: 0, pool: pool.clone(), doublings: 0 }
+        let (chunks, pool) = (Vec::new(), pool.clone());
+        Rows { chunks, segments: None, heap_bytes: 0, pool, doublings: 0 }
     }
 
     /// Of a leaf among others.
@@ -60,6 +81,13 @@ impl Rows {
         rows
     }
 
+    /// Of a leaf whose first rows stay in these segments.
+    pub(super) fn in_segments(segments: &Segments, pool: &Arc<Pool>) -> Rows {
+        let mut rows = Rows::of_few(pool);
+        rows.segments = Some(segments.clone());
+        rows
+    }
+
     /// Copies a row.
     pub(super) fn push(&mut self, row: &[u8]) -> RowPlace {
         let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= row.len();
@@ -69,7 +97,7 @@ impl Rows {
         let index = self.chunks.len() - 1;
         let chunk = &mut self.chunks[index];
         let place = RowPlace {
-            chunk: u32::try_from(index).expect("memory is full long before 2^32 chunks"),
+            chunk: u32::try_from(index).expect("memory is full long before 2^31 chunks"),
             offset: u32::try_from(chunk.len()).expect("a chunk is far below 4 GiB"),
         };
         chunk.extend_from_slice(row);
@@ -86,7 +114,16 @@ impl Rows {
 
     /// The bytes of a row, which is so long.
     pub(super) fn row(&self, place: RowPlace, len: usize) -> &[u8] {
-        &self.chunks[place.chunk as usize][place.offset as usize..][..len]
+        let all = match place.chunk & IN_SEGMENT {
+            0 => &self.chunks[place.chunk as usize][..],
+            _ => self.segment(place.chunk & !IN_SEGMENT),
+        };
+        &all[place.offset as usize..][..len]
+    }
+
+    fn segment(&self, number: u32) -> &[u8] {
+        let segments = self.segments.as_ref().expect("rows that stay in segments come with these");
+        &segments[number as usize]
     }
 
     fn add(&mut self, bytes: usize) {

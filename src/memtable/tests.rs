@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use super::fill_tests::{Gathered, fill};
 use super::*;
 
 /// A small generator, so that a printed seed repeats a run.
@@ -22,31 +23,18 @@ impl Random {
     }
 }
 
-fn memtable() -> Memtable {
+pub(super) fn memtable() -> Memtable {
     Memtable::new(&Pool::new(1 << 20))
 }
 
 type Model = BTreeMap<(Vec<u8>, Reverse<u64>), (Kind, Vec<u8>)>;
 
-fn put(memtable: &Memtable, seq: u64, key: &[u8], value: &[u8]) {
+pub(super) fn put(memtable: &Memtable, seq: u64, key: &[u8], value: &[u8]) {
     insert(memtable, seq, Kind::Put, key, value);
 }
 
 fn insert(memtable: &Memtable, seq: u64, kind: Kind, key: &[u8], value: &[u8]) {
     memtable.insert(Seq(seq), kind, &[key, value].concat(), key.len());
-}
-
-struct Gathered {
-    seq: Seq,
-    kind: Kind,
-    bytes: Vec<u8>,
-    key_len: usize,
-}
-
-impl Gathered {
-    fn row(&self) -> NewRow<'_> {
-        NewRow { seq: self.seq, kind: self.kind, bytes: &self.bytes, key_len: self.key_len }
-    }
 }
 
 /// Inserts rows together, and takes them. A memtable without rows gets its leaves made, in two parts.
@@ -58,8 +46,7 @@ fn insert_sorted(memtable: &Memtable, rows: &mut Vec<Gathered>, random: &mut Ran
         let border = random.below(rows.len() as u64 + 1) as usize;
         let same = |row: &&Gathered| border > 0 && row.row().key() == rows[border - 1].row().key();
         let border = border + rows[border..].iter().take_while(same).count();
-        let parts = [&rows[..border], &rows[border..]];
-        memtable.fill(parts.map(|part| memtable.leaves_of(part.iter().map(Gathered::row))));
+        fill(memtable, rows, border, random.below(2) == 0);
     } else {
         memtable.insert_sorted(rows.iter().map(Gathered::row));
     }
@@ -423,53 +410,6 @@ fn charge_never_shrinks_and_stays_near_what_rows_take() {
     }
     let per_row = memtable.bytes() / count as usize;
     assert!((150..220).contains(&per_row), "{per_row} bytes a row of 100");
-}
-
-#[test]
-fn leaves_made_at_once_are_charged_and_take_more_rows() {
-    let rows: Vec<_> = (0..5_000_u64)
-        .map(|number| Gathered {
-            seq: Seq(1),
-            kind: Kind::Put,
-            bytes: format!("filled/{:08}{}", number * 10, "v".repeat(100)).into_bytes(),
-            key_len: 15,
-        })
-        .collect();
-    let memtable = memtable();
-    memtable.expect(rows.len());
-    memtable.fill([memtable.leaves_of(rows.iter().map(Gathered::row))]);
-    assert_eq!((memtable.entries(), memtable.keys()), (5_000, 5_000));
-    let held: usize = rows.iter().map(|row| row.bytes.len()).sum();
-    assert!((held..held * 2).contains(&memtable.bytes()), "{} of {held}", memtable.bytes());
-    // Between, before and behind them, and with less in common than they have.
-    let mut keys: Vec<_> =
-        (0..5_000).map(|number| format!("filled/{:08}", number * 10 + 5)).collect();
-    keys.extend(["a", "filled", "filled/000", "filled/00049999", "z"].map(str::to_owned));
-    keys.iter().for_each(|key| put(&memtable, 2, key.as_bytes(), b"later"));
-    assert_eq!(memtable.keys(), 10_005);
-    let value = |key: &[u8]| memtable.get(key, Seq(9)).map(|found| found.value.len());
-    assert!(keys.iter().all(|key| value(key.as_bytes()) == Some(5)));
-    assert!(rows.iter().all(|row| value(row.row().key()) == Some(100)));
-    assert_eq!(value(b"filled/00000001"), None);
-}
-
-#[test]
-fn a_leaf_of_few_rows_costs_as_much_as_if_they_had_come_one_by_one() {
-    let (filled, grown) = (memtable(), memtable());
-    let row = NewRow { seq: Seq(1), kind: Kind::Put, bytes: b"key and value", key_len: 3 };
-    filled.expect(1);
-    filled.fill([filled.leaves_of([row].into_iter())]);
-    put(&grown, 1, b"key", b" and value");
-    assert!(filled.bytes() <= grown.bytes(), "{} and {}", filled.bytes(), grown.bytes());
-}
-
-#[test]
-#[should_panic(expected = "only a memtable without rows is filled")]
-fn a_memtable_with_rows_is_not_filled() {
-    let memtable = memtable();
-    put(&memtable, 1, b"a", b"1");
-    let row = NewRow { seq: Seq(2), kind: Kind::Put, bytes: b"b2", key_len: 1 };
-    memtable.fill([memtable.leaves_of([row].into_iter())]);
 }
 
 #[test]

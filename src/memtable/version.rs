@@ -38,11 +38,16 @@ pub(super) struct Version {
 impl Version {
     /// Copies a row to the others.
     pub(super) fn new(row: &NewRow<'_>, rows: &mut Rows) -> Version {
+        Version::at(rows.push(row.bytes), row)
+    }
+
+    /// Of a row that lies there.
+    pub(super) fn at(place: RowPlace, row: &NewRow<'_>) -> Version {
         let value_len = row.bytes.len() - row.key_len;
         let bounded = |len| u32::try_from(len).expect("keys and values are far below 4 GiB");
         Version {
             seq: row.seq,
-            place: rows.push(row.bytes),
+            place,
             key_len: bounded(row.key_len),
             value_len: bounded(value_len),
             kind: row.kind,

@@ -1,7 +1,13 @@
 //! The order of rows: places by which they are sorted, and runs of places that are.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use ringdb_uring::Buf;
+
+use crate::ids::Seq;
+use crate::memtable::Kind;
 
 /// Rows of a segment that are sorted on another thread.
 const SORTED_APART_MIN: usize = 5_000;
@@ -15,6 +21,29 @@ pub(super) enum Run {
 /// What rows are sorted by first, and the row: family, first bytes of the key behind the family's prefix, number of the row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(u128);
+
+/// Where a row lies in the segments that were read.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) seq: Seq,
+    /// From the front of the segment.
+    pub(super) start: usize,
+    pub(super) segment: u32,
+    pub(super) family: u32,
+    pub(super) len: u32,
+    pub(super) key_len: u32,
+    pub(super) kind: Kind,
+}
+
+impl Row {
+    pub(super) fn bytes<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
+        &segments[self.segment as usize][self.start..self.start + self.len as usize]
+    }
+
+    pub(super) fn key<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
+        &self.bytes(segments)[..self.key_len as usize]
+    }
+}
 
 impl Place {
     pub(super) fn new(family: u32, head: u64, row: usize) -> Place {

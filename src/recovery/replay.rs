@@ -66,7 +66,7 @@ pub(super) async fn replay(io: &Io, found: &Found, shares: &Shares) -> Result<Re
     for chapter in chapters {
         replay.chapter(*chapter).await?;
     }
-    replay.rows.apply();
+    replay.apply();
     Ok(replay.out)
 }
 
@@ -174,7 +174,7 @@ impl<'a> Replay<'a> {
                 true => behind.clear(),
                 // The log has ended, most likely: what is behind it is read meanwhile. Few rows wait: a group may not have
                 // fitted into a short segment, and memtables that have rows already take more of them slowly.
-                false if self.rows.are_slow() => self.rows.apply(),
+                false if self.rows.are_slow() => self.apply(),
                 false => {}
             }
             let life = Life { incarnation, ordinal: current.segment.ordinal + 1 };
@@ -254,9 +254,14 @@ impl<'a> Replay<'a> {
             })?;
         }
         if self.rows.are_many() {
-            self.rows.apply();
+            self.apply();
         }
         Ok(())
+    }
+
+    /// Puts the rows that were read into their memtables.
+    fn apply(&mut self) {
+        self.out.charged_bytes += self.rows.apply();
     }
 
     fn commit(

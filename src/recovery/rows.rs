@@ -14,12 +14,15 @@ use ringdb_uring::Buf;
 
 use crate::format::record::Found;
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::{Kind, NewRow};
-use crate::recovery::places::{Place, Run, head, sorted};
+use crate::memtable::{FillRow, Kind, NewRow, RowPlace, Segments};
+use crate::recovery::places::{Place, Row, Run, head, sorted};
 use crate::state::Family;
 
 /// Rows that are asked for ahead of need: in key order each lies somewhere else.
 const ROWS_AHEAD: usize = 8;
+/// Rows stay in the segments of the log if all else in there is this part of it at most: records' heads, as a rule, and not the
+/// padding of a lone writer's commits.
+const BESIDES_SHARE: usize = 4;
 /// Rows that are sorted at a time, at most: less than `u32` can number by one group's.
 const ROWS_MAX: usize = 1 << 31;
 /// Rows that take long enough to be put in for it to be done while segments are read.
@@ -44,6 +47,8 @@ pub(super) struct Rows {
     outdated: bool,
     /// How many rows there were when all were placed again.
     placed_again: usize,
+    /// Bytes of keys and values.
+    row_bytes: usize,
     /// Bytes of rows, and of segments but for the newest, which somebody else holds too.
     bytes: usize,
     bytes_max: usize,
@@ -59,28 +64,6 @@ struct Keys {
     /// A key, and how many of its bytes all keys begin with; nothing before the first row.
     first: Option<Row>,
     prefix_len: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Row {
-    seq: Seq,
-    /// From the front of the segment.
-    start: usize,
-    segment: u32,
-    family: u32,
-    len: u32,
-    key_len: u32,
-    kind: Kind,
-}
-
-impl Row {
-    fn bytes<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
-        &segments[self.segment as usize][self.start..self.start + self.len as usize]
-    }
-
-    fn key<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
-        &self.bytes(segments)[..self.key_len as usize]
-    }
 }
 
 impl Keys {
@@ -112,6 +95,7 @@ impl Rows {
             runs: Vec::new(),
             outdated: false,
             placed_again: 0,
+            row_bytes: 0,
             bytes: 0,
             bytes_max,
         }
@@ -174,6 +158,7 @@ impl Rows {
         let head = head(&row.key(&self.segments)[keys.prefix_len..]);
         self.places.push(Place::new(row.family, head, self.rows.len()));
         self.rows.push(row);
+        self.row_bytes += found.row.len();
         // A place is there twice while places are merged.
         self.bytes += size_of::<Row>() + 2 * size_of::<Place>();
     }
@@ -215,13 +200,14 @@ impl Rows {
         self.rows.iter().enumerate().map(place).collect()
     }
 
-    /// Puts all of them into their memtables.
-    pub(super) fn apply(&mut self) {
+    /// Puts all of them into their memtables; gives the bytes that these keep besides, as rows stay in segments.
+    pub(super) fn apply(&mut self) -> usize {
         self.end_segment();
         if self.outdated {
             self.place_again();
         }
         let runs: Vec<_> = self.runs.drain(..).map(Run::wait).collect();
+        let (segments, besides) = self.segments_of_rows_that_stay().unzip();
         for (number, keys) in (0..).zip(&self.families) {
             let border = |family| move |place: &Place| place.family() < family;
             let part = |run: &Vec<Place>| {
@@ -233,14 +219,27 @@ impl Rows {
             let is_new = !table.has_rows();
             table.expect(rows);
             if is_new {
-                let leaves = |places: &[Place]| table.leaves_of(self.new_rows(places));
+                let segments = segments.as_ref();
+                let leaves = |places: &[Place]| table.leaves_of(self.new_rows(places), segments);
                 table.fill(self.by_two(&runs, rows, leaves));
             } else {
-                let insert = |places: &[Place]| table.insert_sorted(self.new_rows(places));
+                let insert = |places: &[Place]| {
+                    table.insert_sorted(self.new_rows(places).map(|(row, _)| row));
+                };
                 self.by_two(&runs, rows, insert);
             }
         }
         *self = Rows::new(self.bytes_max);
+        besides.unwrap_or(0)
+    }
+
+    /// The segments, and how many bytes they have that are not of rows, if these are few enough for the rows to stay there.
+    fn segments_of_rows_that_stay(&self) -> Option<(Segments, usize)> {
+        let bytes: usize = self.segments.iter().map(|segment| segment.len()).sum();
+        let besides = bytes.saturating_sub(self.row_bytes);
+        let is_named = |segment: &Arc<Buf>| u32::try_from(segment.len()).is_ok();
+        let stay = besides <= bytes / BESIDES_SHARE && self.segments.iter().all(is_named);
+        stay.then(|| (self.segments.clone().into(), besides))
     }
 
     /// Merges the places of one family and does the work for them, in two parts if they are many, on two threads: half of the
@@ -290,7 +289,7 @@ impl Rows {
     }
 
     /// The rows at these places, asked for ahead of need.
-    fn new_rows<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = NewRow<'a>> {
+    fn new_rows<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = FillRow<'a>> {
         let (rows, segments) = (&self.rows, &self.segments);
         places.iter().enumerate().map(move |(index, place)| {
             if let Some(later) = places.get(index + 2 * ROWS_AHEAD) {
@@ -301,7 +300,9 @@ impl Rows {
             }
             let row = &rows[place.row()];
             let (bytes, key_len) = (row.bytes(segments), row.key_len as usize);
-            NewRow { seq: row.seq, kind: row.kind, bytes, key_len }
+            // Of a segment that is too long for this nothing stays.
+            let place = RowPlace::in_segment(row.segment, row.start as u32);
+            (NewRow { seq: row.seq, kind: row.kind, bytes, key_len }, place)
         })
     }
 }
@@ -374,6 +375,19 @@ mod tests {
         take(&mut rows, &other, b"", &[(b"b8", 4)]);
         rows.apply();
         assert_eq!(value(&other, b"b", 9).as_deref(), Some(&b"8"[..]));
+    }
+
+    #[test]
+    fn rows_stay_in_segments_that_hold_little_else() {
+        let (family, mut rows) = (family(1), Rows::new(usize::MAX));
+        let prefix = [b'p'; 1000];
+        let group: [(&[u8; 2], u64); 4] = [(b"a1", 1), (b"b1", 1), (b"c1", 2), (b"d1", 2)];
+        for (len, besides) in [(4, 4096 - 4 * 1002), (3, 0)] {
+            take(&mut rows, &family, &prefix, &group[..len]);
+            assert_eq!(rows.apply(), besides);
+            let key = [&prefix[..], b"c"].concat();
+            assert_eq!(value(&family, &key, 9).as_deref(), Some(&b"1"[..]));
+        }
     }
 
     #[test]

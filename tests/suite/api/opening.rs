@@ -1,10 +1,13 @@
 //! Opening, creating, locking and closing.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use ringdb::{BackendKind, Create, Db, ErrorKind, Options};
+use ringdb::{BackendKind, Create, Db, Durability, ErrorKind, Options};
 
-use crate::fixture::{Fixture, Kind, Place, assert_sound, block_on, fails, family, get, put};
+use crate::fixture::{
+    Fixture, Kind, Place, assert_sound, block_on, fails, family, get, put, rows_of,
+};
 
 #[test]
 fn a_missing_file_is_not_found_unless_it_may_be_created() {
@@ -127,6 +130,58 @@ fn a_drop_without_close_loses_nothing_that_was_acknowledged() {
     let db = place.open();
     assert_eq!(block_on(family(&db, "rows").len()).unwrap(), 300);
     assert_sound(&db);
+}
+
+#[test]
+fn rows_that_were_replayed_change_like_others() {
+    let Fixture { place, db, rows } = Fixture::with(|options| options.segment_bytes_max(256 << 10));
+    let (key, value) =
+        (|n: u32| n.wrapping_mul(0x9E37_79B1).to_be_bytes(), |n: u32| [n as u8; 200]);
+    let mut expected = BTreeMap::new();
+    for first in (0..6000u32).step_by(500) {
+        let mut batch = db.batch();
+        for n in first..first + 500 {
+            batch.put(&rows, key(n), value(n));
+            expected.insert(key(n).to_vec(), value(n).to_vec());
+        }
+        block_on(batch.commit()).unwrap();
+    }
+    drop((db, rows));
+    let db = place.open();
+    assert!(db.recovery().commits >= 12, "{:?}", db.recovery());
+    let mut fixture = Fixture { rows: family(&db, "rows"), db, place };
+    for _ in 0..2 {
+        let Fixture { db, rows, .. } = &fixture;
+        assert!(block_on(rows_of(rows.iter())).unwrap().into_iter().eq(expected.clone()));
+        let before = db.snapshot();
+        for n in 0..6000 {
+            let other = (n % 4 == 1).then(|| value(n + 1));
+            let mut batch = db.batch();
+            match (n % 4, &other) {
+                (0, _) => batch.delete(rows, key(n)),
+                (_, Some(other)) => batch.put(rows, key(n), other),
+                (2, None) => batch.put(rows, key(n + 10_000), b"new"),
+                _ => continue,
+            };
+            batch.durability(Durability::Buffered);
+            block_on(batch.commit()).unwrap();
+        }
+        assert!(block_on(rows_of(before.iter(rows))).unwrap().into_iter().eq(expected.clone()));
+        drop(before);
+        for n in 0..6000 {
+            match n % 4 {
+                0 => drop(expected.remove(&key(n)[..])),
+                1 => drop(expected.insert(key(n).to_vec(), value(n + 1).to_vec())),
+                2 => drop(expected.insert(key(n + 10_000).to_vec(), b"new".to_vec())),
+                _ => {}
+            }
+        }
+        assert!(block_on(rows_of(rows.iter())).unwrap().into_iter().eq(expected.clone()));
+        block_on(db.checkpoint()).unwrap();
+        fixture = fixture.reopened();
+    }
+    assert!(block_on(rows_of(fixture.rows.iter())).unwrap().into_iter().eq(expected));
+    assert_sound(&fixture.db);
 }
 
 #[test]
