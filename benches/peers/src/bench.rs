@@ -27,6 +27,19 @@ const SLICES: u32 = 4;
 /// second.
 const TURNS: u32 = 8;
 
+/// Reads a second in a slice, if there is what they need.
+type BareReads = fn(&Bare) -> io::Result<Option<f64>>;
+
+/// Rows of reads without an engine, 64 at a time: by threads, by tasks whose reads are made by `spawn_blocking`, and by tasks
+/// whose reads are made by one thread with a ring.
+const BARE_READS: [(&str, BareReads); 5] = [
+    ("bare-reads-of-4-kib", |bare| bare.reads_beside(BLOCK_BYTES).map(Some)),
+    ("bare-reads-of-4-kib-by-a-ring", |bare| bare.ring_reads_beside(BLOCK_BYTES)),
+    ("bare-reads-of-8-kib", |bare| bare.reads_beside(LEAF_BYTES).map(Some)),
+    ("bare-reads-of-8-kib-by-tasks", |bare| bare.task_reads_beside(LEAF_BYTES).map(Some)),
+    ("bare-reads-of-8-kib-by-a-ring", |bare| bare.ring_reads_beside(LEAF_BYTES)),
+];
+
 /// The run.
 pub struct Bench<'a> {
     /// Where databases are made.
@@ -224,17 +237,22 @@ impl Bench<'_> {
         })
     }
 
-    /// What the device gives to reads as long as a leaf of ours, 64 at a time, from threads and from tasks.
-    pub fn tell_leaf_reads(&mut self) -> Outcome<()> {
-        let (mut threads, mut tasks) = (0.0, 0.0);
+    /// What the device gives without an engine to reads of a block and to those as long as a leaf of ours. Where there is no ring, the
+    /// rows of one are left out.
+    pub fn tell_bare_reads(&mut self) -> Outcome<()> {
+        let mut told = BARE_READS.map(|(name, _)| (name, Some(0.0)));
         for _ in 0..SLICES {
-            threads += self.bare.reads_beside(LEAF_BYTES)? / f64::from(SLICES);
-            tasks += self.bare.task_reads_beside(LEAF_BYTES)? / f64::from(SLICES);
+            for ((_, per_s), (_, read)) in told.iter_mut().zip(BARE_READS) {
+                let slice = read(self.bare)?;
+                *per_s = per_s.zip(slice).map(|(sum, slice)| sum + slice / f64::from(SLICES));
+            }
         }
-        let mut tell =
-            |name, per_s| self.tell_values(name, Unit::PerSecond, vec![(Name::Ringdb, per_s)]);
-        tell("bare-reads-of-8-kib", threads)?;
-        tell("bare-reads-of-8-kib-by-tasks", tasks)
+        for (name, per_s) in told {
+            if let Some(per_s) = per_s {
+                self.tell_values(name, Unit::PerSecond, vec![(Name::Ringdb, per_s)])?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends peers and removes their files.

@@ -3,7 +3,10 @@
 //!
 //! Nothing may flatter an engine here, so the bare loop is the fastest of all ways to make a write
 //! durable on a file whose blocks are already written. Reads 64 at a time come from 64 threads: on
-//! the disks tried, that is as fast as a ring of depth 64, because the device is the limit.
+//! the disks tried, that is as fast as a ring of depth 64, because the device is the limit. What
+//! tasks get is measured in `task_reads`.
+
+mod task_reads;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -16,7 +19,6 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
-use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use super::key::mix;
@@ -101,7 +103,8 @@ pub struct Rates {
 
 /// A file to measure on; whoever created it removes it when dropped.
 pub struct Bare {
-    created: Option<PathBuf>,
+    path: PathBuf,
+    is_creator: bool,
     buffered: File,
     direct: Option<File>,
     next: AtomicU64,
@@ -112,7 +115,9 @@ pub struct Bare {
 impl Drop for Bare {
     fn drop(&mut self) {
         // The directory goes next and takes it along if this does not.
-        self.created.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        if self.is_creator {
+            drop(std::fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -123,7 +128,7 @@ impl Bare {
         let buffered = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         fill(&buffered, 0..FILE_BYTES)?;
         let mut bare = Bare::open(directory)?;
-        bare.created = Some(path);
+        bare.is_creator = true;
         Ok(bare)
     }
 
@@ -133,7 +138,7 @@ impl Bare {
         let buffered = OpenOptions::new().read(true).write(true).open(&path)?;
         let direct = open_direct(&path).ok();
         let (next, read_bytes) = (AtomicU64::new(0), AtomicU64::new(FILE_BYTES));
-        Ok(Bare { created: None, buffered, direct, next, read_bytes })
+        Ok(Bare { path, is_creator: false, buffered, direct, next, read_bytes })
     }
 
     /// Has reads go to so many bytes from now on, in whole MiB: as many as the table has that they are compared with. A disk
@@ -186,31 +191,6 @@ impl Bare {
     /// Reads of so many bytes, 64 at a time, in a slice beside those of a case; reads a second.
     pub fn reads_beside(&self, bytes: usize) -> io::Result<f64> {
         self.read_threads(DEPTH, bytes, BESIDE)
-    }
-
-    /// The same from 64 tasks of tokio, each read by `spawn_blocking`: what a program gets that has no engine at all.
-    pub fn task_reads_beside(&self, bytes: usize) -> io::Result<f64> {
-        let file = Arc::new(self.direct.as_ref().unwrap_or(&self.buffered).try_clone()?);
-        let file_bytes = self.read_bytes.load(Ordering::Relaxed);
-        let runtime = tokio::runtime::Builder::new_multi_thread().build()?;
-        let start = Instant::now();
-        let read = |seed| {
-            let file = file.clone();
-            runtime.spawn(async move {
-                let mut reader = Reader::new(bytes, seed, file_bytes);
-                while start.elapsed() < BESIDE {
-                    let file = file.clone();
-                    let read = move || reader.read_next(&file).map(|()| reader);
-                    reader =
-                        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
-                }
-                Ok::<u64, io::Error>(reader.reads)
-            })
-        };
-        let tasks = (0..DEPTH as u64).map(read);
-        let done = runtime.block_on(try_join_all(tasks)).map_err(io::Error::other)?;
-        let reads = done.into_iter().sum::<io::Result<u64>>()?;
-        Ok(reads as f64 / start.elapsed().as_secs_f64())
     }
 
     fn write_loop(&self, method: Method, bytes: usize, time: Duration) -> io::Result<(u64, f64)> {
@@ -328,23 +308,39 @@ impl Writer {
 /// Reads at random places of a file.
 struct Reader {
     buffer: Aligned,
-    random: u64,
-    file_bytes: u64,
+    places: Places,
     reads: u64,
 }
 
 impl Reader {
     fn new(bytes: usize, seed: u64, file_bytes: u64) -> Reader {
-        Reader { buffer: Aligned::new(bytes), random: mix(seed + 1), file_bytes, reads: 0 }
+        let places = Places::new(bytes, seed, file_bytes);
+        Reader { buffer: Aligned::new(bytes), places, reads: 0 }
     }
 
     fn read_next(&mut self, file: &File) -> io::Result<()> {
-        self.random = mix(self.random.wrapping_add(1));
-        let len_bytes = self.buffer.len as u64;
-        let place = self.random % (self.file_bytes / len_bytes);
-        file.read_exact_at(self.buffer.bytes_mut(), place * len_bytes)?;
+        file.read_exact_at(self.buffer.bytes_mut(), self.places.draw())?;
         self.reads += 1;
         Ok(())
+    }
+}
+
+/// The places: multiples of so many bytes.
+struct Places {
+    len_bytes: u64,
+    file_bytes: u64,
+    random: u64,
+}
+
+impl Places {
+    fn new(bytes: usize, seed: u64, file_bytes: u64) -> Places {
+        Places { len_bytes: bytes as u64, file_bytes, random: mix(seed + 1) }
+    }
+
+    /// Byte offset of the next.
+    fn draw(&mut self) -> u64 {
+        self.random = mix(self.random.wrapping_add(1));
+        self.random % (self.file_bytes / self.len_bytes) * self.len_bytes
     }
 }
 
@@ -413,6 +409,7 @@ impl Aligned {
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
+    use ringdb_uring::{BackendChoice, Io, Settings};
 
     use super::*;
 
@@ -450,11 +447,22 @@ mod tests {
         assert_eq!(bare.buffered.metadata().unwrap().len(), len_bytes);
         assert!(bare.reads_beside(BLOCK_BYTES).unwrap() > 0.0);
         assert!(bare.task_reads_beside(BLOCK_BYTES).unwrap() > 0.0);
-        let mut reader = Reader::new(CHUNK_BYTES, 0, len_bytes);
-        let last = (0..10_000).any(|_| {
-            reader.read_next(&bare.buffered).unwrap();
-            reader.random % (len_bytes / CHUNK_BYTES as u64) == FILE_BYTES / CHUNK_BYTES as u64
-        });
+        let mut places = Places::new(CHUNK_BYTES, 0, len_bytes);
+        let last = (0..10_000).any(|_| places.draw() == FILE_BYTES);
         assert!(last, "the bytes that were added are read too");
+    }
+
+    #[test]
+    fn a_ring_reads_for_tasks_wherever_one_can_be_set_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let bare = Bare::create(directory.path()).unwrap();
+        let named = Settings { backend: BackendChoice::Uring, ..Settings::default() };
+        let has_ring = Io::open(&bare.path, &named).is_ok();
+        for bytes in [BLOCK_BYTES, 2 * BLOCK_BYTES] {
+            let per_s = bare.ring_reads_beside(bytes).unwrap();
+            assert_eq!(per_s.is_some(), has_ring);
+            assert!(per_s.is_none_or(|per_s| per_s > 0.0));
+        }
+        assert!(bare.reads_beside(BLOCK_BYTES).unwrap() > 0.0, "the others go on");
     }
 }
