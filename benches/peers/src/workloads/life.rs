@@ -15,13 +15,13 @@ const BATCH_ROWS: u32 = 1000;
 /// Budget of the database whose memory is measured.
 const MEMORY_BYTES: u64 = 64 << 20;
 /// Fits into a log of every engine, at its settings here, before anything is moved to its place.
-const LOG_ROWS: u64 = 300_000;
-const LOG_MEMORY_BYTES: u64 = 512 << 20;
+const LOG_ROWS: u64 = 600_000;
+const LOG_MEMORY_BYTES: u64 = 1 << 30;
 /// Between the end of a killed process and its successor, as systemd has it unless told otherwise: until then the kernel takes
 /// apart what the process had open, a ring for instance, and only then its file is free.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
-/// How often the least that a recovery takes is measured.
-const LEAST_TURNS: u32 = 4;
+/// How often a recovery is measured, and the least that one takes.
+const RECOVERIES: u32 = 3;
 
 /// Runs it.
 pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
@@ -40,13 +40,14 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let mut recoveries = Vec::new();
     for engine in bench.in_one() {
         let spec = bench.spec(engine, "recovery", 1, LOG_MEMORY_BYTES, Durability::Synced);
-        let Some(per_s) = bench.kept(recovered(&spec, LOG_ROWS)) else { continue };
+        let Some(per_s) = bench.kept(recovered(&spec)) else { continue };
         recoveries.push((engine, per_s));
     }
     bench.tell_values("recovery", Unit::BytesPerSecond, recoveries)?;
     let mut least = 0.0;
-    for _ in 0..LEAST_TURNS {
-        least += least::recovery(bench.directory, LOG_ROWS * ROW_BYTES)? / f64::from(LEAST_TURNS);
+    for _ in 0..RECOVERIES {
+        let per_s = least::recovery(bench.directory, LOG_ROWS * ROW_BYTES)?;
+        least += per_s / f64::from(RECOVERIES);
     }
     bench.tell_values("bare-recovery", Unit::BytesPerSecond, vec![(Name::Ringdb, least)])
 }
@@ -73,13 +74,17 @@ fn lived(spec: &Spec, rows: u64) -> Outcome<Life> {
 }
 
 /// Bytes of rows that opening brought back in a second.
-fn recovered(spec: &Spec, rows: u64) -> Outcome<f64> {
-    let mut peer = Peer::start(spec, None)?;
-    peer.ask(Order::Load { load: Load::Random, rows, batch: BATCH_ROWS })?;
-    peer.kill()?;
-    std::thread::sleep(RESTART_AFTER);
-    let again = Peer::start(spec, None)?;
-    let per_s = (rows * ROW_BYTES) as f64 / again.opened.seconds;
-    again.remove()?;
+fn recovered(spec: &Spec) -> Outcome<f64> {
+    let mut per_s = 0.0;
+    for _ in 0..RECOVERIES {
+        let mut peer = Peer::start(spec, None)?;
+        peer.ask(Order::Load { load: Load::Random, rows: LOG_ROWS, batch: BATCH_ROWS })?;
+        peer.kill()?;
+        std::thread::sleep(RESTART_AFTER);
+        let again = Peer::start(spec, None)?;
+        let bytes = (LOG_ROWS * ROW_BYTES) as f64;
+        per_s += bytes / again.opened.seconds / f64::from(RECOVERIES);
+        again.remove()?;
+    }
     Ok(per_s)
 }
