@@ -28,8 +28,6 @@ thread_local! {
 struct Left {
     /// The ring that the future waits for.
     waits_for: Option<Io>,
-    /// Whether it waits for more of that ring than for commits that others see through.
-    looks: bool,
     /// The ring whose owner has not been told that there is more: the thread may be it itself.
     owed: Option<Io>,
 }
@@ -109,7 +107,6 @@ impl Left {
     fn wait(self, blocked: &Arc<Blocked>) {
         let kick = || self.owed.iter().for_each(Io::kick);
         match &self.waits_for {
-            Some(io) if self.owed.is_none() && !self.looks => io.block_behind_others(blocked),
             Some(io) if self.owed.as_ref().is_none_or(|owed| owed.is_same(io)) => {
                 io.block(blocked, &kick);
             }
@@ -147,19 +144,9 @@ pub(crate) async fn alarm(at: Instant) {
 
 /// The future being polled waits for this ring.
 pub(crate) fn note(io: &Io) {
-    leave(io, true);
-}
-
-/// The same, for nothing but a commit that is ordered: the owner was told of it, is owed word of it, or needs none.
-pub(crate) fn note_commit(io: &Io) {
-    leave(io, false);
-}
-
-fn leave(io: &Io, looks: bool) {
     LEFT.with(|left| {
         if let Some(left) = &mut *left.borrow_mut() {
             left.waits_for.get_or_insert_with(|| io.clone());
-            left.looks |= looks;
         }
     });
 }

@@ -4,8 +4,8 @@
 //! place when its memtable inserts are done; `visible` is advanced over the contiguous prefix, and
 //! the waiters of that prefix are woken in order. (I4)
 //!
-//! - A commit that waits for its group is shown by whoever notes that the group is durable, so the
-//!   wake-ups of a group mostly come from the owner and not from a task that wants to go on.
+//! - A commit that waits for its group is shown by whoever tells that the group is durable, so the
+//!   wake-ups of a group mostly come from who wrote it and not from a task that wants to go on.
 //! - A place is reused only after the sweep that made its commit visible has passed it, because a
 //!   commit is ordered only while `next_seq - swept` is below their number.
 //! - One thread advances at a time. A second one leaves a note in `advancing` and goes on; the
@@ -113,7 +113,7 @@ impl Places {
         let when_applied = u64::from(shown == Shown::WhenApplied);
         self.place(seq.0).mark.store(seq.0 << 1 | when_applied, Ordering::SeqCst);
         in_one_order();
-        // Either the group is seen to be durable here, or the mark is seen by whoever notes it.
+        // Either the group is seen to be durable here, or the mark is seen by whoever notes it and then tells.
         if shown == Shown::WhenApplied || self.durable() >= seq {
             self.advance();
         }

@@ -277,7 +277,7 @@ impl Future for Commit {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Seq>> {
         let polled = self.engine.pipeline.poll_shown(self.seq, context);
         if polled.is_pending() {
-            blocking::note_commit(&self.engine.io);
+            blocking::note(&self.engine.io);
         }
         polled.map_ok(|()| self.seq)
     }

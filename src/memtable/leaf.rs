@@ -314,6 +314,8 @@ impl Body {
     /// Moves the keys from `border` on to `right`, which is empty, and makes this body anew.
     fn divide_rows(&mut self, border: usize, right: &mut Body) {
         let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, self.rows.pool());
+        left.rows.share_segments(&self.rows);
+        right.rows.share_segments(&self.rows);
         let (keeper, dead_bytes) = self.keeper(border);
         let mut slots: Vec<_> = self.slots.drain(..).map(Some).collect();
         for (place, &slot) in self.order.iter().enumerate() {

@@ -73,9 +73,12 @@ impl Version {
         &self.row(rows)[self.key_len as usize..]
     }
 
-    /// The same version, its row copied to other rows.
+    /// The same version, its row copied to other rows unless it stays in a segment.
     fn moved(&self, from: &Rows, to: &mut Rows) -> Version {
-        Version { place: to.push(self.row(from)), ..*self }
+        match self.place.is_in_segment() {
+            true => *self,
+            false => Version { place: to.push(self.row(from)), ..*self },
+        }
     }
 }
 
@@ -152,7 +155,7 @@ impl Versions {
         self.heap_bytes() - before
     }
 
-    /// The same versions, their rows copied to other rows.
+    /// The same versions, their rows copied to other rows unless they stay in segments.
     pub(super) fn moved(mut self, from: &Rows, to: &mut Rows) -> Versions {
         match &mut self {
             Versions::One(version) => *version = version.moved(from, to),

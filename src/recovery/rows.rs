@@ -233,12 +233,13 @@ impl Rows {
         besides.unwrap_or(0)
     }
 
-    /// The segments, and how many bytes they have that are not of rows, if these are few enough for the rows to stay there.
+    /// The segments, and how many bytes they have that are not of rows, if these are few enough for the rows to stay there. They do in
+    /// memtables that have no rows yet, and a segment is kept for all or for none.
     fn segments_of_rows_that_stay(&self) -> Option<(Segments, usize)> {
         let bytes: usize = self.segments.iter().map(|segment| segment.len()).sum();
         let besides = bytes.saturating_sub(self.row_bytes);
-        let is_named = |segment: &Arc<Buf>| u32::try_from(segment.len()).is_ok();
-        let stay = besides <= bytes / BESIDES_SHARE && self.segments.iter().all(is_named);
+        let are_new = || self.families.iter().all(|keys| !keys.family.active().table.has_rows());
+        let stay = besides <= bytes / BESIDES_SHARE && are_new();
         stay.then(|| (self.segments.clone().into(), besides))
     }
 
@@ -300,8 +301,8 @@ impl Rows {
             }
             let row = &rows[place.row()];
             let (bytes, key_len) = (row.bytes(segments), row.key_len as usize);
-            // Of a segment that is too long for this nothing stays.
-            let place = RowPlace::in_segment(row.segment, row.start as u32);
+            let start = u32::try_from(row.start).expect("a segment is far below 4 GiB");
+            let place = RowPlace::in_segment(row.segment, start);
             (NewRow { seq: row.seq, kind: row.kind, bytes, key_len }, place)
         })
     }
@@ -379,14 +380,17 @@ mod tests {
 
     #[test]
     fn rows_stay_in_segments_that_hold_little_else() {
-        let (family, mut rows) = (family(1), Rows::new(usize::MAX));
+        let (sparse, dense, mut rows) = (family(1), family(2), Rows::new(usize::MAX));
         let prefix = [b'p'; 1000];
         let group: [(&[u8; 2], u64); 4] = [(b"a1", 1), (b"b1", 1), (b"c1", 2), (b"d1", 2)];
-        for (len, besides) in [(4, 4096 - 4 * 1002), (3, 0)] {
-            take(&mut rows, &family, &prefix, &group[..len]);
+        // Once there are rows, others are copied, and nothing is kept for them.
+        for (family, len, besides) in
+            [(&sparse, 3, 0), (&dense, 4, 4096 - 4 * 1002), (&dense, 4, 0)]
+        {
+            take(&mut rows, family, &prefix, &group[..len]);
             assert_eq!(rows.apply(), besides);
             let key = [&prefix[..], b"c"].concat();
-            assert_eq!(value(&family, &key, 9).as_deref(), Some(&b"1"[..]));
+            assert_eq!(value(family, &key, 9).as_deref(), Some(&b"1"[..]));
         }
     }
 

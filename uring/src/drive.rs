@@ -61,31 +61,14 @@ impl Shared {
         if woken() {
             return refused();
         }
-        self.block_from(blocked, Some(refused), false)
-    }
-
-    /// The same for a thread that need not look first: somebody who has, or will, does what it waits for, or keeps an appointment for
-    /// that.
-    pub(crate) fn block_behind_others(&self, blocked: &Arc<Blocked>) {
-        let owes_a_look = self.stand_by(blocked, None);
-        if owes_a_look || !blocked.is_woken() {
-            self.block_from(blocked, None, owes_a_look);
-        }
-    }
-
-    fn block_from(
-        &self,
-        blocked: &Arc<Blocked>,
-        mut tell: Option<&dyn Fn()>,
-        mut owes_a_look: bool,
-    ) {
-        let woken = || blocked.is_woken();
+        let mut tell = Some(refused);
+        let mut owes_a_look = false;
         while owes_a_look || !woken() {
             // Until what it leaves behind is handed on, even if it was woken meanwhile.
             owes_a_look = true;
             let alarm = match self.try_drive(&woken) {
                 Driven::Done => return,
-                Driven::Told(left) if woken() => return self.settle_left(left),
+                Driven::Told(left) if woken() => return self.settle_told(left),
                 Driven::Again | Driven::Told(_) => continue,
                 Driven::Quiet(alarm) => alarm,
                 Driven::Refused => {
@@ -135,9 +118,13 @@ impl Shared {
             feed.tell();
             Ok(())
         });
-        if let Err(gone) = told {
-            let owner = self.role.lock().take();
-            self.fail(owner, gone);
+        let Err(gone) = told else { return };
+        // Who has the role meanwhile leaves it then.
+        self.core.fail(&gone);
+        let owner = self.role.lock().take();
+        match owner {
+            Some(owner) => self.fail(Some(owner), gone),
+            None => feed.abandoned(gone.into()),
         }
     }
 
@@ -159,6 +146,13 @@ impl Shared {
             Left::Working => self.hand_over(),
             Left::Quiet(_) if self.wake.was_woken() => self.hand_over(),
             Left::Quiet(alarm) => self.keep_by_others(alarm),
+        }
+    }
+
+    /// The same, after others were told, and may have taken the role: whoever has it looks when leaving it.
+    fn settle_told(&self, left: Left) {
+        if !self.role.is_locked() {
+            self.settle_left(left);
         }
     }
 

@@ -25,7 +25,7 @@ pub trait Feed: Send + std::marker::Sync + 'static {
     fn done(&self, result: io::Result<()>, buf: Buf, took: Duration);
 
     /// Called behind each `done`, by the same thread: the time to wake who waits for the write. A driver with nothing else in flight
-    /// has left the role by then, so that those who come back find it free; another write may be in flight.
+    /// has left the role by then, so that those who come back find it free: another write may be in flight, and the file closed.
     fn tell(&self) {}
 
     /// The owner failed: `next` is never called again. Whoever waits should be told the cause.

@@ -273,8 +273,8 @@ impl Io {
     /// durable write then costs no hop between threads.
     ///
     /// Answers whether `done` held at the end. False at once, without asking `done`, if somebody
-    /// else owns the I/O, and false when nothing is in flight and the feed is idle: then wait by
-    /// other means. `done` is only called while this thread owns the I/O, so what it submits wakes
+    /// else owns the I/O, or took it over while this thread told who waited for a write of the feed, and false when nothing is in
+    /// flight and the feed is idle: then wait by other means. `done` is only called while this thread owns the I/O, so what it submits wakes
     /// nobody: a future may be polled in it. It must not block.
     pub fn drive(&self, done: &dyn Fn() -> bool) -> bool {
         self.shared().birth.is_here() && self.shared().drive(done)
@@ -288,17 +288,6 @@ impl Io {
     pub fn block(&self, blocked: &Arc<Blocked>, refused: &dyn Fn()) {
         if self.shared().birth.is_here() {
             return self.shared().block(blocked, refused);
-        }
-        while !blocked.is_woken() {
-            crate::threads::thread::park();
-        }
-    }
-
-    /// Like [`Io::block`], for a thread that waits for the feed and knows that the owner needs not be told: it waits behind whoever was, and
-    /// owns the I/O if that hands it on.
-    pub fn block_behind_others(&self, blocked: &Arc<Blocked>) {
-        if self.shared().birth.is_here() {
-            return self.shared().block_behind_others(blocked);
         }
         while !blocked.is_woken() {
             crate::threads::thread::park();

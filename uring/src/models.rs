@@ -171,11 +171,10 @@ mod whole {
     }
 
     impl Lines {
-        /// The number of a write, and whether the owner is owed word of it: whoever was first to wait for the next write owes it.
-        fn give(&self) -> (u64, bool) {
+        fn give(&self) -> u64 {
             let mut line = self.line.lock();
             line.given += 1;
-            (line.given, line.taken == line.done && line.given == line.taken + 1)
+            line.given
         }
 
         fn poll(&self, number: u64, waker: &Waker) -> bool {
@@ -244,21 +243,17 @@ mod whole {
     fn commit(io: &Io, feed: &Lines, waits: Waits) {
         let blocked = Blocked::here();
         let waker = Waker::from(blocked.clone());
-        let (number, mut owes_word) = feed.give();
+        let number = feed.give();
         while !feed.poll(number, &waker) {
             match waits {
-                Waits::Blocking if owes_word => io.block(&blocked, &|| io.kick()),
-                Waits::Blocking => io.block_behind_others(&blocked),
+                Waits::Blocking => io.block(&blocked, &|| io.kick()),
                 Waits::Elsewhere => {
-                    if owes_word {
-                        io.kick();
-                    }
+                    io.kick();
                     while !blocked.is_woken() {
                         thread::park();
                     }
                 }
             }
-            owes_word = false;
             blocked.settle();
         }
     }

@@ -3,7 +3,7 @@
 //! Whoever holds the role publishes its mood before it may stop looking:
 //!
 //! ```text
-//!   Busy     it runs, and will look at the queue and the feed again before it sleeps; or it left the role to one who was named and comes
+//!   Busy     it runs, and will look at the queue and the feed again before it sleeps; or it left the role and will name somebody
 //!   Flying   it sleeps in the backend while a write of the feed is in flight
 //!   Asleep   it sleeps in the backend, no write of the feed in flight
 //!   Parked   nobody holds the role, or it is being left

@@ -1,6 +1,6 @@
-//! The least that it takes to bring a log back into memory, without an engine: its bytes are read past the page cache and
-//! checked, and its rows are copied in another order, that of their keys, into memory that nobody has touched. There is no
-//! record to decode here, nothing is sorted, and nothing finds a row afterwards.
+//! A log that is brought back into memory without an engine: its bytes are read past the page cache and checked, and its rows are
+//! copied in another order, that of their keys, into memory that nobody has touched. There is no record to decode here, nothing is
+//! sorted, and nothing finds a row afterwards. (Ours leaves rows where they were read, where the log has little else, and finds them.)
 
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;

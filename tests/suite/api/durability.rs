@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select, try_join_all};
+use futures::poll;
 use ringdb::sim::Disk;
 use ringdb::{ColumnFamily, ColumnFamilyOptions, Db, Durability, ErrorKind, Options, Seq};
 
@@ -65,6 +66,26 @@ fn wait_resolves_a_commit_without_an_executor() {
     let seq = commit.seq();
     assert_eq!(commit.wait().unwrap(), seq);
     assert_eq!(get(&rows, "a").as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_thread_that_waits_inside_of_a_poll_sees_its_commit_through() {
+    let _watchdog = Watchdog::new("waits inside of a poll");
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    for n in 0..20u32 {
+        let mut batch = db.batch();
+        batch.put(&rows, "a", n.to_be_bytes());
+        // The owner is told of the first commit of a group by whoever ordered it: here, when the outer poll ends.
+        block_on(async { batch.try_submit().unwrap().wait().unwrap() });
+        let first = rows.put("b", n.to_be_bytes());
+        block_on(async {
+            let mut first = pin!(first);
+            assert!(poll!(&mut first).is_pending());
+            rows.put("c", n.to_be_bytes()).wait().unwrap();
+            first.await.unwrap();
+        });
+        assert_eq!(get(&rows, "c"), Some(n.to_be_bytes().to_vec()));
+    }
 }
 
 #[test]

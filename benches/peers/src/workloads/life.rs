@@ -15,8 +15,8 @@ const BATCH_ROWS: u32 = 1000;
 /// Budget of the database whose memory is measured.
 const MEMORY_BYTES: u64 = 64 << 20;
 /// Fits into a log of every engine, at its settings here, before anything is moved to its place.
-const LOG_ROWS: u64 = 600_000;
-const LOG_MEMORY_BYTES: u64 = 1 << 30;
+const LOG_ROWS: u64 = 300_000;
+const LOG_MEMORY_BYTES: u64 = 512 << 20;
 /// Between the end of a killed process and its successor, as systemd has it unless told otherwise: until then the kernel takes
 /// apart what the process had open, a ring for instance, and only then its file is free.
 const RESTART_AFTER: Duration = Duration::from_millis(100);

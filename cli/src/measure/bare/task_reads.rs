@@ -63,7 +63,9 @@ impl Bare {
     /// those who have the bare file open ask for none.
     fn open_with_ring(&self) -> io::Result<Option<Io>> {
         let direct = if self.direct.is_some() { DirectIo::Auto } else { DirectIo::Off };
-        let io = Io::open(&self.path, &Settings { direct, ..Settings::default() })?;
+        let Ok(io) = Io::open(&self.path, &Settings { direct, ..Settings::default() }) else {
+            return Ok(None);
+        };
         let report = io.report();
         if report.backend == BackendKind::Uring && report.direct == self.direct.is_some() {
             return Ok(Some(io));
