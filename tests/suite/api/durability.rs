@@ -9,7 +9,7 @@ use futures::poll;
 use ringdb::sim::Disk;
 use ringdb::{ColumnFamily, ColumnFamilyOptions, Db, Durability, ErrorKind, Options, Seq};
 
-use crate::fixture::{Fixture, Watchdog, block_on, family, get, keys, put};
+use crate::fixture::{Fixture, Watchdog, block_on, eventually, family, get, keys, put};
 
 #[test]
 fn submit_order_is_seq_order_and_seqs_are_dense() {
@@ -72,14 +72,22 @@ fn wait_resolves_a_commit_without_an_executor() {
 fn a_thread_that_waits_inside_of_a_poll_sees_its_commit_through() {
     let _watchdog = Watchdog::new("waits inside of a poll");
     let Fixture { place: _place, db, rows } = Fixture::new();
-    for n in 0..20u32 {
+    // An idle log is sealed, and then nobody looks of himself.
+    let sleeps = || {
+        let written = || db.metrics().log_bytes;
+        let before = written();
+        put(&rows, "a", "a block, and then the seal's");
+        assert!(eventually(|| written() >= before + 2 * 4096));
+    };
+    for n in 0..3u32 {
+        sleeps();
         let mut batch = db.batch();
-        batch.put(&rows, "a", n.to_be_bytes());
+        batch.put(&rows, "b", n.to_be_bytes());
         // The owner is told of the first commit of a group by whoever ordered it: here, when the outer poll ends.
         block_on(async { batch.try_submit().unwrap().wait().unwrap() });
-        let first = rows.put("b", n.to_be_bytes());
+        sleeps();
         block_on(async {
-            let mut first = pin!(first);
+            let mut first = pin!(rows.put("b", n.to_be_bytes()));
             assert!(poll!(&mut first).is_pending());
             rows.put("c", n.to_be_bytes()).wait().unwrap();
             first.await.unwrap();
