@@ -63,6 +63,23 @@ struct Telling {
     wanted: AtomicBool,
     told: AtomicUsize,
     found_it_free: AtomicUsize,
+    panics: AtomicBool,
+    abandoned: AtomicBool,
+}
+
+impl Telling {
+    fn attach(io: &Io) -> Arc<Telling> {
+        let feed = Arc::new(Telling {
+            io: Mutex::new(Some(io.clone())),
+            wanted: AtomicBool::new(false),
+            told: AtomicUsize::new(0),
+            found_it_free: AtomicUsize::new(0),
+            panics: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+        });
+        io.set_feed(feed.clone());
+        feed
+    }
 }
 
 impl Feed for Telling {
@@ -82,24 +99,42 @@ impl Feed for Telling {
     }
 
     fn tell(&self) {
+        assert!(!self.panics.load(Ordering::SeqCst), "the feed panics while it tells");
         let io = self.io.lock().unwrap().clone().expect("it is open");
         let is_free = io.drive(&|| true);
         self.found_it_free.fetch_add(usize::from(is_free), Ordering::SeqCst);
         self.told.fetch_add(1, Ordering::SeqCst);
     }
+
+    fn abandoned(&self, _: io::Error) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_feed_that_panics_while_it_tells_is_the_end_of_the_owner() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Telling::attach(&io);
+        feed.panics.store(true, Ordering::SeqCst);
+        feed.wanted.store(true, Ordering::SeqCst);
+        while !feed.abandoned.load(Ordering::SeqCst) {
+            io.drive(&|| false);
+            io.kick();
+            std::thread::yield_now();
+        }
+        let (read, _) = block_on(io.read(at(1), full(1, 0)));
+        read.unwrap_err();
+        feed.io.lock().unwrap().take();
+        block_on(io.close());
+    });
 }
 
 #[test]
 fn who_is_told_of_a_write_finds_the_role_free() {
     everywhere(|place| {
         let io = place.fresh();
-        let feed = Arc::new(Telling {
-            io: Mutex::new(Some(io.clone())),
-            wanted: AtomicBool::new(false),
-            told: AtomicUsize::new(0),
-            found_it_free: AtomicUsize::new(0),
-        });
-        io.set_feed(feed.clone());
+        let feed = Telling::attach(&io);
         // The background thread may have the role now and then.
         for round in 1..=200 {
             feed.wanted.store(true, Ordering::SeqCst);
