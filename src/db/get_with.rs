@@ -107,7 +107,7 @@ where
             Lookup::Found(Ok(looked)) => Ok(looked),
             Lookup::Found(Err(rest)) => Err(Later::new(rest, hold)),
             Lookup::Absent => Ok(None),
-            Lookup::Missing(_) => Err(Later::new(Rest::Row(view.clone(), at), hold)),
+            Lookup::Missing(missing) => Err(Later::new(Rest::Row(view.clone(), missing), hold)),
         }
     })?;
     match (looked, look) {

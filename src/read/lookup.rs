@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringdb_uring::Buf;
 
 use crate::engine::Engine;
 use crate::error::Result;
@@ -104,7 +105,14 @@ impl Copied {
 pub(crate) enum Lookup<T = Stored> {
     Found(T),
     Absent,
-    Missing(Wanted),
+    Missing(Missing),
+}
+
+/// A node that a lookup needs next. Memtables and newer trees were looked through, and do not have the key.
+pub(crate) struct Missing {
+    wanted: Wanted,
+    /// Index of its tree among those of the view.
+    tree: usize,
 }
 
 impl<T> Lookup<T> {
@@ -112,7 +120,7 @@ impl<T> Lookup<T> {
         match self {
             Lookup::Found(found) => Lookup::Found(of(found)),
             Lookup::Absent => Lookup::Absent,
-            Lookup::Missing(wanted) => Lookup::Missing(wanted),
+            Lookup::Missing(missing) => Lookup::Missing(missing),
         }
     }
 }
@@ -132,28 +140,45 @@ pub(crate) fn step_with<T>(
     pages: &Lookups<'_>,
     take: impl FnOnce(Lent<'_>) -> T,
 ) -> Lookup<T> {
-    let (family, hash) = (view.family.id, KeyHash::of(key));
-    pages.announce(hash, family);
-    if let Some(found) = in_memtables(view, at, key) {
-        return in_memtable(found, take);
+    let hash = KeyHash::of(key);
+    pages.announce(hash, view.family.id);
+    match in_memtables(view, at, key) {
+        Some(found) => in_memtable(found, take),
+        None => in_trees(view, 0, key, hash, pages, take),
     }
+}
+
+/// Looks in the trees from that index on: in the newest that can have the key first.
+#[inline]
+fn in_trees<T>(
+    view: &FamilyView,
+    first: usize,
+    key: &[u8],
+    hash: KeyHash,
+    pages: &Lookups<'_>,
+    take: impl FnOnce(Lent<'_>) -> T,
+) -> Lookup<T> {
     let Some((oldest, newer)) = view.trees.split_last() else { return Lookup::Absent };
-    for tree in newer.iter().filter(|tree| tree.may_hold(hash)) {
+    for (index, tree) in newer.iter().enumerate().skip(first) {
+        if !tree.may_hold(hash) {
+            continue;
+        }
         match tree::find(pages.pages(), &tree.root, key) {
-            Step::Missing(wanted) => return Lookup::Missing(wanted),
+            Step::Missing(wanted) => return Lookup::Missing(Missing { wanted, tree: index }),
             Step::Ready(None) => {}
             Step::Ready(Some(row)) => return in_tree(row.value(), take),
         }
     }
-    if !oldest.may_hold(hash) {
+    if first > newer.len() || !oldest.may_hold(hash) {
         return Lookup::Absent;
     }
     // The others do not have the key, so wherever it is now is the oldest tree.
+    let family = view.family.id;
     if let Some(row) = pages.row(key, hash, family) {
         return in_tree(row.value(), take);
     }
     match tree::find(pages.pages(), &oldest.root, key) {
-        Step::Missing(wanted) => Lookup::Missing(wanted),
+        Step::Missing(wanted) => Lookup::Missing(Missing { wanted, tree: newer.len() }),
         Step::Ready(None) => Lookup::Absent,
         Step::Ready(Some(row)) => {
             pages.keep(&row, hash, family);
@@ -195,7 +220,7 @@ pub(crate) fn step_many<T>(
                 pages.keep(row, hashes[index], family);
             }
             answers[index] = match step {
-                Step::Missing(wanted) => Some(Lookup::Missing(wanted)),
+                Step::Missing(wanted) => Some(Lookup::Missing(Missing { wanted, tree: age })),
                 Step::Ready(row) => row.map(|row| in_tree(row.value(), &mut take)),
             };
         }
@@ -230,29 +255,48 @@ pub(crate) fn decoded(bytes: &[u8]) -> ExtentValue {
     ExtentValue::decode(bytes).expect("references are checked before they are believed")
 }
 
-/// Takes steps and fetches pages until the answer is there.
-pub(crate) async fn run(
+/// Fetches what a lookup misses, and goes on from there until the answer is known.
+pub(crate) async fn go_on(
     engine: Arc<Engine>,
     view: Arc<FamilyView>,
     hold: &Hold,
-    at: Seq,
     key: Bytes,
+    mut missing: Missing,
 ) -> Result<Option<Stored>> {
     let mut held = Held::default();
     loop {
-        let step = {
-            let guard = ringdb_frames::pin();
-            step(&view, at, &key, &engine.pages.lookups(&guard, &held, hold))
-        };
-        match step {
+        let bytes = engine.pages.load(missing.wanted, view.family.id).await?;
+        match step_behind(&engine, &view, hold, &key, &missing, bytes, &mut held) {
             Lookup::Found(stored) => return Ok(Some(stored)),
             Lookup::Absent => return Ok(None),
-            Lookup::Missing(wanted) => {
-                let bytes = engine.pages.load(wanted, view.family.id).await?;
-                held.add(wanted.node, bytes);
-            }
+            Lookup::Missing(next) => missing = next,
         }
     }
+}
+
+/// The step behind a fetch. A leaf is searched at once. Behind an inner node the tree is descended again from its root, which
+/// needs no pin on the nodes above meanwhile.
+fn step_behind(
+    engine: &Engine,
+    view: &FamilyView,
+    hold: &Hold,
+    key: &[u8],
+    missing: &Missing,
+    bytes: Arc<Buf>,
+    held: &mut Held,
+) -> Lookup {
+    let mut first = missing.tree;
+    if missing.wanted.is_leaf() && missing.wanted.may_be(&bytes) {
+        if let Some(row) = tree::find_in_leaf(&bytes[..], key) {
+            return in_tree(row.value(), Stored::of);
+        }
+        first += 1;
+    } else {
+        held.add(missing.wanted.node, bytes);
+    }
+    let guard = ringdb_frames::pin();
+    let pages = engine.pages.lookups(&guard, held, hold);
+    in_trees(view, first, key, KeyHash::of(key), &pages, Stored::of)
 }
 
 /// The value itself, read from its extent if it has one.

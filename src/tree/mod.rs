@@ -58,7 +58,7 @@ pub(crate) use place::RowPlace;
 pub(crate) use refs::{Corrupt, Wanted};
 #[cfg(test)]
 pub(crate) use refs::{NodeRef, TreeRoot};
-pub(crate) use search::{Pages, RowAt, Step, find, find_many, row_at};
+pub(crate) use search::{Pages, RowAt, Step, find, find_in_leaf, find_many, row_at};
 pub(crate) use seek::{Direction, LeafAt, seek_leaf, upcoming_leaves};
 pub(crate) use walk::{Leaves, Walk, WalkStep};
 

@@ -1,7 +1,7 @@
 //! Descents: steps that never wait. What is in the cache is walked through at once; the first node that is not is named.
 //!
-//! A descent that missed is taken again from the root when the node is there: that costs a few hundred nanoseconds after an
-//! I/O, and needs no pin on the nodes above meanwhile.
+//! A descent that missed a leaf goes on in it when it is there. One that missed an inner node is taken again from the root: that
+//! needs no pin on the nodes above meanwhile.
 
 use std::ops::{Deref, Range};
 
@@ -116,7 +116,7 @@ pub(crate) fn find<'a, P: Pages>(
         };
         page = child;
     }
-    Step::Ready(row_in(page, key))
+    Step::Ready(find_in_leaf(page, key))
 }
 
 /// Finds the rows of several keys, a level at a time: while the search for one waits for memory, what the next ones need is on
@@ -144,7 +144,7 @@ pub(crate) fn find_many<'a, P: Pages>(
         }
     }
     let found = |((wanted, page), key): (&(Wanted, Option<P::Page<'a>>), &&[u8])| match *page {
-        Some(page) => Step::Ready(row_in(page, key)),
+        Some(page) => Step::Ready(find_in_leaf(page, key)),
         None => Step::Missing(*wanted),
     };
     places.iter().zip(keys).map(found).collect()
@@ -174,6 +174,9 @@ pub(crate) fn row_at<Page: Copy + Deref<Target = [u8]>>(
 
 /// The row of the key in a leaf.
 #[inline]
-fn row_in<Page: Copy + Deref<Target = [u8]>>(page: Page, key: &[u8]) -> Option<RowAt<Page>> {
+pub(crate) fn find_in_leaf<Page: Copy + Deref<Target = [u8]>>(
+    page: Page,
+    key: &[u8],
+) -> Option<RowAt<Page>> {
     Leaf::new(&page).search(key).ok().map(|index| RowAt { page, index })
 }
