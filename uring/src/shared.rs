@@ -116,12 +116,24 @@ impl Shared {
         let (place, urgency) = self.core.push(request);
         match &self.executor {
             #[cfg(target_os = "linux")]
-            Executor::Owner(_) => self.wake.wake(urgency, &self.core.stats),
+            Executor::Owner(_) => {
+                self.wake.wake(urgency, &self.core.stats);
+                self.let_owner_run();
+            }
             Executor::Pool if urgency == Urgency::None => {}
             Executor::Pool => self.core.wake_worker(),
             Executor::Caller(_) => self.run_caller(),
         }
         place
+    }
+
+    /// An owner that was woken and does not run yet waits for a processor: perhaps for this one, whose thread may have much more
+    /// to do first.
+    #[cfg(target_os = "linux")]
+    fn let_owner_run(&self) {
+        if self.wake.was_woken() {
+            thread::yield_now();
+        }
     }
 
     /// A buffer to read into.
