@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Seq;
 use crate::page::cache::Held;
-use crate::read::lookup::{self, Copied, Gathered, Lookup, Missing, Stored};
+use crate::read::lookup::{self, Copied, Gathered, Lookup, Stored, Waiting};
 use crate::snapshot::Pinned;
 use crate::state::{FamilyView, Hold};
 use crate::value::Value;
@@ -100,7 +100,7 @@ pub(super) enum Rest {
     /// The value lies in an extent of its own.
     Value(Stored),
     /// A page is missing.
-    Row(Arc<FamilyView>, Missing),
+    Row(Waiting),
 }
 
 #[inline]
@@ -114,7 +114,7 @@ fn look_in(
     let guard = ringdb_frames::pin();
     let held = Held::default();
     let pages = engine.pages.lookups(&guard, &held, hold);
-    looked(view, hold, lookup::step(view, at, key, &pages))
+    looked(engine, view, hold, lookup::step(view, at, key, &pages))
 }
 
 /// The same for several keys.
@@ -133,17 +133,17 @@ fn look_in_for_all(
     let steps = lookup::step_many(view, at, &keys, &pages, |lent| gathered.take(lent));
     let shared = gathered.into_bytes();
     let stored = |step: Lookup<_>| step.map(|copied: Copied| copied.stored(&shared));
-    steps.into_iter().map(|step| looked(view, hold, stored(step))).collect()
+    steps.into_iter().map(|step| looked(engine, view, hold, stored(step))).collect()
 }
 
 #[inline]
-fn looked(view: &Arc<FamilyView>, hold: &Arc<Hold>, step: Lookup) -> Looked {
+fn looked(engine: &Engine, view: &Arc<FamilyView>, hold: &Arc<Hold>, step: Lookup) -> Looked {
     let later = |rest| Looked::Later(Later::new(rest, hold));
     match step {
         Lookup::Found(Stored::Inline(value)) => Looked::Known(Some(value)),
         Lookup::Found(stored) => later(Rest::Value(stored)),
         Lookup::Absent => Looked::Known(None),
-        Lookup::Missing(missing) => later(Rest::Row(view.clone(), missing)),
+        Lookup::Missing(missing) => later(Rest::Row(Waiting::new(engine, view, missing))),
     }
 }
 
@@ -155,9 +155,7 @@ impl Later {
     pub(super) async fn value(self, engine: Arc<Engine>, key: Bytes) -> Result<Option<Value>> {
         let stored = match self.rest {
             Rest::Value(stored) => Some(stored),
-            Rest::Row(view, missing) => {
-                lookup::go_on(engine.clone(), view, &self.hold, key, missing).await?
-            }
+            Rest::Row(waiting) => waiting.answer(&engine, &self.hold, &key).await?,
         };
         match stored {
             None => Ok(None),
@@ -168,8 +166,8 @@ impl Later {
     async fn looked_up(self, engine: Arc<Engine>, key: Bytes) -> Result<bool> {
         match self.rest {
             Rest::Value(_) => Ok(true),
-            Rest::Row(view, missing) => {
-                let stored = lookup::go_on(engine, view, &self.hold, key, missing).await?;
+            Rest::Row(waiting) => {
+                let stored = waiting.answer(&engine, &self.hold, &key).await?;
                 Ok(stored.is_some())
             }
         }

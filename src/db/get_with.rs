@@ -10,7 +10,7 @@ use crate::blocking;
 use crate::db::get::{Boxed, Later, Rest, Target, check_key, polled_again};
 use crate::error::Result;
 use crate::page::cache::Held;
-use crate::read::lookup::{self, Lent, Lookup, Stored};
+use crate::read::lookup::{self, Lent, Lookup, Stored, Waiting};
 use crate::value::Value;
 
 /// Reads one key and lends its value to a closure, which runs at most once: in the first poll if
@@ -107,7 +107,9 @@ where
             Lookup::Found(Ok(looked)) => Ok(looked),
             Lookup::Found(Err(rest)) => Err(Later::new(rest, hold)),
             Lookup::Absent => Ok(None),
-            Lookup::Missing(missing) => Err(Later::new(Rest::Row(view.clone(), missing), hold)),
+            Lookup::Missing(missing) => {
+                Err(Later::new(Rest::Row(Waiting::new(engine, view, missing)), hold))
+            }
         }
     })?;
     match (looked, look) {

@@ -2,8 +2,8 @@
 //!
 //! A node is verified against its parent's checksum and checked in its structure when it is
 //! loaded, before anybody else sees it; afterwards decoding cannot fail. (I7) Readers that want
-//! the same missing node share one read. A reader keeps the nodes it fetched in hand until its
-//! descent ends, so it makes progress even where the cache has no room for them.
+//! the same missing node share one read. A reader keeps the nodes it fetched in hand until what it
+//! looks for is found, so it makes progress even where the cache has no room for them.
 
 use std::collections::HashMap;
 use std::ops::{Deref, Range};
@@ -27,6 +27,8 @@ use crate::state::Hold;
 use crate::tree::{self, Expected, Pages, Wanted};
 
 type Loading = Pin<Box<dyn Future<Output = Result<Arc<Buf>>> + Send>>;
+/// A node that is being fetched, shared by all who wait for it.
+pub(crate) type Fetch = Shared<Loading>;
 
 pub(crate) struct PageCache {
     frames: Cache,
@@ -35,7 +37,7 @@ pub(crate) struct PageCache {
     loading: Mutex<HashMap<PageId, WeakShared<Loading>>>,
 }
 
-/// Nodes that a reader fetched and keeps until its descent ends.
+/// Nodes that a reader fetched and keeps until what it looks for is found.
 #[derive(Default)]
 pub(crate) struct Held(Vec<(PageId, Arc<Buf>)>);
 
@@ -180,7 +182,7 @@ impl PageCache {
     }
 
     /// Fetches a node, or joins whoever is fetching it.
-    pub(crate) fn load(self: &Arc<Self>, wanted: Wanted, family: FamilyId) -> Shared<Loading> {
+    pub(crate) fn load(self: &Arc<Self>, wanted: Wanted, family: FamilyId) -> Fetch {
         let page = wanted.node.page;
         let mut loading = self.loading.lock();
         if let Some(shared) = loading.get(&page).and_then(WeakShared::upgrade) {

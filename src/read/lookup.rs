@@ -13,7 +13,7 @@ use crate::format::value::ExtentValue;
 use crate::ids::Seq;
 use crate::large;
 use crate::memtable::{Found, Kind};
-use crate::page::cache::Held;
+use crate::page::cache::{Fetch, Held};
 use crate::page::lookups::Lookups;
 use crate::state::{FamilyView, Hold};
 use crate::tree::{self, KeyHash, RowValue, Step, Wanted};
@@ -108,7 +108,7 @@ pub(crate) enum Lookup<T = Stored> {
     Missing(Missing),
 }
 
-/// A node that a lookup needs next. Memtables and newer trees were looked through, and do not have the key.
+/// The node that a lookup needs next. Memtables and newer trees were looked through, and do not have the key.
 pub(crate) struct Missing {
     wanted: Wanted,
     /// Index of its tree among those of the view.
@@ -158,18 +158,16 @@ fn in_trees<T>(
     pages: &Lookups<'_>,
     take: impl FnOnce(Lent<'_>) -> T,
 ) -> Lookup<T> {
-    let Some((oldest, newer)) = view.trees.split_last() else { return Lookup::Absent };
-    for (index, tree) in newer.iter().enumerate().skip(first) {
-        if !tree.may_hold(hash) {
-            continue;
-        }
+    let Some((oldest, newer)) = view.trees[first..].split_last() else { return Lookup::Absent };
+    let missing = |wanted, index| Lookup::Missing(Missing { wanted, tree: first + index });
+    for (index, tree) in newer.iter().enumerate().filter(|(_, tree)| tree.may_hold(hash)) {
         match tree::find(pages.pages(), &tree.root, key) {
-            Step::Missing(wanted) => return Lookup::Missing(Missing { wanted, tree: index }),
+            Step::Missing(wanted) => return missing(wanted, index),
             Step::Ready(None) => {}
             Step::Ready(Some(row)) => return in_tree(row.value(), take),
         }
     }
-    if first > newer.len() || !oldest.may_hold(hash) {
+    if !oldest.may_hold(hash) {
         return Lookup::Absent;
     }
     // The others do not have the key, so wherever it is now is the oldest tree.
@@ -178,7 +176,7 @@ fn in_trees<T>(
         return in_tree(row.value(), take);
     }
     match tree::find(pages.pages(), &oldest.root, key) {
-        Step::Missing(wanted) => Lookup::Missing(Missing { wanted, tree: newer.len() }),
+        Step::Missing(wanted) => missing(wanted, newer.len()),
         Step::Ready(None) => Lookup::Absent,
         Step::Ready(Some(row)) => {
             pages.keep(&row, hash, family);
@@ -255,48 +253,65 @@ pub(crate) fn decoded(bytes: &[u8]) -> ExtentValue {
     ExtentValue::decode(bytes).expect("references are checked before they are believed")
 }
 
-/// Fetches what a lookup misses, and goes on from there until the answer is known.
-pub(crate) async fn go_on(
-    engine: Arc<Engine>,
+/// A lookup that waits for a node, and shares its fetch with all that wait for it from the moment that this is made.
+pub(crate) struct Waiting {
     view: Arc<FamilyView>,
-    hold: &Hold,
-    key: Bytes,
-    mut missing: Missing,
-) -> Result<Option<Stored>> {
-    let mut held = Held::default();
-    loop {
-        let bytes = engine.pages.load(missing.wanted, view.family.id).await?;
-        match step_behind(&engine, &view, hold, &key, &missing, bytes, &mut held) {
-            Lookup::Found(stored) => return Ok(Some(stored)),
-            Lookup::Absent => return Ok(None),
-            Lookup::Missing(next) => missing = next,
+    missing: Missing,
+    fetch: Fetch,
+}
+
+impl Waiting {
+    pub(crate) fn new(engine: &Engine, view: &Arc<FamilyView>, missing: Missing) -> Waiting {
+        let fetch = engine.pages.load(missing.wanted, view.family.id);
+        Waiting { view: view.clone(), missing, fetch }
+    }
+
+    /// Goes on until the answer is known.
+    pub(crate) async fn answer(
+        mut self,
+        engine: &Engine,
+        hold: &Hold,
+        key: &[u8],
+    ) -> Result<Option<Stored>> {
+        let mut held = Held::default();
+        loop {
+            let node = self.fetch.await?;
+            match self.missing.step_behind(engine, &self.view, hold, key, node, &mut held) {
+                Lookup::Found(stored) => return Ok(Some(stored)),
+                Lookup::Absent => return Ok(None),
+                Lookup::Missing(missing) => self = Waiting::new(engine, &self.view, missing),
+            }
         }
     }
 }
 
-/// The step behind a fetch. A leaf is searched at once. Behind an inner node the tree is descended again from its root, which
-/// needs no pin on the nodes above meanwhile.
-fn step_behind(
-    engine: &Engine,
-    view: &FamilyView,
-    hold: &Hold,
-    key: &[u8],
-    missing: &Missing,
-    bytes: Arc<Buf>,
-    held: &mut Held,
-) -> Lookup {
-    let mut first = missing.tree;
-    if missing.wanted.is_leaf() && missing.wanted.may_be(&bytes) {
-        if let Some(row) = tree::find_in_leaf(&bytes[..], key) {
-            return in_tree(row.value(), Stored::of);
+impl Missing {
+    /// Goes on with the node. A leaf is searched at once. Behind an inner node its tree is descended again from the root, which
+    /// needs no pin on the nodes above meanwhile.
+    fn step_behind(
+        &self,
+        engine: &Engine,
+        view: &FamilyView,
+        hold: &Hold,
+        key: &[u8],
+        node: Arc<Buf>,
+        held: &mut Held,
+    ) -> Lookup {
+        let mut first = self.tree;
+        // What others fetched as something else is asked for again.
+        if self.wanted.level == 0 && self.wanted.may_be(&node) {
+            if let Some(row) = tree::find_in_leaf(&node[..], key) {
+                return in_tree(row.value(), Stored::of);
+            }
+            first += 1;
+            held.clear();
+        } else {
+            held.add(self.wanted.node, node);
         }
-        first += 1;
-    } else {
-        held.add(missing.wanted.node, bytes);
+        let guard = ringdb_frames::pin();
+        let pages = engine.pages.lookups(&guard, held, hold);
+        in_trees(view, first, key, KeyHash::of(key), &pages, Stored::of)
     }
-    let guard = ringdb_frames::pin();
-    let pages = engine.pages.lookups(&guard, held, hold);
-    in_trees(view, first, key, KeyHash::of(key), &pages, Stored::of)
 }
 
 /// The value itself, read from its extent if it has one.

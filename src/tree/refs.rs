@@ -20,11 +20,6 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether it is a leaf.
-    pub(crate) fn is_leaf(&self) -> bool {
-        self.level == 0
-    }
-
     /// Whether a node that was checked, for whomever, may be decoded as this one.
     #[inline]
     pub(crate) fn may_be(&self, checked: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! Descents: steps that never wait. What is in the cache is walked through at once; the first node that is not is named.
 //!
-//! A descent that missed a leaf goes on in it when it is there. One that missed an inner node is taken again from the root: that
-//! needs no pin on the nodes above meanwhile.
+//! A descent that missed is taken again from the root when the node is there: that needs no pin on the nodes above meanwhile. Only a
+//! lookup that missed a leaf goes on in it (`read/lookup.rs`).
 
 use std::ops::{Deref, Range};
 
@@ -47,7 +47,7 @@ const INNER_FRONT_BYTES: usize = 64;
 pub(crate) enum Step<T> {
     /// The answer.
     Ready(T),
-    /// Fetch this node and take the step again.
+    /// Fetch this node, then go on.
     Missing(Wanted),
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn row_at<Page: Copy + Deref<Target = [u8]>>(
     (index < leaf.len() && leaf.key(index).is(key)).then_some(RowAt { page, index })
 }
 
-/// The row of the key in a leaf.
+/// The row of the key in a leaf, which was checked.
 #[inline]
 pub(crate) fn find_in_leaf<Page: Copy + Deref<Target = [u8]>>(
     page: Page,

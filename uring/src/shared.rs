@@ -113,27 +113,23 @@ impl Shared {
 
     /// Hands a request to whoever does the work; its place if it has to stand in line.
     pub(crate) fn push(&self, request: Request) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        let is_read = matches!(request, Request::Read(_));
         let (place, urgency) = self.core.push(request);
         match &self.executor {
             #[cfg(target_os = "linux")]
             Executor::Owner(_) => {
-                self.wake.wake(urgency, &self.core.stats);
-                self.let_owner_run();
+                let owner_is_late = self.wake.wake(urgency, &self.core.stats);
+                if is_read && owner_is_late {
+                    // Perhaps it is this thread's processor that it waits for, and the thread may have much more to do.
+                    thread::yield_now();
+                }
             }
             Executor::Pool if urgency == Urgency::None => {}
             Executor::Pool => self.core.wake_worker(),
             Executor::Caller(_) => self.run_caller(),
         }
         place
-    }
-
-    /// An owner that was woken and does not run yet waits for a processor: perhaps for this one, whose thread may have much more
-    /// to do first.
-    #[cfg(target_os = "linux")]
-    fn let_owner_run(&self) {
-        if self.wake.was_woken() {
-            thread::yield_now();
-        }
     }
 
     /// A buffer to read into.

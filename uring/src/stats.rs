@@ -23,7 +23,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// System calls this crate made for I/O, waiting and waking.
+    /// System calls this crate made for I/O, waiting and waking. Turns that threads give away are not counted.
     syscalls,
     /// Reads completed.
     reads,

@@ -144,12 +144,12 @@ impl Wake {
         MOODS[self.mood.load(Ordering::SeqCst) as usize]
     }
 
-    /// Wakes the owner if it sleeps and this is worth it.
-    pub(crate) fn wake(&self, urgency: Urgency, stats: &Counters) {
+    /// Wakes the owner if it sleeps and this is worth it. True if it was woken before and has not looked since.
+    pub(crate) fn wake(&self, urgency: Urgency, stats: &Counters) -> bool {
         fence(Ordering::SeqCst);
         let mood = self.mood();
         if !urgency.disturbs(mood) {
-            return;
+            return mood == Mood::Woken && urgency != Urgency::None;
         }
         let order = Ordering::SeqCst;
         let won = self.mood.compare_exchange(mood as u8, Mood::Woken as u8, order, order);
@@ -161,6 +161,7 @@ impl Wake {
                 self.bell.ring(stats);
             }
         }
+        false
     }
 
     /// Lets the background thread look, whatever the mood.

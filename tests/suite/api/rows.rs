@@ -140,6 +140,21 @@ fn multi_get_gives_values_of_every_length_from_trees_and_memtables() {
 }
 
 #[test]
+fn keys_of_one_page_share_its_read() {
+    let fixture = Fixture::new();
+    let keys: Vec<_> = (0..64_u8).map(|n| [n]).collect();
+    for key in &keys {
+        put(&fixture.rows, key, b"");
+    }
+    block_on(fixture.db.checkpoint()).unwrap();
+    let Fixture { place: _place, db, rows } = fixture.reopened();
+    let before = db.metrics().page_reads;
+    let found = block_on(rows.multi_get(&keys)).unwrap();
+    assert!(found.iter().all(Option::is_some));
+    assert_eq!(db.metrics().page_reads - before, 1);
+}
+
+#[test]
 fn multi_get_answers_in_the_order_of_its_keys() {
     let Fixture { place: _place, db, rows } = Fixture::new();
     put(&rows, "b", "2");
