@@ -1,6 +1,6 @@
 //! What lookups read through: descents, and shortcuts past them.
 //!
-//! A descent waits for memory at every level of a tree. A row in a leaf that was read twice is found by
+//! A descent waits for memory at every level of a tree. A row in a leaf that was found in the cache twice is found by
 //! the hash of its key instead: the frame of its leaf, and its place in it. Where the cache has such a shortcut, and the leaf is
 //! one that the newest trees name, the key is compared and the answer is there; else the lookup descends.
 //!
