@@ -199,3 +199,22 @@ impl Wake {
         u64::try_from(nanos).unwrap_or(FOR_EVER).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_that_was_woken_is_late_until_it_looks() {
+        let (wake, stats) = (Wake::new(Bell::Silent), Counters::default());
+        let is_late = |urgency| wake.wake(urgency, &stats);
+        assert!(!is_late(Urgency::Now), "it runs");
+        wake.publish(Mood::Asleep);
+        assert!(!is_late(Urgency::Batch), "it may sleep on");
+        assert!(!is_late(Urgency::Now), "it is woken by this");
+        assert!(is_late(Urgency::Now) && is_late(Urgency::Batch));
+        assert!(!is_late(Urgency::None), "the request was refused");
+        wake.busy();
+        assert!(!is_late(Urgency::Now), "it looks");
+    }
+}
