@@ -100,7 +100,7 @@ fn hash(page: u64) -> u64 {
     (page + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Has every leaf noted, as when it was read twice.
+/// Has every leaf noted, as when it was found here twice.
 fn note(cache: &Cache, warm: &[Frame<'_>]) {
     for (page, frame) in (0..).zip(warm) {
         (0..2).for_each(|_| _ = cache.ask_for_shortcuts(frame, 0));

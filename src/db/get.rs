@@ -111,10 +111,12 @@ fn look_in(
     at: Seq,
     key: &[u8],
 ) -> Looked {
-    let guard = ringdb_frames::pin();
-    let held = Held::default();
-    let pages = engine.pages.lookups(&guard, &held, hold);
-    looked(engine, view, hold, lookup::step(view, at, key, &pages))
+    let step = {
+        let guard = ringdb_frames::pin();
+        let held = Held::default();
+        lookup::step(view, at, key, &engine.pages.lookups(&guard, &held, hold))
+    };
+    looked(engine, view, hold, step)
 }
 
 /// The same for several keys.
@@ -125,12 +127,14 @@ fn look_in_for_all(
     at: Seq,
     keys: &[Bytes],
 ) -> Vec<Looked> {
-    let guard = ringdb_frames::pin();
-    let held = Held::default();
     let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
     let mut gathered = Gathered::new(keys.len());
-    let pages = engine.pages.lookups(&guard, &held, hold);
-    let steps = lookup::step_many(view, at, &keys, &pages, |lent| gathered.take(lent));
+    let steps = {
+        let guard = ringdb_frames::pin();
+        let held = Held::default();
+        let pages = engine.pages.lookups(&guard, &held, hold);
+        lookup::step_many(view, at, &keys, &pages, |lent| gathered.take(lent))
+    };
     let shared = gathered.into_bytes();
     let stored = |step: Lookup<_>| step.map(|copied: Copied| copied.stored(&shared));
     steps.into_iter().map(|step| looked(engine, view, hold, stored(step))).collect()

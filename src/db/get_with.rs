@@ -95,14 +95,16 @@ where
     let mut look = Some(look);
     let mut lend = |bytes: Option<&[u8]>| look.take().map(|look| look(bytes));
     let looked = target.seen(|engine, view, hold, at| {
-        let guard = ringdb_frames::pin();
-        let held = Held::default();
-        let pages = engine.pages.lookups(&guard, &held, hold);
-        let step = lookup::step_with(view, at, key, &pages, |lent| match lent {
-            Lent::Row(bytes) => Ok(lend(Some(bytes))),
-            Lent::Shared(bytes) => Ok(lend(Some(&bytes))),
-            Lent::Extent(value) => Err(Rest::Value(Stored::Extent(value))),
-        });
+        let step = {
+            let guard = ringdb_frames::pin();
+            let held = Held::default();
+            let pages = engine.pages.lookups(&guard, &held, hold);
+            lookup::step_with(view, at, key, &pages, |lent| match lent {
+                Lent::Row(bytes) => Ok(lend(Some(bytes))),
+                Lent::Shared(bytes) => Ok(lend(Some(&bytes))),
+                Lent::Extent(value) => Err(Rest::Value(Stored::Extent(value))),
+            })
+        };
         match step {
             Lookup::Found(Ok(looked)) => Ok(looked),
             Lookup::Found(Err(rest)) => Err(Later::new(rest, hold)),

@@ -83,7 +83,7 @@ pub struct Metrics {
     pub groups: u64,
     /// Syncs, durable writes among them.
     pub syncs: u64,
-    /// System calls of the I/O crate.
+    /// System calls of the I/O crate for I/O, waiting and waking; turns that threads give away are not counted.
     pub syscalls: u64,
     /// Bytes of log groups and other durable writes.
     pub log_bytes: u64,

@@ -2,8 +2,8 @@
 //!
 //! A node is verified against its parent's checksum and checked in its structure when it is
 //! loaded, before anybody else sees it; afterwards decoding cannot fail. (I7) Readers that want
-//! the same missing node share one read. A reader keeps the nodes it fetched in hand until what it
-//! looks for is found, so it makes progress even where the cache has no room for them.
+//! the same missing node share one read. A reader keeps the nodes it fetched in hand until its
+//! descent ends, so it makes progress even where the cache has no room for them.
 
 use std::collections::HashMap;
 use std::ops::{Deref, Range};
@@ -37,7 +37,7 @@ pub(crate) struct PageCache {
     loading: Mutex<HashMap<PageId, WeakShared<Loading>>>,
 }
 
-/// Nodes that a reader fetched and keeps until what it looks for is found.
+/// Nodes that a reader fetched and keeps until its descent ends.
 #[derive(Default)]
 pub(crate) struct Held(Vec<(PageId, Arc<Buf>)>);
 

@@ -276,7 +276,7 @@ impl Waiting {
         let mut held = Held::default();
         loop {
             let node = self.fetch.await?;
-            match self.missing.step_behind(engine, &self.view, hold, key, node, &mut held) {
+            match self.missing.go_on(engine, &self.view, hold, key, node, &mut held) {
                 Lookup::Found(stored) => return Ok(Some(stored)),
                 Lookup::Absent => return Ok(None),
                 Lookup::Missing(missing) => self = Waiting::new(engine, &self.view, missing),
@@ -288,7 +288,7 @@ impl Waiting {
 impl Missing {
     /// Goes on with the node. A leaf is searched at once. Behind an inner node its tree is descended again from the root, which
     /// needs no pin on the nodes above meanwhile.
-    fn step_behind(
+    fn go_on(
         &self,
         engine: &Engine,
         view: &FamilyView,
@@ -298,11 +298,13 @@ impl Missing {
         held: &mut Held,
     ) -> Lookup {
         let mut first = self.tree;
-        // What others fetched as something else is asked for again.
-        if self.wanted.level == 0 && self.wanted.may_be(&node) {
+        let is_leaf = self.wanted.level == 0;
+        // Others may have fetched the page as something else: then it is asked for again.
+        if is_leaf && self.wanted.may_be(&node) {
             if let Some(row) = tree::find_in_leaf(&node[..], key) {
                 return in_tree(row.value(), Stored::of);
             }
+            // This tree does not have the key.
             first += 1;
             held.clear();
         } else {

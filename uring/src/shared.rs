@@ -121,7 +121,7 @@ impl Shared {
             Executor::Owner(_) => {
                 let owner_is_late = self.wake.wake(urgency, &self.core.stats);
                 if is_read && owner_is_late {
-                    // Perhaps it is this thread's processor that it waits for, and the thread may have much more to do.
+                    // Perhaps it waits for this processor, whose thread may have much more to do.
                     thread::yield_now();
                 }
             }

@@ -20,7 +20,7 @@
 //! full run of them does. Reads gather so where many are in flight.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::Bell;
 use crate::stats::Counters;
@@ -68,11 +68,16 @@ impl Urgency {
 pub(crate) struct Wake {
     mood: AtomicU8,
     bell: Bell,
+    /// From when on an owner that was woken, and does not run yet, is late.
+    late_from: AtomicU64,
     background: OnceLock<Thread>,
     parked_until: AtomicU64,
     kept: AtomicU64,
     origin: Instant,
 }
+
+/// An owner that was woken runs sooner, unless the processors are busy: to wake one that sleeps takes some tens of microseconds.
+const LATE_AFTER: Duration = Duration::from_micros(30);
 
 /// The background thread is not parked; no appointment is kept.
 const AWAKE: u64 = 0;
@@ -84,6 +89,7 @@ impl Wake {
         Wake {
             mood: AtomicU8::new(Mood::Busy as u8),
             bell,
+            late_from: AtomicU64::new(0),
             background: OnceLock::new(),
             parked_until: AtomicU64::new(AWAKE),
             kept: AtomicU64::new(AWAKE),
@@ -144,24 +150,44 @@ impl Wake {
         MOODS[self.mood.load(Ordering::SeqCst) as usize]
     }
 
-    /// Wakes the owner if it sleeps and this is worth it. True if it was woken before and has not looked since.
+    /// Wakes the owner if it sleeps and this is worth it. True if this waits for an owner that was found woken and is late: for as long
+    /// as it takes to run on a processor that sleeps, it has not looked. One caller is told each time that it is as late again.
     pub(crate) fn wake(&self, urgency: Urgency, stats: &Counters) -> bool {
         fence(Ordering::SeqCst);
         let mood = self.mood();
         if !urgency.disturbs(mood) {
-            return mood == Mood::Woken && urgency != Urgency::None;
+            return mood == Mood::Woken && urgency != Urgency::None && self.is_late();
         }
         let order = Ordering::SeqCst;
         let won = self.mood.compare_exchange(mood as u8, Mood::Woken as u8, order, order);
         match won {
             Err(_) => {} // It moved on after the work was published: it looks before it sleeps.
-            Ok(_) if mood == Mood::Parked => self.unpark(stats),
             Ok(_) => {
-                stats.wakeups.bump();
-                self.bell.ring(stats);
+                self.late_from.store(self.late_from_now(), Ordering::Relaxed);
+                if mood == Mood::Parked {
+                    self.unpark(stats);
+                } else {
+                    stats.wakeups.bump();
+                    self.bell.ring(stats);
+                }
             }
         }
         false
+    }
+
+    /// Whether the owner that was woken is late, for the first who asks.
+    fn is_late(&self) -> bool {
+        let late_from = self.late_from.load(Ordering::Relaxed);
+        let (now, order) = (self.ticks(Some(Instant::now())), Ordering::Relaxed);
+        now >= late_from
+            && self
+                .late_from
+                .compare_exchange(late_from, self.late_from_now(), order, order)
+                .is_ok()
+    }
+
+    fn late_from_now(&self) -> u64 {
+        self.ticks(Some(Instant::now() + LATE_AFTER))
     }
 
     /// Lets the background thread look, whatever the mood.
@@ -205,15 +231,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_that_was_woken_is_late_until_it_looks() {
+    fn an_owner_that_was_woken_is_late_after_a_while_until_it_looks() {
         let (wake, stats) = (Wake::new(Bell::Silent), Counters::default());
         let is_late = |urgency| wake.wake(urgency, &stats);
         assert!(!is_late(Urgency::Now), "it runs");
         wake.publish(Mood::Asleep);
         assert!(!is_late(Urgency::Batch), "it may sleep on");
         assert!(!is_late(Urgency::Now), "it is woken by this");
-        assert!(is_late(Urgency::Now) && is_late(Urgency::Batch));
+        wake.late_from.store(u64::MAX, Ordering::Relaxed);
+        assert!(!is_late(Urgency::Now), "it still has time");
+        wake.late_from.store(0, Ordering::Relaxed);
         assert!(!is_late(Urgency::None), "the request was refused");
+        assert!(is_late(Urgency::Batch));
+        assert_ne!(wake.late_from.load(Ordering::Relaxed), 0, "it has time again");
         wake.busy();
         assert!(!is_late(Urgency::Now), "it looks");
     }
