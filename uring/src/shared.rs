@@ -119,8 +119,8 @@ impl Shared {
         match &self.executor {
             #[cfg(target_os = "linux")]
             Executor::Owner(_) => {
-                let owner_is_late = self.wake.wake(urgency, &self.core.stats);
-                if is_read && owner_is_late {
+                self.wake.wake(urgency, &self.core.stats);
+                if is_read && urgency != Urgency::None && self.wake.is_late() {
                     // Perhaps it waits for this processor, whose thread may have much more to do.
                     thread::yield_now();
                 }

@@ -150,33 +150,33 @@ impl Wake {
         MOODS[self.mood.load(Ordering::SeqCst) as usize]
     }
 
-    /// Wakes the owner if it sleeps and this is worth it. True if this waits for an owner that was found woken and is late: for as long
-    /// as it takes to run on a processor that sleeps, it has not looked. One caller is told each time that it is as late again.
-    pub(crate) fn wake(&self, urgency: Urgency, stats: &Counters) -> bool {
+    /// Wakes the owner if it sleeps and this is worth it.
+    pub(crate) fn wake(&self, urgency: Urgency, stats: &Counters) {
         fence(Ordering::SeqCst);
         let mood = self.mood();
         if !urgency.disturbs(mood) {
-            return mood == Mood::Woken && urgency != Urgency::None && self.is_late();
+            return;
         }
+        // Before anybody can find it woken.
+        self.late_from.store(self.late_from_now(), Ordering::Relaxed);
         let order = Ordering::SeqCst;
         let won = self.mood.compare_exchange(mood as u8, Mood::Woken as u8, order, order);
         match won {
             Err(_) => {} // It moved on after the work was published: it looks before it sleeps.
+            Ok(_) if mood == Mood::Parked => self.unpark(stats),
             Ok(_) => {
-                self.late_from.store(self.late_from_now(), Ordering::Relaxed);
-                if mood == Mood::Parked {
-                    self.unpark(stats);
-                } else {
-                    stats.wakeups.bump();
-                    self.bell.ring(stats);
-                }
+                stats.wakeups.bump();
+                self.bell.ring(stats);
             }
         }
-        false
     }
 
-    /// Whether the owner that was woken is late, for the first who asks.
-    fn is_late(&self) -> bool {
+    /// Whether the owner was woken, and has not looked for as long as it takes to run on a processor that sleeps. One who asks is told,
+    /// and the next one when it is as late again.
+    pub(crate) fn is_late(&self) -> bool {
+        if self.mood() != Mood::Woken {
+            return false;
+        }
         let late_from = self.late_from.load(Ordering::Relaxed);
         let (now, order) = (self.ticks(Some(Instant::now())), Ordering::Relaxed);
         now >= late_from
@@ -233,18 +233,18 @@ mod tests {
     #[test]
     fn an_owner_that_was_woken_is_late_after_a_while_until_it_looks() {
         let (wake, stats) = (Wake::new(Bell::Silent), Counters::default());
-        let is_late = |urgency| wake.wake(urgency, &stats);
-        assert!(!is_late(Urgency::Now), "it runs");
+        assert!(!wake.is_late(), "it runs");
         wake.publish(Mood::Asleep);
-        assert!(!is_late(Urgency::Batch), "it may sleep on");
-        assert!(!is_late(Urgency::Now), "it is woken by this");
+        wake.wake(Urgency::Batch, &stats);
+        assert!(!wake.is_late(), "it may sleep on");
+        wake.wake(Urgency::Now, &stats);
         wake.late_from.store(u64::MAX, Ordering::Relaxed);
-        assert!(!is_late(Urgency::Now), "it still has time");
+        assert!(!wake.is_late(), "it still has time");
         wake.late_from.store(0, Ordering::Relaxed);
-        assert!(!is_late(Urgency::None), "the request was refused");
-        assert!(is_late(Urgency::Batch));
+        assert!(wake.is_late());
         assert_ne!(wake.late_from.load(Ordering::Relaxed), 0, "it has time again");
+        wake.late_from.store(0, Ordering::Relaxed);
         wake.busy();
-        assert!(!is_late(Urgency::Now), "it looks");
+        assert!(!wake.is_late(), "it looks");
     }
 }
