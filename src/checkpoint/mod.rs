@@ -298,7 +298,6 @@ impl<'a> Checkpointer<'a> {
                 if !frozen.families.is_empty() {
                     self.shrinking.unsettle();
                 }
-                engine.checkpoints.fetch_add(1, Ordering::Relaxed);
                 let is_full = engine.is_full();
                 if is_full {
                     engine.begin_relief();

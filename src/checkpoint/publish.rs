@@ -1,6 +1,7 @@
 //! Catalog, free map, superblock, state: a checkpoint becomes the one that counts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
@@ -64,6 +65,8 @@ pub(crate) async fn publish(
     *engine.superblock.lock() = next;
     *engine.published.lock() = frozen.catalog.clone();
     engine.release_log(frozen.log_from);
+    // Whoever learns that it made something durable finds it counted.
+    engine.checkpoints.fetch_add(1, Ordering::Relaxed);
     // Also those that have no record in the log.
     engine.pipeline.places.mark_durable(frozen.seq);
     Ok(())
