@@ -1,16 +1,16 @@
 //! Leaves made of sorted rows, for a memtable that has none yet: a log that is replayed.
 //!
 //! Rows that ascend need no search, no division and no index for each leaf: leaves are cut off from
-//! the front, by several threads if there are several parts, and get one index. A row is read when
-//! its leaf is made; all rows of a leaf are asked for before the first is.
+//! the front, by several threads if there are several parts, and get one index. Whoever read the rows
+//! took what a leaf needs of their keys then: of rows that stay where they are, and lie all over, only
+//! those at the ends of a leaf are looked at again, as a rule.
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::filter::Filter;
-use super::head::common_len;
+use super::filter::{Filter, KeyHash};
 use super::index::{Index, Named};
 use super::leaf::{Body, LEAF_KEYS_FILLED, Leaf};
 use super::leaves::LeafId;
@@ -19,8 +19,16 @@ use super::rows::{RowPlace, Segments};
 use super::version::NewRow;
 use super::{Core, Memtable};
 
-/// A row, and where it lies if it stays in a segment of the log.
-pub(crate) type FillRow<'a> = (NewRow<'a>, RowPlace);
+/// A row, and what is known of it without another look.
+#[derive(Clone, Copy)]
+pub(crate) struct FillRow<'a> {
+    pub(crate) row: NewRow<'a>,
+    /// Where it lies if it stays in a segment of the log.
+    pub(crate) place: RowPlace,
+    /// The first eight bytes of its key behind what all rows that come together begin with, as a number.
+    pub(crate) head: u64,
+    pub(crate) hash: KeyHash,
+}
 
 /// Leaves of some of a memtable's rows.
 pub(crate) struct Filled {
@@ -40,11 +48,12 @@ impl Memtable {
         self.core().filter.reserve(rows);
     }
 
-    /// Leaves of rows that ascend, and of versions of a key in the order of their seqs. The rows are copied, unless they stay in
-    /// segments.
+    /// Leaves of rows that ascend, and of versions of a key in the order of their seqs; heads are taken behind so many bytes that
+    /// all keys share. The rows are copied, unless they stay in segments.
     pub(crate) fn leaves_of<'a>(
         &self,
         rows: impl Iterator<Item = FillRow<'a>>,
+        prefix_len: usize,
         segments: Option<&Segments>,
     ) -> Filled {
         let mut rows = rows.peekable();
@@ -54,9 +63,9 @@ impl Memtable {
             next.push(row);
             // Which reads two keys, so only where a leaf may end.
             let is_full = next.len() >= LEAF_KEYS_FILLED
-                && rows.peek().is_some_and(|(later, _)| later.key() != row.0.key());
+                && rows.peek().is_some_and(|later| later.row.key() != row.row.key());
             if is_full || rows.peek().is_none() {
-                filled.add(&next, segments, &self.core().filter, &self.pool);
+                filled.add(&next, prefix_len, segments, &self.core().filter, &self.pool);
                 next.clear();
             }
         }
@@ -80,18 +89,19 @@ impl Filled {
     fn add(
         &mut self,
         rows: &[FillRow<'_>],
+        prefix_len: usize,
         segments: Option<&Segments>,
         filter: &Filter,
         pool: &Arc<Pool>,
     ) {
         self.entries += rows.len();
-        self.heap_bytes += filter.add_all(rows.iter().map(|(row, _)| row.key()));
+        self.heap_bytes += filter.add_all(rows.iter().map(|row| row.hash));
         if segments.is_some() {
-            self.heap_bytes += rows.iter().map(|(row, _)| row.bytes.len()).sum::<usize>();
+            self.heap_bytes += rows.iter().map(|row| row.row.bytes.len()).sum::<usize>();
         }
-        let (body, lists) = Body::filled(rows, segments, pool);
+        let (body, lists) = Body::filled(rows, prefix_len, segments, pool);
         self.heap_bytes += body.heap_bytes() + lists;
-        let low = Bytes::copy_from_slice(rows[0].0.key());
+        let low = Bytes::copy_from_slice(rows[0].row.key());
         self.leaves.push(Leaf { low, body: RwLock::new(body) });
     }
 }
@@ -121,10 +131,4 @@ impl Core {
         self.index.store(next.into());
         bytes
     }
-}
-
-/// The prefix of the keys of a leaf that is filled with these rows.
-pub(super) fn prefix_of<'a>(rows: &[FillRow<'a>]) -> &'a [u8] {
-    let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else { return &[] };
-    &first.key()[..common_len(first.key(), last.key())]
 }

@@ -29,11 +29,24 @@ pub(super) fn fill(memtable: &Memtable, rows: &[Gathered], border: usize, stay: 
         end += row.bytes.len();
         place
     };
-    let rows: Vec<FillRow<'_>> = rows.iter().map(|row| (row.row(), place(row))).collect();
+    let keys = || rows.iter().map(|row| row.row().key());
+    let prefix_len = match (keys().min(), keys().max()) {
+        (Some(least), Some(greatest)) => head::common_len(least, greatest),
+        _ => 0,
+    };
+    let fill_row = |row| FillRow {
+        row: Gathered::row(row),
+        place: place(row),
+        head: head::head8(&row.row().key()[prefix_len..]),
+        hash: KeyHash::of(row.row().key()),
+    };
+    let rows: Vec<FillRow<'_>> = rows.iter().map(fill_row).collect();
     let segments: Segments = Arc::new([Arc::new(segment)]);
     let parts = [&rows[..border], &rows[border..]];
     let segments = stay.then_some(&segments);
-    memtable.fill(parts.map(|part| memtable.leaves_of(part.iter().copied(), segments)));
+    let leaves =
+        |part: &[FillRow<'_>]| memtable.leaves_of(part.iter().copied(), prefix_len, segments);
+    memtable.fill(parts.map(leaves));
 }
 
 #[test]

@@ -42,6 +42,10 @@ pub(super) struct Filter {
     parts: [OnceLock<Box<[AtomicU64]>>; PARTS],
 }
 
+/// What a filter knows of a key, for whoever has the key at hand long before it is added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyHash(u64);
+
 /// Where the bits of a key are.
 struct Bits {
     /// Its high bits choose the word.
@@ -58,7 +62,7 @@ impl Filter {
     /// Whether the key may have been added.
     #[inline]
     pub(super) fn may_have(&self, key: &[u8]) -> bool {
-        self.has_all(&Bits::of(key))
+        self.has_all(&Bits::of(KeyHash::of(key)))
     }
 
     /// So many keys will be added, or versions of keys: they go into one part, with room for them.
@@ -86,7 +90,7 @@ impl Filter {
     ///
     /// Whether it was is not looked for: in each part that misses the processor's cache.
     pub(super) fn add(&self, key: &[u8]) -> usize {
-        let bits = Bits::of(key);
+        let bits = Bits::of(KeyHash::of(key));
         let (words, heap_bytes) = self.words_for(1);
         words[bits.place(words.len())].fetch_or(bits.mask, Ordering::Relaxed);
         heap_bytes
@@ -94,7 +98,7 @@ impl Filter {
 
     /// Adds neighbours, in order, with all versions of each: their words are asked for before the first is written, and they
     /// are counted at once, as other threads count too.
-    pub(super) fn add_all<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
+    pub(super) fn add_all(&self, keys: impl Iterator<Item = KeyHash>) -> usize {
         let mut added: Vec<_> = keys.map(Bits::of).collect();
         // Versions of a key.
         added.dedup_by_key(|bits| bits.hash);
@@ -130,7 +134,7 @@ impl Filter {
     pub(super) fn bring_near(&self, key: &[u8]) {
         let part = part_of(self.keys.load(Ordering::Relaxed));
         if let Some(words) = self.parts[part].get() {
-            ringdb_frames::bring_near(&words[Bits::of(key).place(words.len())]);
+            ringdb_frames::bring_near(&words[Bits::of(KeyHash::of(key)).place(words.len())]);
         }
     }
 
@@ -168,8 +172,7 @@ const fn words_of(part: usize) -> usize {
 
 impl Bits {
     #[inline]
-    fn of(key: &[u8]) -> Bits {
-        let hash = hash(key);
+    fn of(KeyHash(hash): KeyHash) -> Bits {
         let bit = |shift: u32| 1 << (hash >> shift & 63);
         Bits { hash, mask: bit(0) | bit(6) | bit(12) | bit(18) }
     }
@@ -180,15 +183,18 @@ impl Bits {
     }
 }
 
-/// A hash in memory only: keys that were chosen to collide cost their chooser a search in the leaves.
-#[inline]
-fn hash(key: &[u8]) -> u64 {
-    let (words, rest) = key.as_chunks::<8>();
-    let mixed =
-        words.iter().fold(key.len() as u64, |state, word| mix(state ^ u64::from_le_bytes(*word)));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(mixed ^ u64::from_le_bytes(last))
+impl KeyHash {
+    /// A hash in memory only: keys that were chosen to collide cost their chooser a search in the leaves.
+    #[inline]
+    pub(crate) fn of(key: &[u8]) -> KeyHash {
+        let (words, rest) = key.as_chunks::<8>();
+        let mixed = words
+            .iter()
+            .fold(key.len() as u64, |state, word| mix(state ^ u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        KeyHash(mix(mixed ^ u64::from_le_bytes(last)))
+    }
 }
 
 #[inline]
@@ -226,7 +232,7 @@ mod tests {
         let keys: Vec<_> = (0..9_000).map(key).collect();
         let (mut bytes, mut bytes_single) = (0, 0);
         for leaf in keys.chunks(100) {
-            bytes += filter.add_all(leaf.iter().flat_map(|key| [&key[..]; 3])); // versions
+            bytes += filter.add_all(leaf.iter().flat_map(|key| [KeyHash::of(key); 3])); // versions
             bytes_single += leaf.iter().map(|key| single.add(key)).sum::<usize>();
         }
         assert_eq!(bytes, bytes_single);

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 
 /// The first eight bytes of `rest`.
-pub(super) fn head8(rest: &[u8]) -> u64 {
+pub(crate) fn head8(rest: &[u8]) -> u64 {
     match rest.first_chunk::<8>() {
         Some(bytes) => u64::from_be_bytes(*bytes),
         None => u64::from_be_bytes(padded(rest)),

@@ -19,9 +19,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use ringdb_frames::bring_near;
 use smallvec::SmallVec;
 
-use super::fill::{FillRow, prefix_of};
+use super::fill::FillRow;
 use super::head::{Against, against, common_len, head8};
 use super::pool::{Arrays, Pool};
 use super::rows::{NEAR_BYTES_MAX, Rows, Segments};
@@ -136,34 +137,36 @@ impl Body {
         Body::with_room(Prefix::new(), 0, pool)
     }
 
-    /// A body of rows that ascend, few enough for a leaf, which are copied or stay in the segments; gives the heap bytes of lists
-    /// of further versions, too.
+    /// A body of rows that ascend, few enough for a leaf, with heads behind so many bytes that all share. They are copied or stay in
+    /// the segments; gives the heap bytes of lists of further versions, too.
     pub(super) fn filled(
         rows: &[FillRow<'_>],
+        prefix_len: usize,
         segments: Option<&Segments>,
         pool: &Arc<Pool>,
     ) -> (Body, usize) {
         // A full leaf has room to be divided; thousands of families have a leaf of few rows.
         let room = if rows.len() < LEAF_KEYS_FILLED { rows.len() } else { LEAF_KEYS_MAX };
-        let mut body = Body::with_room(Prefix::from_slice(prefix_of(rows)), room, pool);
+        let prefix = Prefix::from_slice(&rows[0].row.key()[..prefix_len]);
+        let mut body = Body::with_room(prefix, room, pool);
         body.rows = match segments {
             Some(segments) => Rows::in_segments(segments, pool),
-            None => Rows::with_room(rows.iter().map(|(row, _)| row.bytes.len()).sum(), pool),
+            None => Rows::with_room(rows.iter().map(|row| row.row.bytes.len()).sum(), pool),
         };
         let mut lists = 0;
-        for (row, place) in rows {
+        for FillRow { row, place, head, .. } in rows {
             let version = match segments {
                 Some(_) => Version::at(*place, row),
                 None => Version::new(row, &mut body.rows),
             };
-            let head = head8(&row.key()[body.prefix.len()..]);
             match body.len().checked_sub(1) {
-                Some(last) if body.heads[last] == head && body.key(last) == row.key() => {
+                Some(last) if body.heads[last] == *head && body.key(last) == row.key() => {
                     lists += body.slots[usize::from(body.order[last])].add(version);
                 }
-                _ => body.append(head, Versions::One(version)),
+                _ => body.append(*head, Versions::One(version)),
             }
         }
+        body.lengthen_prefix();
         (body, lists)
     }
 
@@ -191,18 +194,18 @@ impl Body {
 
     /// Asks for the newest rows of these places: their misses overlap then, instead of waiting one by one.
     pub(super) fn bring_near(&self, places: impl Iterator<Item = usize> + Clone) {
-        places.clone().for_each(|place| ringdb_frames::bring_near(self.at(place)));
+        places.clone().for_each(|place| bring_near(self.at(place)));
         places.for_each(|place| {
             let row = self.at(place).newest_row(&self.rows);
-            ringdb_frames::bring_near(&row[..row.len().min(NEAR_BYTES_MAX)]);
+            bring_near(&row[..row.len().min(NEAR_BYTES_MAX)]);
         });
     }
 
     /// Asks for what an insert of so many bytes writes besides the heads: order, slots and rows lie apart, so that a key at random
     /// would wait for one after the other.
     pub(super) fn bring_end_near(&mut self, row_bytes: usize) {
-        ringdb_frames::bring_near(&self.order[self.len() / 2..]);
-        self.slots.spare_capacity_mut().first().into_iter().for_each(ringdb_frames::bring_near);
+        bring_near(&self.order[self.len() / 2..]);
+        self.slots.spare_capacity_mut().first().into_iter().for_each(bring_near);
         self.rows.bring_end_near(row_bytes);
     }
 
@@ -276,6 +279,8 @@ impl Body {
         let skip = self.prefix.len();
         let (slots, rows) = (&self.slots, &self.rows);
         let keys = self.order.iter().map(|&slot| slots[usize::from(slot)].key(rows));
+        // Those that stay in segments of a log lie all over.
+        keys.clone().for_each(|key| bring_near(&key[..key.len().min(NEAR_BYTES_MAX)]));
         self.heads.clear();
         self.heads.extend(keys.map(|key| head8(&key[skip..])));
     }

@@ -48,6 +48,8 @@ use ahead::Ahead;
 pub(crate) use entry::{Copied, Found, Kind};
 pub(crate) use fill::FillRow;
 use filter::Filter;
+pub(crate) use filter::KeyHash;
+pub(crate) use head::head8;
 use index::Index;
 use leaf::{Body, Cut, Leaf};
 use leaves::{LeafId, Leaves};

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use ringdb_uring::Buf;
 
 use crate::ids::Seq;
-use crate::memtable::Kind;
+use crate::memtable::{KeyHash, Kind};
 
 /// Rows of a segment that are sorted on another thread.
 const SORTED_APART_MIN: usize = 5_000;
@@ -26,8 +26,9 @@ pub(super) struct Place(u128);
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) seq: Seq,
+    pub(super) hash: KeyHash,
     /// From the front of the segment.
-    pub(super) start: usize,
+    pub(super) start: u32,
     pub(super) segment: u32,
     pub(super) family: u32,
     pub(super) len: u32,
@@ -37,7 +38,7 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn bytes<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
-        &segments[self.segment as usize][self.start..self.start + self.len as usize]
+        &segments[self.segment as usize][self.start as usize..][..self.len as usize]
     }
 
     pub(super) fn key<'a>(&self, segments: &'a [Arc<Buf>]) -> &'a [u8] {
@@ -90,12 +91,4 @@ impl Run {
 pub(super) fn sorted(mut places: Vec<Place>) -> Vec<Place> {
     places.sort_unstable();
     places
-}
-
-/// Compares as the key does, as far as it goes: a shorter key is filled up with zeros.
-pub(super) fn head(key: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    let len = key.len().min(head.len());
-    head[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(head)
 }

@@ -14,8 +14,8 @@ use ringdb_uring::Buf;
 
 use crate::format::record::Found;
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::{FillRow, Kind, NewRow, RowPlace, Segments};
-use crate::recovery::places::{Place, Row, Run, head, sorted};
+use crate::memtable::{FillRow, KeyHash, Kind, NewRow, RowPlace, Segments, head8};
+use crate::recovery::places::{Place, Row, Run, sorted};
 use crate::state::Family;
 
 /// Rows that are asked for ahead of need: in key order each lies somewhere else.
@@ -144,10 +144,14 @@ impl Rows {
         payload: usize,
     ) {
         let bounded = |len: usize| u32::try_from(len).expect("groups are shorter than 4 GiB");
+        let segment = bounded(self.segments.len() - 1);
+        let start = payload + found.row.start;
+        let key = &self.segments[segment as usize][start..][..found.key_bytes];
         let row = Row {
             seq,
-            start: payload + found.row.start,
-            segment: bounded(self.segments.len() - 1),
+            hash: KeyHash::of(key),
+            start: bounded(start),
+            segment,
             family: family.0,
             len: bounded(found.row.len()),
             key_len: bounded(found.key_bytes),
@@ -155,7 +159,7 @@ impl Rows {
         };
         let keys = &mut self.families[row.family as usize];
         self.outdated |= keys.shorten_prefix(row, &self.segments);
-        let head = head(&row.key(&self.segments)[keys.prefix_len..]);
+        let head = head8(&key[keys.prefix_len..]);
         self.places.push(Place::new(row.family, head, self.rows.len()));
         self.rows.push(row);
         self.row_bytes += found.row.len();
@@ -195,7 +199,7 @@ impl Rows {
     fn all_places(&self) -> Vec<Place> {
         let place = |(index, row): (usize, &Row)| {
             let key = &row.key(&self.segments)[self.families[row.family as usize].prefix_len..];
-            Place::new(row.family, head(key), index)
+            Place::new(row.family, head8(key), index)
         };
         self.rows.iter().enumerate().map(place).collect()
     }
@@ -220,11 +224,14 @@ impl Rows {
             table.expect(rows);
             if is_new {
                 let segments = segments.as_ref();
-                let leaves = |places: &[Place]| table.leaves_of(self.new_rows(places), segments);
+                let leaves = |places: &[Place]| {
+                    let rows = self.fill_rows(places, segments.is_none());
+                    table.leaves_of(rows, keys.prefix_len, segments)
+                };
                 table.fill(self.by_two(&runs, rows, leaves));
             } else {
                 let insert = |places: &[Place]| {
-                    table.insert_sorted(self.new_rows(places).map(|(row, _)| row));
+                    table.insert_sorted(self.fill_rows(places, true).map(|row| row.row));
                 };
                 self.by_two(&runs, rows, insert);
             }
@@ -289,21 +296,28 @@ impl Rows {
         merged
     }
 
-    /// The rows at these places, asked for ahead of need.
-    fn new_rows<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = FillRow<'a>> {
+    /// The rows at these places, asked for ahead of need, with their bytes if these are read.
+    fn fill_rows<'a>(
+        &'a self,
+        places: &'a [Place],
+        are_read: bool,
+    ) -> impl Iterator<Item = FillRow<'a>> {
         let (rows, segments) = (&self.rows, &self.segments);
         places.iter().enumerate().map(move |(index, place)| {
             if let Some(later) = places.get(index + 2 * ROWS_AHEAD) {
                 bring_near(&rows[later.row()]);
             }
-            if let Some(later) = places.get(index + ROWS_AHEAD) {
+            if let Some(later) = places.get(index + ROWS_AHEAD).filter(|_| are_read) {
                 bring_near(rows[later.row()].bytes(segments));
             }
             let row = &rows[place.row()];
             let (bytes, key_len) = (row.bytes(segments), row.key_len as usize);
-            let start = u32::try_from(row.start).expect("a segment is far below 4 GiB");
-            let place = RowPlace::in_segment(row.segment, start);
-            (NewRow { seq: row.seq, kind: row.kind, bytes, key_len }, place)
+            FillRow {
+                row: NewRow { seq: row.seq, kind: row.kind, bytes, key_len },
+                place: RowPlace::in_segment(row.segment, row.start),
+                head: place.head(),
+                hash: row.hash,
+            }
         })
     }
 }
