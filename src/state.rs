@@ -130,9 +130,9 @@ impl Family {
         self.active.load().current.clone()
     }
 
-    /// Range deletes in the memtable that takes new commits.
-    pub(crate) fn active_range_deletes(&self) -> usize {
-        self.active.load().current.table.range_delete_count()
+    /// Range deletes in the memtable that the next commit goes to: the predecessor, until the freeze has chosen its seq.
+    pub(crate) fn next_range_deletes(&self) -> usize {
+        self.with_memtable_of(Seq(NEVER), Memtable::range_delete_count)
     }
 
     /// Puts a successor in front; commits find it once its freeze has chosen a seq.
@@ -243,6 +243,21 @@ mod tests {
         assert_eq!((holder(7), holder(8)), ("old", "new"));
         family.settle();
         assert_eq!(holder(8), "new");
+    }
+
+    #[test]
+    fn range_deletes_are_counted_where_the_next_commit_goes() {
+        let family = Family::new(FamilyId(0), "a", Logging::Logged, Seq(0), &Pool::new(0));
+        let delete = |seq| {
+            family.with_memtable_of(Seq(seq), |table| table.delete_range(Seq(seq), b"a", b"b"));
+            family.next_range_deletes()
+        };
+        assert_eq!((delete(1), delete(2)), (1, 2));
+        let new = family.active().successor();
+        family.succeed(new.clone());
+        assert_eq!(delete(3), 3, "its freeze has not happened");
+        new.starts_after(Seq(3));
+        assert_eq!((family.next_range_deletes(), delete(4)), (0, 1));
     }
 
     #[test]

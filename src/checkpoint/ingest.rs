@@ -66,7 +66,7 @@ impl Checkpointer<'_> {
     fn has_few_rows(&self) -> bool {
         let order = self.engine.pipeline.order();
         let has_walks =
-            |family: &Arc<Family>| family.dropped().is_some() || family.active_range_deletes() > 0;
+            |family: &Arc<Family>| family.dropped().is_some() || family.next_range_deletes() > 0;
         order.memory.used() <= FEW_BYTES && !order.dirty.iter().any(has_walks)
     }
 

@@ -359,5 +359,5 @@ fn delete_range(seq: Seq, family: &Family, low: &[u8], high: &[u8]) {
 
 /// Whether the memtable of new commits has as many range deletes as it should.
 fn has_full_ranges(family: &Arc<Family>) -> bool {
-    family.active_range_deletes() >= RANGE_DELETES_MAX
+    family.next_range_deletes() >= RANGE_DELETES_MAX
 }

@@ -74,9 +74,10 @@ fn range_deletes_wait_for_the_next_memtable_where_one_has_enough() {
             batch.durability(Durability::Buffered);
             batch.delete_range(&family, format!("{tenant:04}")..format!("{tenant:04}~"));
             batch.commit().await.unwrap();
-            assert!(family.family().active_range_deletes() <= RANGE_DELETES_MAX);
+            assert!(family.family().next_range_deletes() <= RANGE_DELETES_MAX);
         }
-        assert!(db.metrics().checkpoints >= 4);
+        // The fourth may be under way.
+        assert!(db.metrics().checkpoints >= 3, "{:?}", db.metrics());
         assert_eq!(family.get("k").await.unwrap().as_deref(), Some(&b"1"[..]));
         db.close().await.unwrap();
     });
