@@ -213,7 +213,7 @@ pub fn keys(range: ringdb::Range) -> Vec<String> {
 }
 
 /// How long something that another thread is about to do may take: far beyond any honest delay.
-const EVENTUALLY_SECONDS_MAX: u64 = 30;
+const EVENTUALLY_SECONDS_MAX: u64 = 120;
 
 /// Waits, bounded, for what another thread is about to make true; false if it never did.
 pub fn eventually(is_true: impl Fn() -> bool) -> bool {
@@ -245,10 +245,10 @@ const STALE_REFUSALS_MAX: usize = 2;
 
 /// A write after space has returned: it succeeds, at the latest after refusals from before.
 #[track_caller]
-pub fn resumes(mut write: impl FnMut() -> Result<Seq>) -> Seq {
+pub fn resumes<T>(mut write: impl FnMut() -> Result<T>) -> T {
     for _ in 0..STALE_REFUSALS_MAX {
         match write() {
-            Ok(seq) => return seq,
+            Ok(written) => return written,
             Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}"),
         }
     }
