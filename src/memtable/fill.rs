@@ -3,7 +3,8 @@
 //! Rows that ascend need no search, no division and no index for each leaf: leaves are cut off from
 //! the front, by several threads if there are several parts, and get one index. Whoever read the rows
 //! took what a leaf needs of their keys then: of rows that stay where they are, and lie all over, only
-//! those at the ends of a leaf are looked at again, as a rule.
+//! those at the ends of a leaf are looked at again, unless its keys share so much that it takes its
+//! heads anew.
 
 use bytes::Bytes;
 use parking_lot::RwLock;

@@ -8,7 +8,7 @@
 //! Invariants
 //! - `heads.len() == order.len() == slots.len() <= LEAF_KEYS_MAX`, and `order` is a permutation.
 //! - All keys begin with `prefix`; a head is taken behind it. The prefix shrinks when a key without
-//!   it arrives, and may be taken longer at a split.
+//!   it arrives, and may be taken longer at a split, or when the leaf is filled.
 //! - `low` never changes and every key is at or above it. The upper border is the next leaf's `low`
 //!   as the index has it; it changes only when the leaf splits, and `splits` counts that. Whoever
 //!   locks a leaf and finds the count that its index names holds the interval that its index names.
@@ -43,8 +43,8 @@ const RUN_MIN: usize = 32;
 /// A part of a leaf keeps the chunks if rows that are not its own are at most this part of its bytes. To copy it costs so many
 /// times what was moved since it was copied, at most, and of a leaf that is divided in the middle both parts are copied.
 const DEAD_SHARE: usize = 4;
-/// Leading bytes that all heads of a leaf share before a split takes its heads anew behind a longer
-/// prefix; that reads every key.
+/// Leading bytes that all heads of a leaf share before it takes its heads anew behind a longer prefix,
+/// when it was split or filled; that reads every key.
 const SHARED_HEAD_BYTES_MAX: usize = 3;
 
 /// An interval of keys, beginning at `low`.

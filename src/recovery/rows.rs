@@ -143,7 +143,8 @@ impl Rows {
         found: &Found<'_>,
         payload: usize,
     ) {
-        let bounded = |len: usize| u32::try_from(len).expect("groups are shorter than 4 GiB");
+        let bounded =
+            |len: usize| u32::try_from(len).expect("segments are shorter than 4 GiB, and few");
         let segment = bounded(self.segments.len() - 1);
         let start = payload + found.row.start;
         let key = &self.segments[segment as usize][start..][..found.key_bytes];
