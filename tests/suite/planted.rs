@@ -38,6 +38,8 @@ const RESTORES: usize = 60;
 const FLIPS: usize = 1500;
 /// Calls that fail, from the first on.
 const FAULTS: u64 = 36;
+/// Children that a bug is tried in until one catches it.
+const TRIES_MAX: usize = 3;
 
 /// A part of the net, and its name.
 type Check = (&'static str, fn(&Watchdog));
@@ -217,7 +219,10 @@ fn every_planted_bug_is_caught_and_nothing_else_is() {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some(name) = names.get(n) else { return };
-            let outcome = try_out(name);
+            // Some do harm only where threads meet in one way, which a few hundred images may not have.
+            let tries = if n < Bug::ALL.len() { TRIES_MAX } else { 1 };
+            let mut outcomes = (0..tries).map(|_| try_out(name));
+            let outcome = outcomes.find(|outcome| *outcome != Ok(None)).unwrap_or(Ok(None));
             say(format!("planted {name}: {}", words(&outcome)));
             told.lock()[n] = outcome;
         }
