@@ -371,23 +371,25 @@ fn what_a_full_log_has_no_room_to_tell_of_a_checkpoint_makes_durable() {
         let rows = db.column_family("rows").await.unwrap();
         let unlogged = ColumnFamilyOptions::new().unlogged();
         let unlogged = db.create_column_family("unlogged", unlogged).await.unwrap();
-        // Nobody makes segments ready meanwhile.
+        // Nobody makes segments ready meanwhile; not for ever, as a seal may take the last block before the put that was to have it.
+        let (step, started) = (Duration::from_secs(60), Instant::now());
         let (begin, begun) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
         let wait = async move {
             let _ = begin.send(());
-            let _ = ended.recv();
+            let _ = ended.recv_timeout(step);
         };
         db.engine().command(Command::Between(Box::pin(wait)));
         begun.recv().expect("the checkpointer takes commands");
         while db.engine().pipeline.order().log_has_room_for_seal() {
             rows.put("a", "row").await.unwrap();
+            assert!(started.elapsed() < step, "the log does not fill");
         }
         let seq = unlogged.put("a", "row").await.unwrap();
         let _taken = fill(&disk, &db, Need::Growth);
         let before = db.metrics().checkpoints;
         drop(end);
-        let (mut durable, deadline) = (db.durable(seq), Instant::now() + Duration::from_secs(60));
+        let (mut durable, deadline) = (db.durable(seq), Instant::now() + step);
         let durable = loop {
             if let Some(durable) = (&mut durable).now_or_never() {
                 break durable;
