@@ -108,11 +108,16 @@ pub(crate) fn seal(buf: &mut [u8], header: &GroupHeader, file_id: &FileId) -> Se
 
 /// Looks at a candidate without its checksum: whether it could be a group at all.
 pub(crate) fn peek(bytes: &[u8]) -> Option<Peek> {
-    let mut reader = Reader::starting_at(bytes, 4, "");
+    peek_front(bytes, bytes.len() as u64)
+}
+
+/// Looks at no more than the front of a candidate, which has so many bytes to the end of its segment.
+pub(crate) fn peek_front(front: &[u8], rest_bytes: u64) -> Option<Peek> {
+    let mut reader = Reader::starting_at(front, 4, "");
     let (magic, len_bytes) = (reader.array().ok()?, reader.u32().ok()?);
     reader.u32().ok()?;
     let (incarnation, segment) = (Incarnation(reader.u64().ok()?), reader.u64().ok()?);
-    let fits = GROUP_HEADER_BYTES as u64 + u64::from(len_bytes) <= bytes.len() as u64;
+    let fits = GROUP_HEADER_BYTES as u64 + u64::from(len_bytes) <= rest_bytes;
     (magic == MAGIC && fits).then_some(Peek { len_bytes, incarnation, segment })
 }
 

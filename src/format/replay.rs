@@ -15,7 +15,7 @@
 
 use super::Defect;
 use super::checksum::FileId;
-use super::group::{Group, Peek, open, padded_bytes, peek};
+use super::group::{Group, Peek, open, padded_bytes, peek, peek_front};
 use super::segment::SEGMENT_HEADER_BYTES;
 use crate::ids::{BLOCK_BYTES, Incarnation, Seq};
 
@@ -148,6 +148,13 @@ impl<'a> Iterator for Groups<'a> {
     }
 }
 
+/// What could be a group of this life, by its front; it has so many bytes to the end of its segment.
+pub(crate) fn candidate(front: &[u8], rest_bytes: u64, life: Life) -> Option<Peek> {
+    let is_alike =
+        |peek: &Peek| peek.incarnation == life.incarnation && peek.segment == life.ordinal;
+    peek_front(front, rest_bytes).filter(is_alike)
+}
+
 /// Checksums over at most this many times the segment's bytes decide about a tail: a file made to look full of groups costs no more.
 const EFFORT_MAX: u64 = 4;
 
@@ -170,9 +177,7 @@ pub(crate) fn check_tail(
     let mut effort = EFFORT_MAX.saturating_mul(segment.len() as u64);
     for at in (first..segment.len()).step_by(BLOCK_BYTES) {
         let rest = &segment[at..];
-        let alike =
-            |peek: &Peek| peek.incarnation == life.incarnation && peek.segment == life.ordinal;
-        let Some(candidate) = peek(rest).filter(alike) else {
+        let Some(candidate) = candidate(rest, rest.len() as u64, life) else {
             continue;
         };
         let cost = padded_bytes(candidate.len_bytes as usize) as u64;

@@ -1,7 +1,8 @@
 //! The segments of a log, read one behind the other, and ahead of need.
 //!
-//! The head of each names the next. All heads are read first, so that the device always has whole segments to read while others
-//! are replayed.
+//! The head of each names the next. All heads are read first, with the block behind each, which tells whether the segment has groups:
+//! the first one begins there. Up to the last segment that has some all are read whole, so that the device always has segments to
+//! read while others are replayed; those behind it, made ready for groups that never came, are looked through in pieces.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,25 +11,34 @@ use ringdb_uring::{Buf, Io, TRANSFER_BYTES_MAX};
 
 use crate::error::Result;
 use crate::format::checksum::FileId;
+use crate::format::replay::{Life, candidate};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::ids::{Extent, Incarnation};
+use crate::ids::{Extent, Incarnation, PAGE_BYTES};
 use crate::log::Segment;
-use crate::recovery::{io_error, read};
+use crate::recovery::{behind, io_error, read};
 
 /// Segments that are being read at a time, at most.
-const AHEAD: usize = 3;
+const AHEAD: usize = 6;
+/// The head of a segment and the block behind it, in one page: no segment is shorter.
+const FRONT_BYTES: usize = PAGE_BYTES;
+const _: () = assert!(FRONT_BYTES > SEGMENT_HEADER_BYTES);
 
 /// The segments of one incarnation's log that are still to come.
 pub(super) struct Chain<'a> {
     io: &'a Io,
+    incarnation: Incarnation,
     segments: VecDeque<Headed>,
+    /// Those behind the last one that has groups.
+    behind: Vec<Headed>,
     reading: VecDeque<ringdb_uring::Read>,
     /// Segments that are read ahead together are no longer, unless it is one.
     bytes_max: u64,
 }
 
-struct Headed {
-    segment: Segment,
+/// A segment whose head was read.
+#[derive(Clone, Copy)]
+pub(super) struct Headed {
+    pub(super) segment: Segment,
     successor: Option<Extent>,
 }
 
@@ -52,7 +62,8 @@ impl<'a> Chain<'a> {
         bytes_max: usize,
     ) -> Result<Chain<'a>> {
         let (mut segments, mut next) = (VecDeque::new(), Some(first));
-        let mut bytes = 0;
+        // The first one is always read: the log begins in it.
+        let (mut with_groups, mut bytes) = (1, 0);
         while let Some(segment) = next.take() {
             let extent = segment.extent;
             bytes += extent.len_bytes();
@@ -62,24 +73,48 @@ impl<'a> Chain<'a> {
             if extent.is_empty() || !is_inside || !can_be {
                 break;
             }
-            let head = read(io, extent.start.byte_offset(), SEGMENT_HEADER_BYTES).await?;
+            let front = read(io, extent.start.byte_offset(), FRONT_BYTES).await?;
             let is_expected = |header: &SegmentHeader| {
                 let of = (header.incarnation, header.ordinal, header.extent);
                 of == (incarnation, segment.ordinal, extent)
             };
-            let header = SegmentHeader::decode(&head, file_id).ok().filter(is_expected);
+            let header = SegmentHeader::decode(&front, file_id).ok().filter(is_expected);
             let successor = header.map(|header| header.successor);
             segments.push_back(Headed { segment, successor });
+            let rest_bytes = extent.len_bytes() - SEGMENT_HEADER_BYTES as u64;
+            let life = Life { incarnation, ordinal: segment.ordinal };
+            if candidate(&front[SEGMENT_HEADER_BYTES..], rest_bytes, life).is_some() {
+                with_groups = segments.len();
+            }
             if last_ordinal.is_none_or(|last| segment.ordinal < last) {
                 let ordinal = segment.ordinal + 1;
                 next = successor.map(|extent| Segment { extent, ordinal });
             }
         }
+        let behind = segments.split_off(with_groups.min(segments.len())).into();
         let reading = VecDeque::with_capacity(AHEAD);
-        Ok(Chain { io, segments, reading, bytes_max: bytes_max as u64 })
+        let bytes_max = bytes_max as u64;
+        Ok(Chain { io, incarnation, segments, behind, reading, bytes_max })
     }
 
-    /// The next segment.
+    /// Whether there are segments behind the last one that has groups.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Those segments behind the last one with groups in which there could be groups all the same, behind a first one that is damaged.
+    pub(super) async fn suspects(self) -> Result<Vec<Read>> {
+        let suspects = behind::suspects(self.io, self.incarnation, &self.behind, self.bytes_max);
+        let segments = suspects.await?.into();
+        let mut chain = Chain { segments, behind: Vec::new(), ..self };
+        let mut suspects = Vec::new();
+        while let Some(read) = chain.next().await? {
+            suspects.push(read);
+        }
+        Ok(suspects)
+    }
+
+    /// The next segment, up to the last one that has groups.
     pub(super) async fn next(&mut self) -> Result<Option<Read>> {
         self.read_ahead();
         let Some(read) = self.reading.pop_front() else { return Ok(None) };

@@ -8,6 +8,8 @@
 //!
 //! Nothing is believed before it is checked, and nothing is accepted before step 4 is durable.
 
+mod applying;
+mod behind;
 mod chain;
 pub(crate) mod create;
 mod fresh;

@@ -20,10 +20,11 @@ use crate::format::group::GROUP_HEADER_BYTES;
 use crate::format::record::Op;
 use crate::format::replay::{Expect, Groups, Life, Located, check_tail};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
-use crate::ids::{Extent, FamilyId, Generation, Seq};
+use crate::ids::{Extent, FamilyId, Generation, Incarnation, Seq};
 use crate::log::{Segment, UsedSegment};
 use crate::memtable::Pool;
 use crate::options::Shares;
+use crate::recovery::applying::Applying;
 use crate::recovery::chain::{Chain, Read};
 use crate::recovery::rows::{Number, Rows};
 use crate::recovery::{Found, corrupt};
@@ -147,8 +148,7 @@ impl<'a> Replay<'a> {
             ordinal: first.ordinal,
             offset_bytes: SEGMENT_HEADER_BYTES as u64,
         };
-        // The last segment with groups and those behind it, to be searched for proof that a group
-        // is missing.
+        // The last segment with groups, to be searched for proof that one is missing.
         let mut behind: Vec<Read> = Vec::new();
         let mut segments = Vec::new();
         loop {
@@ -170,12 +170,8 @@ impl<'a> Replay<'a> {
             }
             self.out.log_bytes += groups.offset_bytes();
             segments.push(UsedSegment { segment: current.segment, end_bytes, last: end.last_seq });
-            match any {
-                true => behind.clear(),
-                // The log has ended, most likely: what is behind it is read meanwhile. Few rows wait: a group may not have
-                // fitted into a short segment, and memtables that have rows already take more of them slowly.
-                false if self.rows.are_slow() => self.apply(),
-                false => {}
+            if any {
+                behind.clear();
             }
             let life = Life { incarnation, ordinal: current.segment.ordinal + 1 };
             expect = match any {
@@ -211,13 +207,39 @@ impl<'a> Replay<'a> {
                 return Err(corrupt(self.io, "the log is damaged", &detail));
             }
             Some(_) => {}
-            None => self.tail(&behind, incarnation, end)?,
+            None => self.check_end(chain, behind, incarnation, end).await?,
         }
         self.out.last = self.out.last.max(end.last_seq);
         if is_needed {
             self.out.chapters.push(Chapter { end: Some(end), ..chapter });
         }
         Ok(())
+    }
+
+    /// Looks through all behind the end, while the rows that wait are put into their memtables if that takes a while.
+    async fn check_end(
+        &mut self,
+        chain: Chain<'_>,
+        mut behind: Vec<Read>,
+        incarnation: Incarnation,
+        end: ChapterEnd,
+    ) -> Result<()> {
+        let is_apart = chain.goes_on() && self.rows.are_slow();
+        let applying = is_apart.then(|| Applying::begin(self.rows.take()));
+        let suspects = chain.suspects().await;
+        if let Some(applying) = applying {
+            self.out.charged_bytes += applying.wait();
+        }
+        for read in suspects? {
+            match read.successor {
+                Some(_) => behind.push(read),
+                None => {
+                    let life = Life { incarnation, ordinal: read.segment.ordinal };
+                    self.check_without_head(&read, life)?;
+                }
+            }
+        }
+        self.tail(&behind, incarnation, end)
     }
 
     /// A head is durable before its segment takes a group: a group of the expected life behind a
@@ -261,7 +283,7 @@ impl<'a> Replay<'a> {
 
     /// Puts the rows that were read into their memtables.
     fn apply(&mut self) {
-        self.out.charged_bytes += self.rows.apply();
+        self.out.charged_bytes += self.rows.take().apply();
     }
 
     fn commit(
@@ -355,7 +377,7 @@ impl<'a> Replay<'a> {
     fn tail(
         &mut self,
         behind: &[Read],
-        incarnation: crate::ids::Incarnation,
+        incarnation: Incarnation,
         end: ChapterEnd,
     ) -> Result<()> {
         if planted::is(Bug::LogCutAtDamage) {

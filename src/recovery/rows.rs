@@ -101,6 +101,11 @@ impl Rows {
         }
     }
 
+    /// All of them; none are left.
+    pub(super) fn take(&mut self) -> Rows {
+        std::mem::replace(self, Rows::new(self.bytes_max))
+    }
+
     /// The rows that come next are in this segment.
     pub(super) fn are_in(&mut self, segment: &Arc<Buf>) {
         match self.segments.last() {
@@ -206,7 +211,7 @@ impl Rows {
     }
 
     /// Puts all of them into their memtables; gives the bytes that these keep besides, as rows stay in segments.
-    pub(super) fn apply(&mut self) -> usize {
+    pub(super) fn apply(mut self) -> usize {
         self.end_segment();
         if self.outdated {
             self.place_again();
@@ -237,7 +242,6 @@ impl Rows {
                 self.by_two(&runs, rows, insert);
             }
         }
-        *self = Rows::new(self.bytes_max);
         besides.unwrap_or(0)
     }
 
@@ -381,7 +385,7 @@ mod tests {
         assert!(!rows.are_many());
         take(&mut rows, &one, b"", &[(b"b3", 3)]);
         assert!(rows.are_many(), "of three segments");
-        rows.apply();
+        rows.take().apply();
         assert!(!rows.are_many());
         assert_eq!(value(&one, b"a", 9).as_deref(), Some(&b"1"[..]));
         assert_eq!(value(&one, b"b", 2).as_deref(), Some(&b"2"[..]));
@@ -389,7 +393,7 @@ mod tests {
         assert_eq!(value(&other, b"a", 9).as_deref(), Some(&b"7"[..]));
         assert_eq!(value(&other, b"b", 9), None);
         take(&mut rows, &other, b"", &[(b"b8", 4)]);
-        rows.apply();
+        rows.take().apply();
         assert_eq!(value(&other, b"b", 9).as_deref(), Some(&b"8"[..]));
     }
 
@@ -403,7 +407,7 @@ mod tests {
             [(&sparse, 3, 0), (&dense, 4, 4096 - 4 * 1002), (&dense, 4, 0)]
         {
             take(&mut rows, family, &prefix, &group[..len]);
-            assert_eq!(rows.apply(), besides);
+            assert_eq!(rows.take().apply(), besides);
             let key = [&prefix[..], b"c"].concat();
             assert_eq!(value(family, &key, 9).as_deref(), Some(&b"1"[..]));
         }
@@ -419,7 +423,7 @@ mod tests {
         assert!(rows.number(FamilyId(3)).is_none());
         rows.end_family(other.id);
         assert!(rows.number(one.id).is_some() && rows.number(other.id).is_none());
-        rows.apply();
+        rows.take().apply();
         assert!(rows.number(one.id).is_none());
         assert_eq!(value(&other, b"a", 2).as_deref(), Some(&b"2"[..]));
     }
@@ -432,7 +436,7 @@ mod tests {
         // Here the prefix ends, and what follows it is longer than a head.
         take(&mut rows, &one, b"a long way from ", &[(b"c2", 4), (b"a2", 5), (b"a3", 6)]);
         take(&mut rows, &one, b"a", &[(b" 4", 7)]);
-        rows.apply();
+        rows.take().apply();
         let found = |key: &[u8]| value(&one, key, 9).expect("a row that was pushed");
         assert_eq!(found(b"a long prefix of all a"), b"1");
         assert_eq!(found(b"a long prefix of all b"), b"1");
@@ -482,7 +486,7 @@ mod tests {
                 }
             }
         }
-        rows.apply();
+        rows.take().apply();
         let newest = |number: u64| {
             let family = if (number % ROWS).is_multiple_of(3) { &other } else { &one };
             let found = family.active().table.get(key(number).as_bytes(), Seq(u64::MAX));
