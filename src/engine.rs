@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -67,7 +67,8 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     pub(crate) shares: Shares,
     pub(crate) file_id: [u8; 16],
-    pub(crate) recovery: RecoveryReport,
+    /// Told when it is over.
+    pub(crate) recovery: OnceLock<RecoveryReport>,
     /// The newest superblock; only the checkpointer changes it.
     pub(crate) superblock: Mutex<Superblock>,
     /// As the superblock, and its catalog.
@@ -102,7 +103,6 @@ pub(crate) struct Parts {
     pub(crate) space: Arc<Mutex<Space>>,
     pub(crate) options: Options,
     pub(crate) superblock: Superblock,
-    pub(crate) recovery: RecoveryReport,
     pub(crate) state: State,
     pub(crate) published: Published,
     pub(crate) named_segment: Segment,
@@ -128,7 +128,7 @@ impl Engine {
             shares,
             options: parts.options,
             file_id: parts.superblock.file_id,
-            recovery: parts.recovery,
+            recovery: OnceLock::new(),
             superblock: Mutex::new(parts.superblock),
             published: Mutex::new(parts.published),
             filters: Filters::new(shares.filter_bytes_max),

@@ -29,7 +29,7 @@ use crate::room::{Attempt, Supply};
 const SEGMENT_PAGES_MIN: u64 = 16;
 
 /// A new segment has this part of the log in use.
-const USED_FRACTION: u64 = 4;
+const USED_FRACTION: u64 = 8;
 
 /// A released segment of this part of what is sought will do: nothing has to be written.
 const RECYCLED_FRACTION: u64 = 8;

@@ -180,7 +180,7 @@ impl Db {
 
     /// What opening found in the log.
     pub fn recovery(&self) -> RecoveryReport {
-        self.engine().recovery.clone()
+        self.engine().recovery.get().cloned().unwrap_or_default()
     }
 }
 

@@ -15,9 +15,9 @@ use crate::ids::{BLOCK_BYTES, Incarnation};
 use crate::recovery::io_error;
 
 /// Bytes that are read at a time.
-const PIECE_BYTES: u64 = 256 << 10;
+const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that are being read at a time, at most: little enough for the buffers to stay in a processor's cache.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 4;
 
 /// A part of a segment.
 struct Piece {

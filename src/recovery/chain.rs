@@ -97,11 +97,6 @@ impl<'a> Chain<'a> {
         Ok(Chain { io, incarnation, segments, behind, reading, bytes_max })
     }
 
-    /// Whether there are segments behind the last one that has groups.
-    pub(super) fn goes_on(&self) -> bool {
-        !self.behind.is_empty()
-    }
-
     /// Those segments behind the last one with groups in which there could be groups all the same, behind a first one that is damaged.
     pub(super) async fn suspects(self) -> Result<Vec<Read>> {
         let suspects = behind::suspects(self.io, self.incarnation, &self.behind, self.bytes_max);

@@ -38,7 +38,7 @@ pub(super) async fn begin(
     io: Io,
     options: Options,
     mut found: Found,
-    replayed: Replayed,
+    mut replayed: Replayed,
     started: Instant,
 ) -> Result<(Arc<Engine>, Keeper)> {
     lengthen_again(&io, &mut found).await?;
@@ -79,12 +79,6 @@ pub(super) async fn begin(
         space,
         options,
         superblock,
-        recovery: RecoveryReport {
-            commits: replayed.commits,
-            log_bytes: replayed.log_bytes,
-            duration: started.elapsed(),
-            tail: replayed.tail,
-        },
         state,
         published,
         named_segment: named,
@@ -104,8 +98,17 @@ pub(super) async fn begin(
     publish::begin_incarnation(&engine, chapters, Seq(last.0 + 1)).await?;
     // (I6) The superblock that named them is not the newest any more.
     replayed.passing.iter().for_each(|extent| engine.space.lock().release(*extent));
+    replayed.settle();
+    engine.pipeline.order().memory.active = replayed.charged_bytes;
     // The first commits find room. On a disk that has none they are told so, not the opener.
     drop(engine.cover_memtables().await);
+    let report = RecoveryReport {
+        commits: replayed.commits,
+        log_bytes: replayed.log_bytes,
+        duration: started.elapsed(),
+        tail: replayed.tail,
+    };
+    engine.recovery.set(report).expect("a recovery is told of once");
     Ok((engine, Keeper { incarnation, named }))
 }
 
@@ -223,7 +226,6 @@ fn restore_order(pipeline: &Pipeline, replayed: &Replayed) {
     for family in replayed.touched.values().chain(replayed.dropped.values()) {
         order.mark_dirty(family);
     }
-    order.memory.active = replayed.charged_bytes;
 }
 
 /// The chapters that still have something to replay, and the new one.

@@ -8,11 +8,12 @@
 //!
 //! Nothing is believed before it is checked, and nothing is accepted before step 4 is durable.
 
-mod applying;
+mod apart;
 mod behind;
 mod chain;
 pub(crate) mod create;
 mod fresh;
+mod merge;
 mod places;
 mod replay;
 mod rows;

@@ -24,7 +24,7 @@ use crate::ids::{Extent, FamilyId, Generation, Incarnation, Seq};
 use crate::log::{Segment, UsedSegment};
 use crate::memtable::Pool;
 use crate::options::Shares;
-use crate::recovery::applying::Applying;
+use crate::recovery::apart::Apart;
 use crate::recovery::chain::{Chain, Read};
 use crate::recovery::rows::{Number, Rows};
 use crate::recovery::{Found, corrupt};
@@ -55,12 +55,22 @@ pub(super) struct Replayed {
     pub(super) tail: String,
     /// What memtables take their memory from.
     pub(super) pool: Arc<Pool>,
+    /// The last rows, on their way into their memtables.
+    applying: Option<Apart<Rows, usize>>,
+}
+
+impl Replayed {
+    /// Ends when all rows are in their memtables.
+    pub(super) fn settle(&mut self) {
+        self.charged_bytes += self.applying.take().map_or(0, Apart::wait);
+    }
 }
 
 /// Of the memory for a replay this part is for segments that are read ahead, the rest for rows that wait to be sorted.
 const AHEAD_SHARE: usize = 4;
 
-/// Replays all, beside the memtables in about as much memory as the page cache may take.
+/// Replays all, beside the memtables in about as much memory as the page cache may take. The last rows may still be on their way into
+/// their memtables.
 pub(super) async fn replay(io: &Io, found: &Found, shares: &Shares) -> Result<Replayed> {
     let mut replay = Replay::new(io, found, shares);
     let chapters = &found.superblock.chapters;
@@ -110,6 +120,7 @@ impl<'a> Replay<'a> {
             log_bytes: 0,
             tail: "clean".to_owned(),
             pool,
+            applying: None,
         };
         Replay {
             io,
@@ -216,7 +227,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Looks through all behind the end, while the rows that wait are put into their memtables if that takes a while.
+    /// Looks through all behind the end. The rows that wait are put into their memtables meanwhile, if that takes a while.
     async fn check_end(
         &mut self,
         chain: Chain<'_>,
@@ -224,13 +235,11 @@ impl<'a> Replay<'a> {
         incarnation: Incarnation,
         end: ChapterEnd,
     ) -> Result<()> {
-        let is_apart = chain.goes_on() && self.rows.are_slow();
-        let applying = is_apart.then(|| Applying::begin(self.rows.take()));
-        let suspects = chain.suspects().await;
-        if let Some(applying) = applying {
-            self.out.charged_bytes += applying.wait();
+        if self.rows.are_slow() {
+            self.out.settle();
+            self.out.applying = Some(Apart::begin(self.rows.take(), Rows::apply));
         }
-        for read in suspects? {
+        for read in chain.suspects().await? {
             match read.successor {
                 Some(_) => behind.push(read),
                 None => {
@@ -283,6 +292,10 @@ impl<'a> Replay<'a> {
 
     /// Puts the rows that were read into their memtables.
     fn apply(&mut self) {
+        if self.rows.is_empty() {
+            return;
+        }
+        self.out.settle();
         self.out.charged_bytes += self.rows.take().apply();
     }
 
@@ -374,12 +387,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Tells a torn tail from corruption.
-    fn tail(
-        &mut self,
-        behind: &[Read],
-        incarnation: Incarnation,
-        end: ChapterEnd,
-    ) -> Result<()> {
+    fn tail(&mut self, behind: &[Read], incarnation: Incarnation, end: ChapterEnd) -> Result<()> {
         if planted::is(Bug::LogCutAtDamage) {
             return Ok(());
         }

@@ -1,34 +1,29 @@
 //! Rows of the log on their way into memtables.
 //!
 //! Many are sorted by family and key before they go in: each leaf is then filled once, from its first key to its last, where rows
-//! as they were committed would wait for memory at every step. The rows of a segment are sorted on a thread of their own while
-//! the next one is replayed; what is sorted is merged in the end, by two threads, one for lower keys and one for higher ones.
+//! as they were committed would wait for memory at every step. The rows of a segment are a run, which is sorted on a thread of its
+//! own while the next segment is replayed; runs are merged in the end, by two threads, one for lower keys and one for higher ones.
 
 use std::collections::HashMap;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use ringdb_frames::bring_near;
 use ringdb_uring::Buf;
 
 use crate::format::record::Found;
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::{FillRow, KeyHash, Kind, NewRow, RowPlace, Segments, head8};
-use crate::recovery::places::{Place, Row, Run, sorted};
+use crate::memtable::{Kind, Segments, head8};
+use crate::recovery::merge::Runs;
+use crate::recovery::places::{Place, RUN_ROWS_MAX, RUNS_MAX, Row, Run, Sorting};
 use crate::state::Family;
 
-/// Rows that are asked for ahead of need: in key order each lies somewhere else.
-const ROWS_AHEAD: usize = 8;
 /// Rows stay in the segments of the log if all else in there is this part of it at most: records' heads, as a rule, and not the
 /// padding of a lone writer's commits.
 const BESIDES_SHARE: usize = 4;
-/// Rows that are sorted at a time, at most: less than `u32` can number by one group's.
-const ROWS_MAX: usize = 1 << 31;
-/// Rows that take long enough to be put in for it to be done while segments are read.
+/// Runs that are merged at a time, but for those of one more group: there are numbers for them, too.
+const RUNS_MANY: usize = RUNS_MAX / 2;
+/// Rows that take long enough to be put in for it to be done while something is read.
 const SLOW_ROWS_MIN: usize = 50_000;
-/// Rows of a family that two threads put in.
-const SHARED_ROWS_MIN: usize = 10_000;
 
 /// Rows that were read and are in no memtable yet.
 pub(super) struct Rows {
@@ -38,13 +33,17 @@ pub(super) struct Rows {
     newest: Option<(FamilyId, Number)>,
     /// Segments of the log.
     segments: Vec<Arc<Buf>>,
-    rows: Vec<Row>,
-    /// Of the rows of the newest segment.
-    places: Vec<Place>,
-    /// Of those before.
-    runs: Vec<Run>,
-    /// Places were made behind a longer prefix than a family's keys have now, or are lost.
+    /// The newest rows, of the newest segment.
+    run: Run,
+    /// Those before, sorted unless places are outdated.
+    runs: Vec<Sorting>,
+    /// Runs that are certainly sorted.
+    ended: usize,
+    /// Runs without rows, whose memory was touched before.
+    unused: Vec<Run>,
+    /// Places were made behind a longer prefix than a family's keys have now.
     outdated: bool,
+    rows: usize,
     /// How many rows there were when all were placed again.
     placed_again: usize,
     /// Bytes of keys and values.
@@ -61,24 +60,24 @@ pub(super) struct Number(u32);
 /// The keys of one family.
 struct Keys {
     family: Arc<Family>,
-    /// A key, and how many of its bytes all keys begin with; nothing before the first row.
-    first: Option<Row>,
-    prefix_len: usize,
+    /// What all keys begin with; nothing before the first one.
+    prefix: Option<Vec<u8>>,
 }
 
 impl Keys {
-    /// Makes the prefix one that the key of this row begins with too; gives whether it was another.
-    fn shorten_prefix(&mut self, row: Row, segments: &[Arc<Buf>]) -> bool {
-        let Some(first) = self.first else {
-            (self.first, self.prefix_len) = (Some(row), row.key_len as usize);
-            return false;
-        };
-        let (prefix, key) = (&first.key(segments)[..self.prefix_len], row.key(segments));
-        if key.starts_with(prefix) {
-            return false;
+    /// Makes the prefix one that this key begins with too; gives how long it is, and whether it is shorter than it was.
+    fn shorten_prefix(&mut self, key: &[u8]) -> (usize, bool) {
+        let prefix = self.prefix.get_or_insert_with(|| key.to_vec());
+        let is_shorter = !key.starts_with(prefix);
+        if is_shorter {
+            let shared = prefix.iter().zip(key).take_while(|(one, other)| one == other).count();
+            prefix.truncate(shared);
         }
-        self.prefix_len = prefix.iter().zip(key).take_while(|(one, other)| one == other).count();
-        true
+        (prefix.len(), is_shorter)
+    }
+
+    fn prefix_len(&self) -> usize {
+        self.prefix.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -90,10 +89,12 @@ impl Rows {
             numbers: HashMap::default(),
             newest: None,
             segments: Vec::new(),
-            rows: Vec::new(),
-            places: Vec::new(),
+            run: Run::default(),
             runs: Vec::new(),
+            ended: 0,
+            unused: Vec::new(),
             outdated: false,
+            rows: 0,
             placed_again: 0,
             row_bytes: 0,
             bytes: 0,
@@ -113,7 +114,8 @@ impl Rows {
             Some(last) => self.bytes += last.len(),
             None => {}
         }
-        self.end_segment();
+        self.end_run();
+        self.run.segment = u32::try_from(self.segments.len()).expect("there are fewer runs");
         self.segments.push(segment.clone());
     }
 
@@ -128,7 +130,7 @@ impl Rows {
     /// A number for a family that has none.
     pub(super) fn number_anew(&mut self, family: &Arc<Family>) -> Number {
         let next = u32::try_from(self.families.len()).expect("families are numbered by 32 bits");
-        self.families.push(Keys { family: family.clone(), first: None, prefix_len: 0 });
+        self.families.push(Keys { family: family.clone(), prefix: None });
         self.numbers.insert(family.id, Number(next));
         Number(next)
     }
@@ -148,98 +150,108 @@ impl Rows {
         found: &Found<'_>,
         payload: usize,
     ) {
-        let bounded =
-            |len: usize| u32::try_from(len).expect("segments are shorter than 4 GiB, and few");
-        let segment = bounded(self.segments.len() - 1);
-        let start = payload + found.row.start;
-        let key = &self.segments[segment as usize][start..][..found.key_bytes];
-        let row = Row {
-            seq,
-            hash: KeyHash::of(key),
-            start: bounded(start),
-            segment,
-            family: family.0,
-            len: bounded(found.row.len()),
-            key_len: bounded(found.key_bytes),
-            kind,
-        };
-        let keys = &mut self.families[row.family as usize];
-        self.outdated |= keys.shorten_prefix(row, &self.segments);
-        let head = head8(&key[keys.prefix_len..]);
-        self.places.push(Place::new(row.family, head, self.rows.len()));
-        self.rows.push(row);
-        self.row_bytes += found.row.len();
+        if self.run.rows.len() == RUN_ROWS_MAX {
+            self.end_run();
+        }
+        let segment = &self.segments[self.run.segment as usize];
+        let (start, len) = (payload + found.row.start, found.row.len());
+        let key = &segment[start..][..found.key_bytes];
+        let (prefix_len, is_shorter) = self.families[family.0 as usize].shorten_prefix(key);
+        self.outdated |= is_shorter;
+        let index = self.run.rows.len();
+        let head = head8(&key[prefix_len..]);
+        self.run.places.push(Place::new(family.0, head, self.runs.len(), index));
+        self.run.rows.push(Row::new((seq, kind, family.0), (start, len), key));
+        self.rows += 1;
+        self.row_bytes += len;
         // A place is there twice while places are merged.
         self.bytes += size_of::<Row>() + 2 * size_of::<Place>();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
     /// Whether there are enough to be sorted.
     pub(super) fn are_many(&self) -> bool {
-        self.bytes >= self.bytes_max || self.rows.len() >= ROWS_MAX
+        self.bytes >= self.bytes_max || self.runs.len() >= RUNS_MANY
     }
 
     /// Whether to put them in takes a while.
     pub(super) fn are_slow(&self) -> bool {
-        self.rows.len() >= SLOW_ROWS_MIN
+        self.rows >= SLOW_ROWS_MIN
     }
 
-    /// Has the rows of the newest segment sorted.
-    fn end_segment(&mut self) {
-        let places = std::mem::take(&mut self.places);
+    /// Has the newest rows sorted; what follows in their segment is another run.
+    fn end_run(&mut self) {
+        if self.run.rows.is_empty() {
+            return;
+        }
+        while let Some(memory) = self.runs.get_mut(self.ended).map(Sorting::end) {
+            match (memory, &self.runs[self.ended]) {
+                (None, Sorting::Apart(_)) => break,
+                (memory, _) => self.unused.extend(memory),
+            }
+            self.ended += 1;
+        }
+        let next = Run { segment: self.run.segment, ..self.unused.pop().unwrap_or_default() };
+        let run = std::mem::replace(&mut self.run, next);
         if !self.outdated {
-            let run = Run::sort(places);
-            self.outdated = run.is_none();
-            self.runs.extend(run);
-        } else if self.rows.len() >= 2 * self.placed_again {
-            // Not at every segment: each may have a family, or a key, that shortens a prefix.
+            let (sorting, memory) = Sorting::begin(run);
+            self.runs.push(sorting);
+            self.unused.extend(memory);
+            return;
+        }
+        self.runs.push(Sorting::Done(run));
+        // Not at every segment: each may have a family, or a key, that shortens a prefix.
+        if self.rows >= 2 * self.placed_again {
             self.place_again();
         }
     }
 
     fn place_again(&mut self) {
-        self.placed_again = self.rows.len();
-        self.runs = vec![Run::Sorted(sorted(self.all_places()))];
+        self.placed_again = self.rows;
         self.outdated = false;
-    }
-
-    fn all_places(&self) -> Vec<Place> {
-        let place = |(index, row): (usize, &Row)| {
-            let key = &row.key(&self.segments)[self.families[row.family as usize].prefix_len..];
-            Place::new(row.family, head8(key), index)
-        };
-        self.rows.iter().enumerate().map(place).collect()
+        let (families, segments) = (&self.families, &self.segments);
+        for (number, sorting) in self.runs.iter_mut().enumerate() {
+            let mut run = std::mem::take(sorting).wait();
+            let place = |(index, row): (usize, &Row)| {
+                let key = row.key(&segments[run.segment as usize]);
+                let prefix_len = families[row.family as usize].prefix_len();
+                Place::new(row.family, head8(&key[prefix_len..]), number, index)
+            };
+            run.places = run.rows.iter().enumerate().map(place).collect();
+            *sorting = Sorting::Done(run.sorted().0);
+        }
     }
 
     /// Puts all of them into their memtables; gives the bytes that these keep besides, as rows stay in segments.
     pub(super) fn apply(mut self) -> usize {
-        self.end_segment();
+        self.end_run();
         if self.outdated {
             self.place_again();
         }
-        let runs: Vec<_> = self.runs.drain(..).map(Run::wait).collect();
+        let runs: Vec<_> = self.runs.drain(..).map(Sorting::wait).collect();
+        let runs = Runs { segments: &self.segments, runs: &runs };
         let (segments, besides) = self.segments_of_rows_that_stay().unzip();
         for (number, keys) in (0..).zip(&self.families) {
-            let border = |family| move |place: &Place| place.family() < family;
-            let part = |run: &Vec<Place>| {
-                run.partition_point(border(number))..run.partition_point(border(number + 1))
-            };
-            let runs: Vec<_> = runs.iter().map(|run| &run[part(run)]).collect();
-            let rows = runs.iter().map(|run| run.len()).sum();
+            let places = runs.of_family(number);
+            let rows = places.iter().map(|places| places.len()).sum();
             let table = &keys.family.active().table;
             let is_new = !table.has_rows();
             table.expect(rows);
             if is_new {
                 let segments = segments.as_ref();
                 let leaves = |places: &[Place]| {
-                    let rows = self.fill_rows(places, segments.is_none());
-                    table.leaves_of(rows, keys.prefix_len, segments)
+                    let rows = runs.fill_rows(places, segments.is_none());
+                    table.leaves_of(rows, keys.prefix_len(), segments)
                 };
-                table.fill(self.by_two(&runs, rows, leaves));
+                table.fill(runs.by_two(&places, rows, leaves));
             } else {
                 let insert = |places: &[Place]| {
-                    table.insert_sorted(self.fill_rows(places, true).map(|row| row.row));
+                    table.insert_sorted(runs.fill_rows(places, true).map(|row| row.row));
                 };
-                self.by_two(&runs, rows, insert);
+                runs.by_two(&places, rows, insert);
             }
         }
         besides.unwrap_or(0)
@@ -253,77 +265,6 @@ impl Rows {
         let are_new = || self.families.iter().all(|keys| !keys.family.active().table.has_rows());
         let stay = besides <= bytes / BESIDES_SHARE && are_new();
         stay.then(|| (self.segments.clone().into(), besides))
-    }
-
-    /// Merges the places of one family and does the work for them, in two parts if they are many, on two threads: half of the
-    /// time is waiting for memory, which two do side by side.
-    fn by_two<T: Send>(
-        &self,
-        runs: &[&[Place]],
-        rows: usize,
-        work: impl Fn(&[Place]) -> T + Sync,
-    ) -> Vec<T> {
-        let work = |runs: &[&[Place]]| work(&self.merged(runs));
-        if rows < SHARED_ROWS_MIN {
-            return vec![work(runs)];
-        }
-        let mut middles: Vec<_> = runs.iter().filter_map(|run| run.get(run.len() / 2)).collect();
-        middles.sort_unstable();
-        // Places that tie stay together, and with them the versions of a key.
-        let border = middles[middles.len() / 2].head();
-        let split = |run: &&'_ [Place]| run.partition_point(|place| place.head() < border);
-        let low: Vec<_> = runs.iter().map(|run| &run[..split(run)]).collect();
-        let high: Vec<_> = runs.iter().map(|run| &run[split(run)..]).collect();
-        std::thread::scope(|scope| {
-            let helper = std::thread::Builder::new().name("ringdb-replay".to_owned());
-            let spawned = helper.spawn_scoped(scope, || work(&low));
-            let high = work(&high);
-            let low = match spawned {
-                Ok(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_) => work(&low),
-            };
-            vec![low, high]
-        })
-    }
-
-    /// Merges places that are sorted, and puts those that tie in the order of their keys and seqs.
-    fn merged(&self, runs: &[&[Place]]) -> Vec<Place> {
-        let mut merged = runs.concat();
-        // It finds what is sorted already.
-        merged.sort();
-        for tied in merged.chunk_by_mut(Place::is_tied).filter(|tied| tied.len() > 1) {
-            let of = |place: &Place| self.rows[place.row()];
-            let keys =
-                |a: &Place, b: &Place| of(a).key(&self.segments).cmp(of(b).key(&self.segments));
-            // Of two rows of a key with the same seq the later one counts: the order of equals is kept.
-            tied.sort_by(|a, b| keys(a, b).then(of(a).seq.cmp(&of(b).seq)));
-        }
-        merged
-    }
-
-    /// The rows at these places, asked for ahead of need, with their bytes if these are read.
-    fn fill_rows<'a>(
-        &'a self,
-        places: &'a [Place],
-        are_read: bool,
-    ) -> impl Iterator<Item = FillRow<'a>> {
-        let (rows, segments) = (&self.rows, &self.segments);
-        places.iter().enumerate().map(move |(index, place)| {
-            if let Some(later) = places.get(index + 2 * ROWS_AHEAD) {
-                bring_near(&rows[later.row()]);
-            }
-            if let Some(later) = places.get(index + ROWS_AHEAD).filter(|_| are_read) {
-                bring_near(rows[later.row()].bytes(segments));
-            }
-            let row = &rows[place.row()];
-            let (bytes, key_len) = (row.bytes(segments), row.key_len as usize);
-            FillRow {
-                row: NewRow { seq: row.seq, kind: row.kind, bytes, key_len },
-                place: RowPlace::in_segment(row.segment, row.start),
-                head: place.head(),
-                hash: row.hash,
-            }
-        })
     }
 }
 
