@@ -19,6 +19,8 @@ mod ingest;
 mod ingest_tests;
 #[cfg(all(test, ringdb_shuttle))]
 mod models;
+#[cfg(test)]
+mod recovery_tests;
 mod restore;
 mod snapshot;
 #[cfg(test)]

@@ -12,12 +12,15 @@ use crate::error::Result;
 use crate::format::replay::{Life, candidate};
 use crate::format::segment::SEGMENT_HEADER_BYTES;
 use crate::ids::{BLOCK_BYTES, Incarnation};
-use crate::recovery::io_error;
+use crate::recovery::{corrupt, io_error};
 
 /// Bytes that are read at a time.
 const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that are being read at a time, at most: little enough for the buffers to stay in a processor's cache.
 const AHEAD: u64 = 4;
+
+/// Where the first group of a segment begins, from its front.
+const FIRST_GROUP_AT: u64 = SEGMENT_HEADER_BYTES as u64;
 
 /// A part of a segment.
 struct Piece {
@@ -36,7 +39,7 @@ pub(super) async fn suspects(
 ) -> Result<Vec<Headed>> {
     let mut pieces = segments.iter().enumerate().flat_map(|(index, headed)| {
         let len_bytes = headed.segment.extent.len_bytes();
-        let starts = (SEGMENT_HEADER_BYTES as u64..len_bytes).step_by(PIECE_BYTES as usize);
+        let starts = (FIRST_GROUP_AT..len_bytes).step_by(PIECE_BYTES as usize);
         starts.map(move |from| Piece { index, from, len: PIECE_BYTES.min(len_bytes - from) })
     });
     let ahead = (bytes_max / PIECE_BYTES).clamp(1, AHEAD) as usize;
@@ -57,12 +60,19 @@ pub(super) async fn suspects(
         result
             .map_err(|cause| io_error(io, &format!("reading at offset {offset} failed"), cause))?;
         let life = Life { incarnation, ordinal: headed.segment.ordinal };
-        let mut blocks = buf.chunks(BLOCK_BYTES).zip((piece.from..).step_by(BLOCK_BYTES));
-        let is_suspect = suspects.last().is_some_and(|last| last.segment.ordinal == life.ordinal);
-        if !is_suspect
-            && blocks.any(|(front, at)| candidate(front, extent.len_bytes() - at, life).is_some())
-        {
-            suspects.push(headed);
+        let mut blocks = (piece.from..).step_by(BLOCK_BYTES).zip(buf.chunks(BLOCK_BYTES));
+        let is_candidate =
+            |(at, front): &(u64, &[u8])| candidate(front, extent.len_bytes() - at, life).is_some();
+        match blocks.find(is_candidate) {
+            // It is one of those behind the end because there was none.
+            Some((FIRST_GROUP_AT, _)) => {
+                let detail = format!("offset {offset}");
+                return Err(corrupt(io, "the log has a group that was not there before", &detail));
+            }
+            Some(_) if suspects.last().is_none_or(|last| last.segment != headed.segment) => {
+                suspects.push(headed);
+            }
+            _ => {}
         }
         unused.push(buf);
     }

@@ -1,0 +1,114 @@
+use std::path::PathBuf;
+
+use ringdb_uring::sim::{Call, Disk, Fault};
+
+use super::open;
+use crate::blocking::block_on;
+use crate::error::{ErrorKind, Result};
+use crate::format::group::peek_front;
+use crate::ids::BLOCK_BYTES;
+use crate::options::{Options, Place};
+
+/// A group of the log has its magic number here.
+const MAGIC_AT: u64 = 4;
+
+/// Segments of few groups each.
+fn options() -> Options {
+    Options::new().segment_bytes_max(32 << 10)
+}
+
+/// A database that was not closed, and the groups of its log as (ordinal of the segment, offset), in their order.
+struct Log {
+    disk: Disk,
+    path: PathBuf,
+    rows: u32,
+    groups: Vec<(u64, u64)>,
+}
+
+impl Log {
+    /// Of single durable rows, until the last segment with groups has two of them.
+    fn new() -> Log {
+        let disk = Disk::new();
+        let db = block_on(open(Place::disk(&disk), options())).unwrap();
+        let family = block_on(db.column_family("rows")).unwrap();
+        let mut rows = 0u32;
+        loop {
+            block_on(family.put(rows.to_be_bytes(), "x".repeat(3000))).unwrap();
+            rows += 1;
+            let copy = disk.copy();
+            let path = copy.paths().pop().unwrap();
+            let groups = groups(&copy.contents(&path).unwrap());
+            let last = groups.last().unwrap().0;
+            if rows > 20 && groups.iter().filter(|group| group.0 == last).count() > 1 {
+                block_on(db.close()).unwrap();
+                return Log { disk: copy, path, rows, groups };
+            }
+        }
+    }
+
+    /// How many rows there are on a disk; each has the same value.
+    fn rows_on(&self, disk: &Disk) -> Result<u32> {
+        block_on(async {
+            let db = open(Place::disk(disk), options()).await?;
+            let mut rows = 0;
+            let mut all = db.column_family("rows").await?.iter();
+            while all.try_next_with(|_, value| assert_eq!(value.len(), 3000)).await?.is_some() {
+                rows += 1;
+            }
+            db.close().await?;
+            Ok(rows)
+        })
+    }
+}
+
+fn groups(contents: &[u8]) -> Vec<(u64, u64)> {
+    let blocks = (0..).step_by(BLOCK_BYTES).zip(contents.chunks(BLOCK_BYTES));
+    let found = blocks.filter_map(|(offset, block)| {
+        peek_front(block, contents.len() as u64).map(|peek| (peek.segment, offset))
+    });
+    let mut groups: Vec<_> = found.collect();
+    groups.sort_unstable();
+    groups
+}
+
+#[test]
+fn a_group_that_later_ones_know_is_missed_wherever_it_lies() {
+    let log = Log::new();
+    assert_eq!(log.rows_on(&log.disk.copy()).unwrap(), log.rows);
+    let (last, known) = log.groups.split_last().unwrap();
+    for (_, offset) in known {
+        let disk = log.disk.copy();
+        assert!(disk.flip(&log.path, offset + MAGIC_AT, 1));
+        let error = log.rows_on(&disk).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("damaged in the middle"), "{offset}: {error}");
+    }
+    // Nobody was told of a last group that was torn. It may be a seal.
+    let disk = log.disk.copy();
+    assert!(disk.flip(&log.path, last.1 + MAGIC_AT, 1));
+    assert!(log.rows_on(&disk).unwrap() >= log.rows - 1);
+}
+
+#[test]
+fn a_first_group_that_is_there_only_sometimes_is_not_passed_over() {
+    let log = Log::new();
+    let mut refused = Vec::new();
+    for nth in 0.. {
+        let disk = log.disk.copy();
+        let byte = BLOCK_BYTES + MAGIC_AT as usize;
+        disk.faults().add(Call::Read, nth, Fault::Flip { byte, mask: 1 });
+        let found = log.rows_on(&disk);
+        if disk.faults().injected().flipped == 0 {
+            break;
+        }
+        match found {
+            Ok(rows) => assert_eq!(rows, log.rows, "read {nth}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "read {nth}: {error}");
+                refused.push(error.to_string());
+            }
+        }
+    }
+    let was_not_there = |error: &&String| error.contains("was not there before");
+    assert_eq!(refused.iter().filter(was_not_there).count(), 1, "in the last segment: {refused:?}");
+}
