@@ -28,7 +28,8 @@ pub fn run(spec: &str) -> Outcome<()> {
         Ok(child) => child,
         Err(failure) => return say(&failed(&failure)),
     };
-    say(&child.answered(Answer { seconds, ..Answer::default() }))?;
+    let log_bytes = child.engine.replayed_bytes();
+    say(&child.answered(Answer { seconds, log_bytes, ..Answer::default() }))?;
     for line in io::stdin().lock().lines() {
         let order: Order =
             serde_json::from_str(&line?).map_err(|error| Failure::error(error.to_string()))?;

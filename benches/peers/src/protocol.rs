@@ -120,6 +120,8 @@ pub struct Answer {
     pub latency_us: [f64; 3],
     /// Whether the engine has what was asked for.
     pub has_it: bool,
+    /// Bytes of log that opening looked through, where the engine tells.
+    pub log_bytes: u64,
     /// What the process used so far.
     pub usage: Usage,
     /// What went wrong, if something did.

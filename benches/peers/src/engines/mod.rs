@@ -197,6 +197,11 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Bytes of log that opening looked through, where the engine tells.
+    fn replayed_bytes(&self) -> u64 {
+        0
+    }
+
     /// Brings write buffers to their final place and waits for the work that follows from it.
     fn settle(&self) -> Outcome<()>;
 

@@ -82,6 +82,10 @@ impl Engine for Ring {
         Some(Box::pin(async move { Ok(get.await?.is_some_and(|value| looked_at(&value))) }))
     }
 
+    fn replayed_bytes(&self) -> u64 {
+        self.db.recovery().log_bytes
+    }
+
     fn settle(&self) -> Outcome<()> {
         block_on(self.db.checkpoint())?;
         // It has no call that waits for the merges that follow, where there is more than one tree to be merged; those of an

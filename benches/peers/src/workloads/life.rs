@@ -17,6 +17,8 @@ const MEMORY_BYTES: u64 = 64 << 20;
 /// Fits into a log of every engine, at its settings here, before anything is moved to its place.
 const LOG_ROWS: u64 = 300_000;
 const LOG_MEMORY_BYTES: u64 = 512 << 20;
+/// Close to what ours takes into its log with as much memory before it moves it to its place.
+const FULL_LOG_ROWS: u64 = 600_000;
 /// Between the end of a killed process and its successor, as systemd has it unless told otherwise: until then the kernel takes
 /// apart what the process had open, a ring for instance, and only then its file is free.
 const RESTART_AFTER: Duration = Duration::from_millis(100);
@@ -40,16 +42,29 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     let mut recoveries = Vec::new();
     for engine in bench.in_one() {
         let spec = bench.spec(engine, "recovery", 1, LOG_MEMORY_BYTES, Durability::Synced);
-        let Some(per_s) = bench.kept(recovered(&spec)) else { continue };
-        recoveries.push((engine, per_s));
+        let Some(recovered) = bench.kept(recovered(&spec, LOG_ROWS)) else { continue };
+        recoveries.push((engine, recovered.rows_per_s));
     }
     bench.tell_values("recovery", Unit::BytesPerSecond, recoveries)?;
+    tell_least(bench, "bare-recovery", LOG_ROWS)?;
+    if !bench.in_one().contains(&Name::Ringdb) {
+        return Ok(());
+    }
+    let spec = bench.spec(Name::Ringdb, "recovery", 1, LOG_MEMORY_BYTES, Durability::Synced);
+    if let Some(recovered) = bench.kept(recovered(&spec, FULL_LOG_ROWS)) {
+        let log = vec![(Name::Ringdb, recovered.log_per_s)];
+        bench.tell_values("recovery-of-full-log", Unit::BytesPerSecond, log)?;
+    }
+    tell_least(bench, "bare-recovery-of-full-log", FULL_LOG_ROWS)
+}
+
+fn tell_least(bench: &mut Bench<'_>, name: &'static str, rows: u64) -> Outcome<()> {
     let mut least = 0.0;
     for _ in 0..RECOVERIES {
-        let per_s = least::recovery(bench.directory, LOG_ROWS * ROW_BYTES)?;
+        let per_s = least::recovery(bench.directory, rows * ROW_BYTES)?;
         least += per_s / f64::from(RECOVERIES);
     }
-    bench.tell_values("bare-recovery", Unit::BytesPerSecond, vec![(Name::Ringdb, least)])
+    bench.tell_values(name, Unit::BytesPerSecond, vec![(Name::Ringdb, least)])
 }
 
 struct Life {
@@ -73,18 +88,27 @@ fn lived(spec: &Spec, rows: u64) -> Outcome<Life> {
     Ok(Life { peak_bytes: read.usage.peak_bytes, idle, open_ms })
 }
 
-/// Bytes of rows that opening brought back in a second.
-fn recovered(spec: &Spec) -> Outcome<f64> {
-    let mut per_s = 0.0;
+/// Bytes that opening brought back in a second.
+#[derive(Default)]
+struct Recovered {
+    /// Of rows.
+    rows_per_s: f64,
+    /// Of log, where the engine tells.
+    log_per_s: f64,
+}
+
+fn recovered(spec: &Spec, rows: u64) -> Outcome<Recovered> {
+    let mut recovered = Recovered::default();
     for _ in 0..RECOVERIES {
         let mut peer = Peer::start(spec, None)?;
-        peer.ask(Order::Load { load: Load::Random, rows: LOG_ROWS, batch: BATCH_ROWS })?;
+        peer.ask(Order::Load { load: Load::Random, rows, batch: BATCH_ROWS })?;
         peer.kill()?;
         std::thread::sleep(RESTART_AFTER);
         let again = Peer::start(spec, None)?;
-        let bytes = (LOG_ROWS * ROW_BYTES) as f64;
-        per_s += bytes / again.opened.seconds / f64::from(RECOVERIES);
+        let per_s = |bytes: u64| bytes as f64 / again.opened.seconds / f64::from(RECOVERIES);
+        recovered.rows_per_s += per_s(rows * ROW_BYTES);
+        recovered.log_per_s += per_s(again.opened.log_bytes);
         again.remove()?;
     }
-    Ok(per_s)
+    Ok(recovered)
 }
