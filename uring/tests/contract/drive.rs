@@ -203,7 +203,10 @@ fn a_driver_completes_reads() {
 fn what_is_submitted_while_driving_wakes_nobody() {
     everywhere(|place| {
         let io = place.fresh();
-        let quiet = (0..200).any(|_| {
+        // The background thread lets go of the role when it has a processor.
+        let is_driven = place.name != "pwrite";
+        let rounds = if is_driven { 20_000 } else { 200 };
+        let quiet = (0..rounds).any(|_| {
             let before = io.stats();
             let read = RefCell::new(None);
             let driven = io.drive(&|| {
@@ -212,9 +215,12 @@ fn what_is_submitted_while_driving_wakes_nobody() {
                 let mut context = Context::from_waker(Waker::noop());
                 Pin::new(read).poll(&mut context).is_ready()
             });
+            if !driven {
+                std::thread::yield_now();
+            }
             driven && io.stats().wakeups == before.wakeups
         });
-        assert!(quiet || place.name == "pwrite");
+        assert!(quiet || !is_driven);
     });
 }
 
