@@ -32,7 +32,7 @@ const SEGMENT_PAGES_MIN: u64 = 16;
 const USED_FRACTION: u64 = 8;
 
 /// A released segment of this part of what is sought will do: nothing has to be written.
-const RECYCLED_FRACTION: u64 = 8;
+const RECYCLED_FRACTION: u64 = 4;
 
 /// Looks at whether the log can leave, with a segment made ready after each: the one that was named already, the one it leaves for, and
 /// those to be ready then.

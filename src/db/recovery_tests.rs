@@ -12,13 +12,33 @@ use crate::options::{Options, Place};
 /// A group of the log has its magic number here.
 const MAGIC_AT: u64 = 4;
 
-/// Segments of few groups each.
-fn options() -> Options {
-    Options::new().segment_bytes_max(32 << 10)
+/// What makes a log.
+#[derive(Clone)]
+struct Shape {
+    options: Options,
+    rows_of_commit: u32,
+    rows_min: u32,
+    value_bytes: usize,
+}
+
+impl Shape {
+    /// Segments of few groups each.
+    fn short() -> Shape {
+        let options = Options::new().segment_bytes_max(32 << 10);
+        Shape { options, rows_of_commit: 1, rows_min: 20, value_bytes: 3000 }
+    }
+
+    /// So many rows that they go into their memtables on another thread, and segments, those behind the end too, that are looked
+    /// through in several pieces.
+    fn long() -> Shape {
+        let options = Options::new().memory_bytes(512 << 20);
+        Shape { options, rows_of_commit: 1000, rows_min: 60_000, value_bytes: 300 }
+    }
 }
 
 /// A database that was not closed, and the groups of its log as (ordinal of the segment, offset), in their order.
 struct Log {
+    shape: Shape,
     disk: Disk,
     path: PathBuf,
     rows: u32,
@@ -26,22 +46,31 @@ struct Log {
 }
 
 impl Log {
-    /// Of single durable rows, until the last segment with groups has two of them.
-    fn new() -> Log {
+    /// Of durable commits, until the last segment with groups has two of them.
+    fn new(shape: Shape) -> Log {
         let disk = Disk::new();
-        let db = block_on(open(Place::disk(&disk), options())).unwrap();
+        let db = block_on(open(Place::disk(&disk), shape.options.clone())).unwrap();
         let family = block_on(db.column_family("rows")).unwrap();
         let mut rows = 0u32;
         loop {
-            block_on(family.put(rows.to_be_bytes(), "x".repeat(3000))).unwrap();
-            rows += 1;
+            let mut batch = db.batch();
+            for row in rows..rows + shape.rows_of_commit {
+                // In no order.
+                let key = row.wrapping_mul(0x9E37_79B1).to_be_bytes();
+                batch.put(&family, key, "x".repeat(shape.value_bytes));
+            }
+            block_on(batch.commit()).unwrap();
+            rows += shape.rows_of_commit;
+            if rows < shape.rows_min {
+                continue;
+            }
             let copy = disk.copy();
             let path = copy.paths().pop().unwrap();
             let groups = groups(&copy.contents(&path).unwrap());
             let last = groups.last().unwrap().0;
-            if rows > 20 && groups.iter().filter(|group| group.0 == last).count() > 1 {
+            if groups.iter().filter(|group| group.0 == last).count() > 1 {
                 block_on(db.close()).unwrap();
-                return Log { disk: copy, path, rows, groups };
+                return Log { shape, disk: copy, path, rows, groups };
             }
         }
     }
@@ -49,10 +78,15 @@ impl Log {
     /// How many rows there are on a disk; each has the same value.
     fn rows_on(&self, disk: &Disk) -> Result<u32> {
         block_on(async {
-            let db = open(Place::disk(disk), options()).await?;
+            let Shape { options, value_bytes, .. } = self.shape.clone();
+            let db = open(Place::disk(disk), options).await?;
             let mut rows = 0;
             let mut all = db.column_family("rows").await?.iter();
-            while all.try_next_with(|_, value| assert_eq!(value.len(), 3000)).await?.is_some() {
+            while all
+                .try_next_with(|_, value| assert_eq!(value.len(), value_bytes))
+                .await?
+                .is_some()
+            {
                 rows += 1;
             }
             db.close().await?;
@@ -73,7 +107,7 @@ fn groups(contents: &[u8]) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_group_that_later_ones_know_is_missed_wherever_it_lies() {
-    let log = Log::new();
+    let log = Log::new(Shape::short());
     assert_eq!(log.rows_on(&log.disk.copy()).unwrap(), log.rows);
     let (last, known) = log.groups.split_last().unwrap();
     for (_, offset) in known {
@@ -91,7 +125,7 @@ fn a_group_that_later_ones_know_is_missed_wherever_it_lies() {
 
 #[test]
 fn a_first_group_that_is_there_only_sometimes_is_not_passed_over() {
-    let log = Log::new();
+    let log = Log::new(Shape::short());
     let mut refused = Vec::new();
     for nth in 0.. {
         let disk = log.disk.copy();
@@ -111,4 +145,18 @@ fn a_first_group_that_is_there_only_sometimes_is_not_passed_over() {
     }
     let was_not_there = |error: &&String| error.contains("was not there before");
     assert_eq!(refused.iter().filter(was_not_there).count(), 1, "in the last segment: {refused:?}");
+}
+
+#[test]
+fn a_long_log_comes_back_while_its_end_is_looked_through() {
+    let log = Log::new(Shape::long());
+    assert_eq!(log.rows_on(&log.disk.copy()).unwrap(), log.rows);
+    // The last segment with groups becomes one of those behind the end, and what it has still tells.
+    let last = log.groups.last().unwrap().0;
+    let first = log.groups.iter().find(|group| group.0 == last).unwrap();
+    let disk = log.disk.copy();
+    assert!(disk.flip(&log.path, first.1 + MAGIC_AT, 1));
+    let error = log.rows_on(&disk).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("damaged in the middle"), "{error}");
 }

@@ -23,15 +23,25 @@ impl<In: Send + 'static, Out: Send + 'static> Apart<In, Out> {
         Apart { work, given, helper }
     }
 
-    /// Whether nobody would have to wait.
+    /// Whether there is no other thread to wait for.
     pub(super) fn is_over(&self) -> bool {
-        self.helper.as_ref().is_some_and(JoinHandle::is_finished)
+        self.helper.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    pub(super) fn wait(self) -> Out {
-        match self.helper {
+    pub(super) fn wait(mut self) -> Out {
+        match self.helper.take() {
             Some(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
             None => (self.work)(take(&self.given)),
+        }
+    }
+}
+
+impl<In, Out> Drop for Apart<In, Out> {
+    /// No thread goes on behind an opening that failed. (I12)
+    fn drop(&mut self) {
+        if let Some(helper) = self.helper.take() {
+            // Whoever drops it has an error to tell already.
+            drop(helper.join());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::format::replay::{Life, candidate};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{Extent, Incarnation, PAGE_BYTES};
 use crate::log::Segment;
-use crate::recovery::{behind, io_error, read};
+use crate::recovery::{behind, corrupt, io_error, read};
 
 /// Segments that are being read at a time, at most.
 const AHEAD: usize = 6;
@@ -40,6 +40,8 @@ pub(super) struct Chain<'a> {
 pub(super) struct Headed {
     pub(super) segment: Segment,
     successor: Option<Extent>,
+    /// The block behind its head looks like the first group.
+    has_groups: bool,
 }
 
 /// A segment that was read whole.
@@ -68,7 +70,7 @@ impl<'a> Chain<'a> {
             let extent = segment.extent;
             bytes += extent.len_bytes();
             let is_inside = extent.end().byte_offset() <= io.len_bytes();
-            // Segments lie apart, and those without groups are all kept in memory until the end is known.
+            // Segments lie apart, and those that are read at the end of the log are kept in memory until it is proved.
             let can_be = extent.len_bytes() <= TRANSFER_BYTES_MAX as u64 && bytes <= io.len_bytes();
             if extent.is_empty() || !is_inside || !can_be {
                 break;
@@ -80,10 +82,9 @@ impl<'a> Chain<'a> {
             };
             let header = SegmentHeader::decode(&front, file_id).ok().filter(is_expected);
             let successor = header.map(|header| header.successor);
-            segments.push_back(Headed { segment, successor });
-            let rest_bytes = extent.len_bytes() - SEGMENT_HEADER_BYTES as u64;
-            let life = Life { incarnation, ordinal: segment.ordinal };
-            if candidate(&front[SEGMENT_HEADER_BYTES..], rest_bytes, life).is_some() {
+            let has_groups = begins_with_group(&front, incarnation, segment);
+            segments.push_back(Headed { segment, successor, has_groups });
+            if has_groups {
                 with_groups = segments.len();
             }
             if last_ordinal.is_none_or(|last| segment.ordinal < last) {
@@ -97,16 +98,12 @@ impl<'a> Chain<'a> {
         Ok(Chain { io, incarnation, segments, behind, reading, bytes_max })
     }
 
-    /// Those segments behind the last one with groups in which there could be groups all the same, behind a first one that is damaged.
-    pub(super) async fn suspects(self) -> Result<Vec<Read>> {
+    /// Goes on with those segments behind the last one with groups in which there could be groups all the same, behind a first one that
+    /// is damaged.
+    pub(super) async fn suspects(self) -> Result<Chain<'a>> {
         let suspects = behind::suspects(self.io, self.incarnation, &self.behind, self.bytes_max);
         let segments = suspects.await?.into();
-        let mut chain = Chain { segments, behind: Vec::new(), ..self };
-        let mut suspects = Vec::new();
-        while let Some(read) = chain.next().await? {
-            suspects.push(read);
-        }
-        Ok(suspects)
+        Ok(Chain { segments, behind: Vec::new(), ..self })
     }
 
     /// The next segment, up to the last one that has groups.
@@ -114,11 +111,20 @@ impl<'a> Chain<'a> {
         self.read_ahead();
         let Some(read) = self.reading.pop_front() else { return Ok(None) };
         let (result, bytes) = read.await;
-        let Headed { segment, successor } = self.segments.pop_front().expect("it was being read");
+        let headed = self.segments.pop_front().expect("it was being read");
+        let Headed { segment, successor, has_groups } = headed;
         // The device is not to wait for what becomes of this one.
         self.read_ahead();
         let what = || format!("reading at offset {} failed", segment.extent.start.byte_offset());
         result.map_err(|cause| io_error(self.io, &what(), cause))?;
+        if has_groups && !begins_with_group(&bytes, self.incarnation, segment) {
+            let detail = format!("segment at offset {}", segment.extent.start.byte_offset());
+            return Err(corrupt(
+                self.io,
+                "the log has no group where there was one before",
+                &detail,
+            ));
+        }
         Ok(Some(Read { segment, successor, bytes: Arc::new(bytes) }))
     }
 
@@ -136,4 +142,11 @@ impl<'a> Chain<'a> {
             }
         }
     }
+}
+
+/// Whether the first block behind the head of a segment looks like a group of its own life.
+fn begins_with_group(bytes: &[u8], incarnation: Incarnation, segment: Segment) -> bool {
+    let rest_bytes = segment.extent.len_bytes() - SEGMENT_HEADER_BYTES as u64;
+    let life = Life { incarnation, ordinal: segment.ordinal };
+    candidate(&bytes[SEGMENT_HEADER_BYTES..], rest_bytes, life).is_some()
 }

@@ -86,6 +86,9 @@ pub(super) async fn begin(
     for segment in [first, named] {
         fill_with_zeros(&engine, segment.extent).await?;
     }
+    // Not beside threads that take the processors: the methods are compared.
+    replayed.settle();
+    engine.pipeline.order().memory.active = replayed.charged_bytes;
     measure_sync_methods(&engine, first.extent).await?;
     let header = SegmentHeader {
         file_id: engine.file_id,
@@ -98,8 +101,6 @@ pub(super) async fn begin(
     publish::begin_incarnation(&engine, chapters, Seq(last.0 + 1)).await?;
     // (I6) The superblock that named them is not the newest any more.
     replayed.passing.iter().for_each(|extent| engine.space.lock().release(*extent));
-    replayed.settle();
-    engine.pipeline.order().memory.active = replayed.charged_bytes;
     // The first commits find room. On a disk that has none they are told so, not the opener.
     drop(engine.cover_memtables().await);
     let report = RecoveryReport {

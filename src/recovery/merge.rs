@@ -26,16 +26,17 @@ impl<'a> Runs<'a> {
         (&run.rows[place.index()], run.segment, &self.segments[run.segment as usize])
     }
 
-    /// The places that a family has in each run.
-    pub(super) fn of_family(&self, family: u32) -> Vec<&'a [Place]> {
-        let border = |family| move |place: &Place| place.family() < family;
-        let part = |run: &'a Run| {
-            let places = &run.places;
-            let number = family as usize;
-            &places
-                [places.partition_point(border(number))..places.partition_point(border(number + 1))]
+    /// The places that a family has, of each run in which it has some; `next` is where each run goes on, families one after the other.
+    pub(super) fn of_family(&self, family: u32, next: &mut [usize]) -> Vec<&'a [Place]> {
+        let is_its = |place: &Place| place.family() == family as usize;
+        let part = |(run, next): (&'a Run, &mut usize)| {
+            let rest = &run.places[*next..];
+            rest.first().filter(|first| is_its(first))?;
+            let part = &rest[..rest.partition_point(is_its)];
+            *next += part.len();
+            Some(part)
         };
-        self.runs.iter().map(part).collect()
+        self.runs.iter().zip(next).filter_map(part).collect()
     }
 
     /// Merges the places of one family and does the work for them, in two parts if they are many, on two threads: half of the

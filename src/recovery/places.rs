@@ -128,17 +128,21 @@ impl Default for Sorting {
 }
 
 impl Sorting {
-    /// Many are sorted on a thread of their own; gives the memory of the run back if it was not.
-    pub(super) fn begin(run: Run) -> (Sorting, Option<Run>) {
-        if run.places.len() >= SORTED_APART_MIN {
+    /// Many are sorted on a thread of their own, if there may be one; gives the memory of the run back if it was not.
+    pub(super) fn begin(run: Run, may_be_apart: bool) -> (Sorting, Option<Run>) {
+        if may_be_apart && run.places.len() >= SORTED_APART_MIN {
             return (Sorting::Apart(Apart::begin(run, Run::sorted)), None);
         }
         let (run, memory) = run.sorted();
         (Sorting::Done(run), Some(memory))
     }
 
-    /// Ends what is sorted by now; gives the memory that it was in.
-    pub(super) fn end(&mut self) -> Option<Run> {
+    pub(super) fn is_apart(&self) -> bool {
+        matches!(self, Sorting::Apart(_))
+    }
+
+    /// Takes what another thread has sorted by now; gives the memory that it was in.
+    pub(super) fn collect(&mut self) -> Option<Run> {
         match std::mem::take(self) {
             Sorting::Apart(apart) if apart.is_over() => {
                 let (run, memory) = apart.wait();

@@ -159,8 +159,8 @@ impl<'a> Replay<'a> {
             ordinal: first.ordinal,
             offset_bytes: SEGMENT_HEADER_BYTES as u64,
         };
-        // The last segment with groups, to be searched for proof that one is missing.
-        let mut behind: Vec<Read> = Vec::new();
+        // The last segment with groups and what was read behind it, to be searched for proof that a group is missing.
+        let mut ending: Vec<Read> = Vec::new();
         let mut segments = Vec::new();
         loop {
             let mut groups = Groups::new(&current.bytes, &self.file_id, expect);
@@ -182,7 +182,7 @@ impl<'a> Replay<'a> {
             self.out.log_bytes += groups.offset_bytes();
             segments.push(UsedSegment { segment: current.segment, end_bytes, last: end.last_seq });
             if any {
-                behind.clear();
+                ending.clear();
             }
             let life = Life { incarnation, ordinal: current.segment.ordinal + 1 };
             expect = match any {
@@ -194,7 +194,7 @@ impl<'a> Replay<'a> {
                 // one that its first group did not fit into.
                 false => Expect { life, previous_crc: expect.previous_crc.or(Some(0)), ..expect },
             };
-            behind.push(current);
+            ending.push(current);
             match chain.next().await? {
                 Some(read) if read.successor.is_some() => current = read,
                 Some(read) => {
@@ -218,7 +218,7 @@ impl<'a> Replay<'a> {
                 return Err(corrupt(self.io, "the log is damaged", &detail));
             }
             Some(_) => {}
-            None => self.check_end(chain, behind, incarnation, end).await?,
+            None => self.check_end(chain, &ending, incarnation, end).await?,
         }
         self.out.last = self.out.last.max(end.last_seq);
         if is_needed {
@@ -231,7 +231,7 @@ impl<'a> Replay<'a> {
     async fn check_end(
         &mut self,
         chain: Chain<'_>,
-        mut behind: Vec<Read>,
+        ending: &[Read],
         incarnation: Incarnation,
         end: ChapterEnd,
     ) -> Result<()> {
@@ -239,16 +239,19 @@ impl<'a> Replay<'a> {
             self.out.settle();
             self.out.applying = Some(Apart::begin(self.rows.take(), Rows::apply));
         }
-        for read in chain.suspects().await? {
+        self.out.tail = format!("ended at seq {}", end.last_seq.0);
+        for read in ending.iter().filter(|read| read.segment.ordinal >= end.ordinal) {
+            self.check_tail(read, incarnation, end)?;
+        }
+        let mut suspects = chain.suspects().await?;
+        while let Some(read) = suspects.next().await? {
+            let life = Life { incarnation, ordinal: read.segment.ordinal };
             match read.successor {
-                Some(_) => behind.push(read),
-                None => {
-                    let life = Life { incarnation, ordinal: read.segment.ordinal };
-                    self.check_without_head(&read, life)?;
-                }
+                Some(_) => self.check_tail(&read, incarnation, end)?,
+                None => self.check_without_head(&read, life)?,
             }
         }
-        self.tail(&behind, incarnation, end)
+        Ok(())
     }
 
     /// A head is durable before its segment takes a group: a group of the expected life behind a
@@ -292,11 +295,11 @@ impl<'a> Replay<'a> {
 
     /// Puts the rows that were read into their memtables.
     fn apply(&mut self) {
-        if self.rows.is_empty() {
-            return;
+        let rows = self.rows.take();
+        if !rows.is_empty() {
+            self.out.settle();
+            self.out.charged_bytes += rows.apply();
         }
-        self.out.settle();
-        self.out.charged_bytes += self.rows.take().apply();
     }
 
     fn commit(
@@ -386,27 +389,23 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Tells a torn tail from corruption.
-    fn tail(&mut self, behind: &[Read], incarnation: Incarnation, end: ChapterEnd) -> Result<()> {
+    /// Tells a torn tail from corruption, by what one segment has behind the end.
+    fn check_tail(&self, read: &Read, incarnation: Incarnation, end: ChapterEnd) -> Result<()> {
         if planted::is(Bug::LogCutAtDamage) {
             return Ok(());
         }
         let missing = Seq(end.last_seq.0 + 1);
-        for read in behind.iter().filter(|read| read.segment.ordinal >= end.ordinal) {
-            let from = match read.segment.ordinal == end.ordinal {
-                true => end.offset_bytes,
-                false => SEGMENT_HEADER_BYTES as u64,
-            };
-            let life = Life { incarnation, ordinal: read.segment.ordinal };
-            let checked = check_tail(&read.bytes, &self.file_id, life, from, missing);
-            checked.map_err(|defect| {
-                let at = read.segment.extent.start.byte_offset() + defect.at;
-                let detail = format!("offset {at}, seq {}: {}", missing.0, defect.what);
-                corrupt(self.io, "the log is damaged in the middle", &detail)
-            })?;
-        }
-        self.out.tail = format!("ended at seq {}", end.last_seq.0);
-        Ok(())
+        let from = match read.segment.ordinal == end.ordinal {
+            true => end.offset_bytes,
+            false => SEGMENT_HEADER_BYTES as u64,
+        };
+        let life = Life { incarnation, ordinal: read.segment.ordinal };
+        let checked = check_tail(&read.bytes, &self.file_id, life, from, missing);
+        checked.map_err(|defect| {
+            let at = read.segment.extent.start.byte_offset() + defect.at;
+            let detail = format!("offset {at}, seq {}: {}", missing.0, defect.what);
+            corrupt(self.io, "the log is damaged in the middle", &detail)
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Rows of the log on their way into memtables.
 //!
 //! Many are sorted by family and key before they go in: each leaf is then filled once, from its first key to its last, where rows
-//! as they were committed would wait for memory at every step. The rows of a segment are a run, which is sorted on a thread of its
-//! own while the next segment is replayed; runs are merged in the end, by two threads, one for lower keys and one for higher ones.
+//! as they were committed would wait for memory at every step. Up to 16,384 rows of a segment are a run, which is sorted on a thread of
+//! its own while the next ones are replayed; runs are merged in the end, by two threads, one for lower keys and one for higher ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use crate::state::Family;
 const BESIDES_SHARE: usize = 4;
 /// Runs that are merged at a time, but for those of one more group: there are numbers for them, too.
 const RUNS_MANY: usize = RUNS_MAX / 2;
+/// Runs that are sorted on threads of their own at a time, at most. (I10)
+const APART_MAX: usize = 4;
 /// Rows that take long enough to be put in for it to be done while something is read.
 const SLOW_ROWS_MIN: usize = 50_000;
 
@@ -37,8 +39,8 @@ pub(super) struct Rows {
     run: Run,
     /// Those before, sorted unless places are outdated.
     runs: Vec<Sorting>,
-    /// Runs that are certainly sorted.
-    ended: usize,
+    /// So many of the first ones are on no other thread.
+    collected: usize,
     /// Runs without rows, whose memory was touched before.
     unused: Vec<Run>,
     /// Places were made behind a longer prefix than a family's keys have now.
@@ -91,7 +93,7 @@ impl Rows {
             segments: Vec::new(),
             run: Run::default(),
             runs: Vec::new(),
-            ended: 0,
+            collected: 0,
             unused: Vec::new(),
             outdated: false,
             rows: 0,
@@ -115,7 +117,8 @@ impl Rows {
             None => {}
         }
         self.end_run();
-        self.run.segment = u32::try_from(self.segments.len()).expect("there are fewer runs");
+        self.run.segment =
+            u32::try_from(self.segments.len()).expect("there is memory for fewer segments");
         self.segments.push(segment.clone());
     }
 
@@ -187,17 +190,18 @@ impl Rows {
         if self.run.rows.is_empty() {
             return;
         }
-        while let Some(memory) = self.runs.get_mut(self.ended).map(Sorting::end) {
-            match (memory, &self.runs[self.ended]) {
-                (None, Sorting::Apart(_)) => break,
-                (memory, _) => self.unused.extend(memory),
+        while let Some(sorting) = self.runs.get_mut(self.collected) {
+            self.unused.extend(sorting.collect());
+            if sorting.is_apart() {
+                break;
             }
-            self.ended += 1;
+            self.collected += 1;
         }
         let next = Run { segment: self.run.segment, ..self.unused.pop().unwrap_or_default() };
         let run = std::mem::replace(&mut self.run, next);
         if !self.outdated {
-            let (sorting, memory) = Sorting::begin(run);
+            let apart = self.runs[self.collected..].iter().filter(|run| run.is_apart()).count();
+            let (sorting, memory) = Sorting::begin(run, apart < APART_MAX);
             self.runs.push(sorting);
             self.unused.extend(memory);
             return;
@@ -232,10 +236,11 @@ impl Rows {
             self.place_again();
         }
         let runs: Vec<_> = self.runs.drain(..).map(Sorting::wait).collect();
+        let mut next = vec![0; runs.len()];
         let runs = Runs { segments: &self.segments, runs: &runs };
         let (segments, besides) = self.segments_of_rows_that_stay().unzip();
         for (number, keys) in (0..).zip(&self.families) {
-            let places = runs.of_family(number);
+            let places = runs.of_family(number, &mut next);
             let rows = places.iter().map(|places| places.len()).sum();
             let table = &keys.family.active().table;
             let is_new = !table.has_rows();
@@ -390,14 +395,14 @@ mod tests {
         assert_eq!(one.active().table.entries(), 7);
     }
 
-    /// Three segments of many rows each, so that helpers sort and fill; in the last one the keys turn out to share less.
+    /// Three segments of many rows each, more than a run has, so that helpers sort and fill; in the last two the keys turn out to share less.
     #[test]
     fn many_rows_of_several_segments_are_all_there() {
-        const ROWS: u64 = 8_000;
+        const ROWS: u64 = 18_000;
         let (one, other) = (family(1), family(2));
         let key = |number: u64| match number {
             0..20_000 => format!("shared/{:06}", number * 7 % 20_000),
-            _ => format!("s{:06}", number * 7 % 30_000),
+            _ => format!("s{:06}", number * 7 % 60_000),
         };
         let mut rows = Rows::new(usize::MAX);
         for first in [0, ROWS, 2 * ROWS] {
