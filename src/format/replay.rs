@@ -16,7 +16,7 @@
 use super::Defect;
 use super::checksum::FileId;
 use super::group::{Group, Peek, open, padded_bytes, peek, peek_front};
-use super::segment::SEGMENT_HEADER_BYTES;
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{BLOCK_BYTES, Incarnation, Seq};
 
 /// One life of the pages of a segment: no two segments, at any time, share it.
@@ -153,6 +153,18 @@ pub(crate) fn candidate(front: &[u8], rest_bytes: u64, life: Life) -> Option<Pee
     let is_alike =
         |peek: &Peek| peek.incarnation == life.incarnation && peek.segment == life.ordinal;
     peek_front(front, rest_bytes).filter(is_alike)
+}
+
+/// Whether a segment has a whole head, and whole groups one behind the other up to `end_bytes`.
+pub(crate) fn is_whole(segment: &[u8], file_id: &FileId, end_bytes: u64) -> bool {
+    let mut at = SEGMENT_HEADER_BYTES;
+    while (at as u64) < end_bytes {
+        let Some(Ok(group)) = segment.get(at..).map(|rest| open(rest, file_id)) else {
+            return false;
+        };
+        at += group.padded_bytes();
+    }
+    at as u64 == end_bytes && SegmentHeader::decode(segment, file_id).is_ok()
 }
 
 /// Checksums over at most this many times the segment's bytes decide about a tail: a file made to look full of groups costs no more.

@@ -37,10 +37,10 @@ impl<In: Send + 'static, Out: Send + 'static> Apart<In, Out> {
 }
 
 impl<In, Out> Drop for Apart<In, Out> {
-    /// No thread goes on behind an opening that failed. (I12)
+    /// No thread goes on behind an opening that failed. It blocks recovery's own thread, and nobody else's.
     fn drop(&mut self) {
         if let Some(helper) = self.helper.take() {
-            // Whoever drops it has an error to tell already.
+            // A panic there comes second to the error, or the panic, for which this is dropped.
             drop(helper.join());
         }
     }

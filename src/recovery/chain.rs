@@ -106,7 +106,7 @@ impl<'a> Chain<'a> {
         Ok(Chain { segments, behind: Vec::new(), ..self })
     }
 
-    /// The next segment, up to the last one that has groups.
+    /// The next segment, up to the last one that has groups, or the last suspect.
     pub(super) async fn next(&mut self) -> Result<Option<Read>> {
         self.read_ahead();
         let Some(read) = self.reading.pop_front() else { return Ok(None) };

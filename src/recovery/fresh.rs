@@ -14,6 +14,8 @@ use crate::commit::{Pipeline, Start};
 use crate::engine::{Engine, Parts, Published};
 use crate::error::{ErrorKind, Result};
 use crate::format::chapter::Chapter;
+use crate::format::checksum::FileId;
+use crate::format::replay::is_whole;
 use crate::format::segment::{SegmentHeader, SegmentRef};
 use crate::format::superblock::{CHAPTERS_MAX, Closed};
 use crate::ids::{Extent, Incarnation, PageId, Seq};
@@ -42,7 +44,7 @@ pub(super) async fn begin(
     started: Instant,
 ) -> Result<(Arc<Engine>, Keeper)> {
     lengthen_again(&io, &mut found).await?;
-    make_durable_again(&io, &replayed).await?;
+    make_durable_again(&io, &found.superblock.file_id, &replayed).await?;
     let last = last_seq(&found, &replayed);
     let incarnation = Incarnation(found.superblock.incarnation.0 + 1);
     let space = Arc::new(Mutex::new(space(&io, &found, &replayed)?));
@@ -157,7 +159,7 @@ async fn lengthen_again(io: &Io, found: &mut Found) -> Result<()> {
 
 /// A page cache may hold, as clean, what a failed sync lost: what was replayed is written again
 /// where it lies, and flushed. Direct reads came from the device, and only its cache is flushed.
-async fn make_durable_again(io: &Io, replayed: &Replayed) -> Result<()> {
+async fn make_durable_again(io: &Io, file_id: &FileId, replayed: &Replayed) -> Result<()> {
     if planted::is(Bug::TailBelieved) {
         return Ok(());
     }
@@ -165,6 +167,11 @@ async fn make_durable_again(io: &Io, replayed: &Replayed) -> Result<()> {
         for used in &replayed.segments {
             let offset = used.segment.extent.start.byte_offset();
             let bytes: Buf = read(io, offset, used.segment.extent.len_bytes() as usize).await?;
+            // It was read before, and what is wrong in it now would be so for good.
+            if !is_whole(&bytes, file_id, used.end_bytes) {
+                let detail = format!("segment at offset {offset}");
+                return Err(corrupt(io, "the log was read differently before", &detail));
+            }
             let len = bytes.len();
             let (result, _) = io.write(offset, bytes, len).await;
             result.map_err(|cause| io_error(io, "writing the log again failed", cause))?;

@@ -2,7 +2,7 @@
 //!
 //! Many are sorted by family and key before they go in: each leaf is then filled once, from its first key to its last, where rows
 //! as they were committed would wait for memory at every step. Up to 16,384 rows of a segment are a run, which is sorted on a thread of
-//! its own while the next ones are replayed; runs are merged in the end, by two threads, one for lower keys and one for higher ones.
+//! its own, unless it is short, while the next ones are replayed; runs are merged in the end, by two threads, one for lower keys and one for higher ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -190,13 +190,9 @@ impl Rows {
         if self.run.rows.is_empty() {
             return;
         }
-        while let Some(sorting) = self.runs.get_mut(self.collected) {
-            self.unused.extend(sorting.collect());
-            if sorting.is_apart() {
-                break;
-            }
-            self.collected += 1;
-        }
+        self.unused.extend(self.runs[self.collected..].iter_mut().filter_map(Sorting::collect));
+        let apart = self.runs[self.collected..].iter().position(Sorting::is_apart);
+        self.collected = apart.map_or(self.runs.len(), |first| self.collected + first);
         let next = Run { segment: self.run.segment, ..self.unused.pop().unwrap_or_default() };
         let run = std::mem::replace(&mut self.run, next);
         if !self.outdated {
