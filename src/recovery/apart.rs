@@ -49,3 +49,41 @@ impl<In, Out> Drop for Apart<In, Out> {
 fn take<In>(given: &Mutex<Option<In>>) -> In {
     given.lock().take().expect("one thread does the work")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn double(given: u32) -> u32 {
+        2 * given
+    }
+
+    #[test]
+    fn without_a_thread_whoever_waits_does_the_work() {
+        assert_eq!(Apart::begin(4, double).wait(), 8);
+        let given = Arc::new(Mutex::new(Some(5)));
+        let apart = Apart { work: double as fn(u32) -> u32, given, helper: None };
+        assert!(apart.is_over());
+        assert_eq!(apart.wait(), 10);
+    }
+
+    #[test]
+    fn a_panic_reaches_whoever_waits() {
+        let apart = Apart::begin((), |()| panic!("of the work"));
+        assert!(catch_unwind(AssertUnwindSafe(|| apart.wait())).is_err());
+    }
+
+    #[test]
+    fn what_is_dropped_is_over() {
+        let done = Arc::new(AtomicBool::new(false));
+        let work = |done: Arc<AtomicBool>| {
+            std::thread::yield_now();
+            done.store(true, Ordering::Relaxed);
+        };
+        drop(Apart::begin(done.clone(), work));
+        assert!(done.load(Ordering::Relaxed));
+    }
+}

@@ -191,8 +191,8 @@ impl Rows {
             return;
         }
         self.unused.extend(self.runs[self.collected..].iter_mut().filter_map(Sorting::collect));
-        let apart = self.runs[self.collected..].iter().position(Sorting::is_apart);
-        self.collected = apart.map_or(self.runs.len(), |first| self.collected + first);
+        let on_their_way = self.runs[self.collected..].iter().position(Sorting::is_apart);
+        self.collected = on_their_way.map_or(self.runs.len(), |first| self.collected + first);
         let next = Run { segment: self.run.segment, ..self.unused.pop().unwrap_or_default() };
         let run = std::mem::replace(&mut self.run, next);
         if !self.outdated {
