@@ -18,9 +18,6 @@ use crate::threads::{MutexGuard, thread};
 /// Appointments of the feed further away are left to the background thread.
 const KEPT_AHEAD_MAX: Duration = Duration::from_millis(1);
 
-/// Turns that a thread gives away before it sleeps. A model checker tries every order anyway.
-const YIELDS_MAX: u32 = if cfg!(any(ringdb_loom, ringdb_shuttle)) { 0 } else { 3 };
-
 /// Looks at a role that is just being left.
 const LEAVING_LOOKS_MAX: u32 = 64;
 
@@ -191,15 +188,13 @@ impl Shared {
         if near.is_none() {
             self.keep_by_others(alarm);
         }
-        self.standbys.join(blocked);
-        let mut yields = 0;
+        let mut turns = self.turns.before_sleep(self.standbys.join(blocked));
         loop {
             if blocked.is_woken() || self.standbys.has_nominated(blocked) {
                 break;
             }
-            if yields < YIELDS_MAX {
-                yields += 1;
-                thread::yield_now();
+            if turns > 0 && self.turns.give() {
+                turns -= 1;
                 continue;
             }
             match keeps.map(|alarm| alarm.saturating_duration_since(Instant::now())) {

@@ -82,6 +82,7 @@ mod stats;
 mod storage;
 #[doc(hidden)]
 pub mod threads;
+mod turns;
 mod wake;
 mod work;
 

@@ -28,6 +28,7 @@ use crate::standby::Standbys;
 use crate::storage::Storage;
 use crate::threads::atomic::{AtomicBool, Ordering};
 use crate::threads::{Mutex, thread};
+use crate::turns::Turns;
 use crate::wake::{Urgency, Wake};
 
 /// How long the background thread stays out of the way of whoever drives. Short enough for most
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     executor: Executor,
     pub(crate) role: Mutex<Option<Owner>>,
     pub(crate) standbys: Standbys,
+    pub(crate) turns: Turns,
     feed: Mutex<Option<Arc<dyn Feed>>>,
     feed_is_set: AtomicBool,
     closing: Mutex<Closing>,
@@ -92,6 +94,7 @@ impl Shared {
             executor: parts.executor,
             role: Mutex::new(Some(parts.owner)),
             standbys: Standbys::default(),
+            turns: Turns::new(),
             feed: Mutex::new(None),
             feed_is_set: AtomicBool::new(false),
             closing: Mutex::new(Closing::No),
@@ -122,7 +125,7 @@ impl Shared {
                 self.wake.wake(urgency, &self.core.stats);
                 if is_read && urgency != Urgency::None && self.wake.is_late() {
                     // Perhaps it waits for this processor, whose thread may have much more to do.
-                    thread::yield_now();
+                    self.turns.give();
                 }
             }
             Executor::Pool if urgency == Urgency::None => {}

@@ -74,7 +74,11 @@ impl Wake for Blocked {
 
 /// Those who stand by for one file, first come first.
 #[derive(Default)]
-pub(crate) struct Standbys(Mutex<Line>);
+pub(crate) struct Standbys {
+    line: Mutex<Line>,
+    /// So many stand by.
+    standing: AtomicUsize,
+}
 
 #[derive(Default)]
 struct Line {
@@ -85,18 +89,20 @@ struct Line {
 impl Standbys {
     /// What threads say that stand by here.
     fn line(&self) -> usize {
-        std::ptr::from_ref(&self.0).addr()
+        std::ptr::from_ref(&self.line).addr()
     }
 
-    /// The thread stands by from now on.
-    pub(crate) fn join(&self, blocked: &Arc<Blocked>) {
+    /// The thread stands by from now on, until it leaves. How many do.
+    pub(crate) fn join(&self, blocked: &Arc<Blocked>) -> usize {
         blocked.standing.store(self.line(), Ordering::SeqCst);
-        let mut line = self.0.lock();
+        let mut line = self.line.lock();
         if line.threads.len() >= line.purge_at {
             line.threads.retain(|thread| thread.stands_by_for(self.line()));
             line.purge_at = 2 * line.threads.len() + GONE_MAX;
         }
         line.threads.push_back(blocked.clone());
+        drop(line);
+        self.standing.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Whether the thread, which joined, was nominated.
@@ -106,12 +112,13 @@ impl Standbys {
 
     /// The thread, which joined, does not stand by any more. True if it was nominated.
     pub(crate) fn leave(&self, blocked: &Blocked) -> bool {
+        self.standing.fetch_sub(1, Ordering::Relaxed);
         blocked.standing.swap(AWAY, Ordering::SeqCst) == self.line() + 1
     }
 
     /// Lets the first who still waits take the role over. False if nobody does.
     pub(crate) fn nominate(&self, stats: &Counters) -> bool {
-        let mut line = self.0.lock();
+        let mut line = self.line.lock();
         while let Some(blocked) = line.threads.pop_front() {
             if blocked.nominate_for(self.line()) {
                 drop(line);
@@ -133,7 +140,8 @@ mod tests {
     fn the_first_who_still_waits_is_nominated() {
         let (stats, standbys) = (Counters::default(), Standbys::default());
         let threads: Vec<_> = (0..3).map(|_| Blocked::here()).collect();
-        threads.iter().for_each(|thread| standbys.join(thread));
+        let waiting: Vec<usize> = threads.iter().map(|thread| standbys.join(thread)).collect();
+        assert_eq!(waiting, [1, 2, 3]);
         threads[0].clone().wake();
         assert!(standbys.nominate(&stats) && standbys.has_nominated(&threads[1]));
         let left: Vec<bool> = threads.iter().map(|thread| standbys.leave(thread)).collect();
@@ -146,9 +154,9 @@ mod tests {
         let (stats, standbys, others) =
             (Counters::default(), Standbys::default(), Standbys::default());
         let thread = Blocked::here();
-        standbys.join(&thread);
+        assert_eq!(standbys.join(&thread), 1);
         assert!(!standbys.leave(&thread));
-        others.join(&thread);
+        assert_eq!(others.join(&thread), 1);
         assert!(!standbys.nominate(&stats), "it is away, though its entry is there");
         assert!(others.nominate(&stats) && others.leave(&thread));
     }
@@ -158,9 +166,9 @@ mod tests {
         let standbys = Standbys::default();
         for _ in 0..1000 {
             let blocked = Blocked::here();
-            standbys.join(&blocked);
+            assert_eq!(standbys.join(&blocked), 1, "those before it left");
             standbys.leave(&blocked);
         }
-        assert!(standbys.0.lock().threads.len() <= GONE_MAX + 1);
+        assert!(standbys.line.lock().threads.len() <= GONE_MAX + 1);
     }
 }

@@ -15,8 +15,10 @@ use super::{Outcome, held};
 
 /// Bytes of a group; whoever finds it full waits.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-/// Turns that a thread gives away before it sleeps.
-const TURNS: u32 = 3;
+/// Turns that a thread gives away before it sleeps, where there are few and where more of them wait than processors run.
+const TURNS: [u32; 2] = [3, 24];
+/// So many threads are few.
+const FEW_MAX: u32 = 5;
 /// A thread that was not woken for so long writes the group itself: others have stopped.
 const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -78,10 +80,10 @@ impl Log {
         }
         group.threads.push(std::thread::current());
         drop(group);
-        let mut turns = 0;
+        let (mut turns, turns_max) = (0, TURNS[usize::from(self.writers > FEW_MAX)]);
         while self.written.load(Ordering::Acquire) < number {
             self.goes_on()?;
-            if turns < TURNS {
+            if turns < turns_max {
                 turns += 1;
                 std::thread::yield_now();
                 continue;
