@@ -1,4 +1,10 @@
-//! Commits: durable ones by threads and by tasks, unsynced ones, and batches.
+//! Commits: durable ones by threads and by tasks, also where all processors are busy, unsynced ones, and batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use ringdb_cli::measure::key::mix;
 
 use crate::bench::{Bench, Beside, Race};
 use crate::engines::{Durability, Name, Outcome};
@@ -29,7 +35,44 @@ pub fn durable(bench: &mut Bench<'_>) -> Outcome<()> {
         };
         run(bench, race, Durability::Synced)?;
     }
+    let busy = Busy::start();
+    for actors in [1, 8] {
+        run(bench, threads("durable-puts-busy", 1, actors), Durability::Synced)?;
+    }
+    drop(busy);
     Ok(())
+}
+
+/// A thread for each processor that computes and never waits, as those of a service may: a commit that sleeps has to get its
+/// processor back from one of them.
+struct Busy {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start() -> Busy {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let compute = |_| {
+            let is_over = is_over.clone();
+            std::thread::spawn(move || {
+                let mut number = 1;
+                while !is_over.load(Ordering::Relaxed) {
+                    number = std::hint::black_box(mix(number));
+                }
+            })
+        };
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        Busy { threads: (0..processors).map(compute).collect(), is_over }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // None of them panics.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
 }
 
 /// Single puts that are not synced.
