@@ -193,11 +193,12 @@ impl Shared {
             if blocked.is_woken() || self.standbys.has_nominated(blocked) {
                 break;
             }
-            if turns > 0 && self.turns.give() {
+            let wait = keeps.map(|alarm| alarm.saturating_duration_since(Instant::now()));
+            if wait != Some(Duration::ZERO) && turns > 0 && self.turns.give() {
                 turns -= 1;
                 continue;
             }
-            match keeps.map(|alarm| alarm.saturating_duration_since(Instant::now())) {
+            match wait {
                 Some(Duration::ZERO) => break,
                 Some(wait) => self.counted(|| thread::park_timeout(wait)),
                 None => self.counted(thread::park),

@@ -22,6 +22,8 @@ const MANY_FROM: usize = 2;
 const AWAY_MAX: Duration = Duration::from_millis(1);
 /// Turns are kept for so many times as long as the last one was away: a fifth of the time may be lost that way.
 const KEPT_TIMES: u32 = 4;
+/// What was away for longer was held, or its machine was, and that tells nothing of others.
+const COUNTED_MAX: Duration = Duration::from_millis(100);
 
 /// Whether the threads of one file give their turns away.
 pub(crate) struct Turns {
@@ -58,7 +60,7 @@ impl Turns {
     }
 
     fn came_back(&self, before: Instant, now: Instant) {
-        let away = now.saturating_duration_since(before);
+        let away = now.saturating_duration_since(before).min(COUNTED_MAX);
         if away > AWAY_MAX {
             self.kept_until.fetch_max(self.nanos(now + away * KEPT_TIMES), Ordering::Relaxed);
         }
@@ -86,6 +88,9 @@ mod tests {
         // One that was away for less, and began before, takes nothing back.
         turns.came_back(start, start + AWAY_MAX * 2);
         assert!(turns.are_kept(start + long * KEPT_TIMES));
+        let hour = start + Duration::from_secs(3600);
+        turns.came_back(start, hour);
+        assert!(turns.are_kept(hour) && !turns.are_kept(hour + COUNTED_MAX * (KEPT_TIMES + 1)));
     }
 
     #[test]

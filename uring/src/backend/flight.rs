@@ -55,10 +55,6 @@ impl Flight {
         Flight { work, vectors: Vec::new(), done: 0, transient: 0 }
     }
 
-    pub(crate) fn is_read(&self) -> bool {
-        matches!(self.work, Work::Read(_))
-    }
-
     /// The entry for what is left to do.
     pub(crate) fn entry(&mut self, core: &Core) -> squeue::Entry {
         let done = self.done;

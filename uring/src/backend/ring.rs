@@ -29,13 +29,13 @@ use crate::queue::{Core, Limits};
 use crate::slots::Slots;
 use crate::work::{Resize, Work};
 
-/// After as many writes of the feed without a read in the ring, the next one is a plain call: a direct durable write through the
-/// ring ends in two kernel workers before its owner is woken, a call in the caller itself. What comes or ends meanwhile has to wait
-/// for it, so it is not done where reads are about.
-const FEEDS_ALONE_MIN: u32 = 4;
-
-/// A longer write of the feed is made by the ring where page writes are in flight: they would wait for long.
-const CALL_BESIDE_WRITES_MAX: usize = 64 << 10;
+/// After as many writes of the feed without a read, the next one that finds nothing else in flight is a plain call: a direct
+/// durable write through the ring ends in two kernel workers before its owner is woken, a call in the caller itself. What comes
+/// meanwhile has to wait for it, so it is not done where reads are about.
+///
+/// Nor beside page writes that are in flight. One ends in the kernel by a step of the thread that submitted it, and keeps the file
+/// system from being frozen until then; the call waits where somebody has begun to freeze it, so that neither would ever go on.
+const FEEDS_WITHOUT_READ_MIN: u32 = 4;
 
 /// The ring and all that is in it.
 pub(crate) struct Ring {
@@ -45,12 +45,10 @@ pub(crate) struct Ring {
     core: Arc<Core>,
     flights: Slots<Flight>,
     feed: Option<FeedFlight>,
-    /// A write of the feed that is made by a plain call if no read is in flight by then.
+    /// A write of the feed that is made by a plain call if nothing else is in flight by then.
     alone: Option<FeedWrite>,
     /// Writes of the feed since the last read came.
-    feeds_alone: u32,
-    /// Of the flights.
-    reads_in_flight: usize,
+    feeds_without_read: u32,
     feeds: u64,
     feed_over: Option<FeedDone>,
     over: Vec<(Work, io::Result<()>)>,
@@ -75,8 +73,7 @@ impl Ring {
             flights: Slots::with_capacity(limits.in_flight_max()),
             feed: None,
             alone: None,
-            feeds_alone: 0,
-            reads_in_flight: 0,
+            feeds_without_read: 0,
             feeds: 0,
             feed_over: None,
             over: Vec::new(),
@@ -104,28 +101,7 @@ impl Ring {
         self.feed.is_some() || self.alone.is_some()
     }
 
-    /// Whether a write of the feed, as long as this, may be a plain call.
-    fn may_call(&self, len: usize) -> bool {
-        self.flights.is_empty() || self.reads_in_flight == 0 && len <= CALL_BESIDE_WRITES_MAX
-    }
-
-    /// Makes the feed's write by a plain call, while the kernel works on what is in the ring.
-    fn call(&mut self) -> io::Result<()> {
-        let has_more = !self.ring.submission().is_empty();
-        if has_more {
-            self.enter(0, None)?;
-        }
-        if let Some(write) = self.alone.take() {
-            let result = write_durably(&*self.feed_file, &self.core, &write);
-            self.core.feed_landed(&write, &result);
-            self.feed_over = Some(write.over(result));
-        }
-        self.reap();
-        Ok(())
-    }
-
     fn launch(&mut self, flight: Flight) {
-        self.reads_in_flight += usize::from(flight.is_read());
         let key = self.flights.insert(flight);
         let flight = self.flights.get_mut(key).expect("it was just inserted");
         let entry = flight.entry(&self.core).user_data(key);
@@ -195,7 +171,6 @@ impl Ring {
         };
         let landing = flight.landed(result, &self.file, &self.core);
         let flight = self.flights.remove(key).expect("it was just found");
-        self.reads_in_flight -= usize::from(flight.is_read());
         match landing {
             Landing::Again => self.launch(flight),
             Landing::Over(result) => self.over.push((flight.work, result)),
@@ -206,20 +181,19 @@ impl Ring {
 impl Backend for Ring {
     fn start_feed(&mut self, write: FeedWrite) {
         assert!(!self.feed_flies() && self.feed_over.is_none(), "one write of the feed at a time");
-        match self.may_call(write.len) && self.feeds_alone >= FEEDS_ALONE_MIN {
+        match self.flights.is_empty() && self.feeds_without_read >= FEEDS_WITHOUT_READ_MIN {
             true => self.alone = Some(write),
             false => self.launch_feed(write),
         }
-        self.feeds_alone = self.feeds_alone.saturating_add(1);
+        self.feeds_without_read = self.feeds_without_read.saturating_add(1);
     }
 
     fn pump(&mut self) {
         while let Some(work) = self.core.pop() {
+            if matches!(work, Work::Read(_)) {
+                self.feeds_without_read = 0;
+            }
             match &work {
-                Work::Read(_) => {
-                    self.feeds_alone = 0;
-                    self.launch(Flight::new(work));
-                }
                 Work::Resize(_, to, _) if to.holds(self.core.len_bytes()) => {
                     self.core.finish(work, Ok(()));
                 }
@@ -235,7 +209,7 @@ impl Backend for Ring {
     }
 
     fn is_deaf(&self) -> bool {
-        self.alone.as_ref().is_some_and(|write| self.may_call(write.len))
+        self.alone.is_some() && self.flights.is_empty()
     }
 
     fn in_flight(&self) -> usize {
@@ -243,10 +217,13 @@ impl Backend for Ring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if self.is_deaf() {
-            return self.call();
-        }
         if let Some(write) = self.alone.take() {
+            if self.flights.is_empty() {
+                let result = write_durably(&*self.feed_file, &self.core, &write);
+                self.core.feed_landed(&write, &result);
+                self.feed_over = Some(write.over(result));
+                return Ok(());
+            }
             self.launch_feed(write);
         }
         if let Some(entry) = self.bell.arm() {

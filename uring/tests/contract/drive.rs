@@ -39,6 +39,55 @@ fn a_driver_writes_for_the_feed_itself() {
 }
 
 #[test]
+fn a_driver_writes_beside_pages_of_its_own_and_of_others() {
+    everywhere(|place| {
+        let io = place.fresh();
+        let feed = Blocks::attach(&io);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let mut rounds = 0;
+                while rounds < 20 || !is_over.load(Ordering::SeqCst) {
+                    rounds += 1;
+                    let write = |block| io.write(at(block), full(4, rounds as u8), 4 * BLOCK_BYTES);
+                    let writes: Vec<_> = (120..160).step_by(4).map(write).collect();
+                    for write in writes {
+                        block_on(write).0.unwrap();
+                    }
+                    if rounds % 64 == 0 {
+                        block_on(io.sync()).unwrap();
+                    }
+                    if rounds % 256 == 0 {
+                        let (read, buf) = block_on(io.read(at(156), full(4, 0)));
+                        read.unwrap();
+                        assert!(buf.iter().all(|byte| *byte == rounds as u8));
+                    }
+                }
+                rounds as u8
+            });
+            for round in 1..=100 {
+                feed.give(round, round as u8);
+                // Every third time this thread is the one that hands the page to the kernel.
+                let own =
+                    (round % 3 == 0).then(|| io.write(at(200), full(1, round as u8), BLOCK_BYTES));
+                drive_until(&io, &feed, round);
+                if let Some(own) = own {
+                    block_on(own).0.unwrap();
+                }
+            }
+            is_over.store(true, Ordering::SeqCst);
+            let rounds = others.join().unwrap();
+            block_on(io.close());
+            let bytes = bytes_of_blocks(&place.contents());
+            let expected: Vec<_> = (0..=100).map(Some).collect();
+            assert_eq!(bytes[..101], expected);
+            assert_eq!(bytes[120..160], [Some(rounds); 40]);
+            assert_eq!(bytes[200], Some(99));
+        });
+    });
+}
+
+#[test]
 fn a_driven_write_costs_one_call() {
     on_files(|place| {
         let io = place.fresh();
