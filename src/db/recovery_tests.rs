@@ -134,6 +134,80 @@ fn a_group_that_later_ones_know_is_missed_wherever_it_lies() {
     }
 }
 
+/// Where the heads of segments of these ordinals lie, in their order.
+fn heads(contents: &[u8], ordinals: std::ops::Range<u64>) -> Vec<u64> {
+    let blocks = (0..).step_by(BLOCK_BYTES).zip(contents.chunks(BLOCK_BYTES));
+    let found = blocks.filter_map(|(offset, block)| {
+        let ordinal = u64::from_le_bytes(block[32..40].try_into().unwrap());
+        (block[4..8] == *b"rseg" && ordinals.contains(&ordinal)).then_some((ordinal, offset))
+    });
+    let mut heads: Vec<_> = found.collect();
+    heads.sort_unstable();
+    heads.into_iter().map(|(_, offset)| offset).collect()
+}
+
+/// A database whose last group did not fit into a segment that was ready, and the heads of those that it passed over; none if none was
+/// ready by then.
+fn passed_over() -> Option<(Log, Vec<u64>)> {
+    let (shape, disk) = (Shape::short(), Disk::new());
+    let db = block_on(open(Place::disk(&disk), shape.options.clone())).unwrap();
+    let family = block_on(db.column_family("rows")).unwrap();
+    let row = |row: u32| (row.to_be_bytes(), "x".repeat(shape.value_bytes));
+    for (key, value) in (0..20).map(row) {
+        block_on(family.put(key, value)).unwrap();
+    }
+    let mut batch = db.batch();
+    for (key, value) in (20..40).map(row) {
+        batch.put(&family, key, value);
+    }
+    block_on(batch.commit()).unwrap();
+    let copy = disk.copy();
+    block_on(db.close()).unwrap();
+    let path = copy.paths().pop().unwrap();
+    let contents = copy.contents(&path).unwrap();
+    let groups = groups(&contents);
+    let [.., before, large] = &groups[..] else { panic!("{groups:?}") };
+    let passed = heads(&contents, before.0 + 1..large.0);
+    let log = Log { shape, disk: copy, path, rows: 40, groups };
+    assert_eq!(log.rows_on(&log.disk.copy()).unwrap(), log.rows);
+    (!passed.is_empty()).then_some((log, passed))
+}
+
+#[test]
+fn a_damaged_head_of_a_segment_that_was_passed_over_does_not_end_the_log() {
+    let (log, passed) = (0..100).find_map(|_| passed_over()).expect("segments are ready ahead");
+    // Every byte that says something, and some that do not.
+    let flip = |head: u64, at: u64| {
+        let disk = log.disk.copy();
+        assert!(disk.flip(&log.path, head + at, 0x10));
+        log.rows_on(&disk)
+    };
+    for head in passed {
+        for at in 0..64 {
+            let error = flip(head, at).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{head} + {at}");
+        }
+        for at in [64, 511, 512, 4095] {
+            assert_eq!(flip(head, at).unwrap(), log.rows, "{head} + {at}");
+        }
+    }
+    // Behind the last group a head can be done without, unless it does not lead on any more: what lay behind it nobody knows then.
+    let large = log.groups.last().unwrap().0;
+    let ready = heads(&log.disk.contents(&log.path).unwrap(), large + 1..u64::MAX);
+    for (place, head) in ready.iter().enumerate() {
+        for at in 0..64 {
+            let leads_on = place + 1 < ready.len() && at < 52;
+            match flip(*head, at) {
+                Ok(rows) => assert_eq!(rows, log.rows, "{head} + {at}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{head} + {at}");
+                    assert!(!leads_on, "{head} + {at}");
+                }
+            }
+        }
+    }
+}
+
 /// What opening says when one read in turn has a flipped bit in the first group of a segment, if it reads one.
 fn refusals(log: &Log) -> Vec<String> {
     let mut refusals = Vec::new();

@@ -24,8 +24,10 @@ use crate::ids::{BLOCK_BYTES, Extent, Incarnation};
 /// Bytes of the head; groups follow.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = BLOCK_BYTES;
 const MAGIC: [u8; 4] = *b"rseg";
+const SUCCESSOR_AT: usize = 52;
 const FIELDS_BYTES: usize = 64;
-const _: () = assert!(FIELDS_BYTES == 4 + 4 + 16 + 8 + 8 + 2 * EXTENT_BYTES);
+const _: () = assert!(FIELDS_BYTES == SUCCESSOR_AT + EXTENT_BYTES);
+const _: () = assert!(SUCCESSOR_AT == 4 + 4 + 16 + 8 + 8 + EXTENT_BYTES);
 const _: () = assert!(FIELDS_BYTES <= SEGMENT_HEADER_BYTES);
 
 /// Names a segment.
@@ -82,6 +84,31 @@ impl SegmentHeader {
         reader.zeros(reader.remaining())?;
         Ok(SegmentHeader { file_id: *file_id, incarnation, ordinal, extent, successor })
     }
+
+    /// The same of a block in which only what is reserved was damaged.
+    pub(crate) fn decode_fields(bytes: &[u8], file_id: &FileId) -> Result<SegmentHeader, Defect> {
+        let mut block = [0; SEGMENT_HEADER_BYTES];
+        let fields = FIELDS_BYTES.min(bytes.len());
+        block[..fields].copy_from_slice(&bytes[..fields]);
+        SegmentHeader::decode(&block, file_id)
+    }
+
+    /// What is left of a head that does not decode: whether it says that it is the one of this place in the log, and the pages that it
+    /// names as the next segment, or none.
+    pub(crate) fn remains(
+        block: &[u8],
+        file_id: &FileId,
+        incarnation: Incarnation,
+        ordinal: u64,
+    ) -> (bool, Extent) {
+        let has = |at: usize, field: &[u8]| block.get(at..at + field.len()) == Some(field);
+        let is_alike = has(4, &MAGIC)
+            && has(8, file_id)
+            && has(24, &incarnation.0.to_le_bytes())
+            && has(32, &ordinal.to_le_bytes());
+        let named = block.get(SUCCESSOR_AT..).map(|rest| Reader::new(rest, "").extent());
+        (is_alike, named.and_then(Result::ok).unwrap_or_default())
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +147,23 @@ mod tests {
     fn every_cut_and_flip_of_a_segment_head_is_refused() {
         let decodes = |bytes: &[u8]| SegmentHeader::decode(bytes, &FILE_ID).is_ok();
         refuses_every_cut_and_flip(&header().encode(), decodes);
+    }
+
+    #[test]
+    fn of_a_head_with_a_flipped_byte_enough_remains() {
+        let header = header();
+        for at in 0..SEGMENT_HEADER_BYTES {
+            let mut block = header.encode();
+            block[at] ^= 0x40;
+            let (incarnation, ordinal) = (header.incarnation, header.ordinal);
+            let (is_alike, named) = SegmentHeader::remains(&block, &FILE_ID, incarnation, ordinal);
+            assert_eq!(is_alike, !(4..40).contains(&at), "{at}");
+            assert_eq!(named == header.successor, !(52..64).contains(&at), "{at}");
+            let fields = SegmentHeader::decode_fields(&block, &FILE_ID);
+            assert_eq!(fields.is_ok_and(|fields| fields == header), at >= FIELDS_BYTES, "{at}");
+        }
+        let nothing = SegmentHeader::remains(&[0; 4096], &FILE_ID, header.incarnation, 6);
+        assert_eq!(nothing, (false, Extent::default()));
     }
 
     #[test]

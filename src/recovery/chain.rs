@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ringdb_uring::{Buf, Io, TRANSFER_BYTES_MAX};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::checksum::FileId;
 use crate::format::replay::{Life, candidate};
 use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -66,6 +66,8 @@ impl<'a> Chain<'a> {
         let (mut segments, mut next) = (VecDeque::new(), Some(first));
         // The first one is always read: the log begins in it.
         let (mut with_groups, mut bytes) = (1, 0);
+        // Places of segments whose heads are damaged.
+        let mut damaged = None;
         while let Some(segment) = next.take() {
             let extent = segment.extent;
             bytes += extent.len_bytes();
@@ -76,12 +78,13 @@ impl<'a> Chain<'a> {
                 break;
             }
             let front = read(io, extent.start.byte_offset(), FRONT_BYTES).await?;
-            let is_expected = |header: &SegmentHeader| {
-                let of = (header.incarnation, header.ordinal, header.extent);
-                of == (incarnation, segment.ordinal, extent)
-            };
-            let header = SegmentHeader::decode(&front, file_id).ok().filter(is_expected);
-            let successor = header.map(|header| header.successor);
+            let header = SegmentHeader::decode_fields(&front, file_id).ok();
+            let is_expected = |header: &SegmentHeader| is_of(header, incarnation, segment);
+            let mut successor = header.filter(is_expected).map(|header| header.successor);
+            if header.is_none() && !segments.is_empty() {
+                successor = behind_damaged(io, &front, file_id, incarnation, segment).await?;
+                damaged = damaged.or(successor.map(|_| segments.len()));
+            }
             let has_groups = begins_with_group(&front, incarnation, segment);
             segments.push_back(Headed { segment, successor, has_groups });
             if has_groups {
@@ -91,6 +94,11 @@ impl<'a> Chain<'a> {
                 let ordinal = segment.ordinal + 1;
                 next = successor.map(|extent| Segment { extent, ordinal });
             }
+        }
+        if let Some(place) = damaged
+            && place < with_groups
+        {
+            return Err(head_is_damaged(io, segments[place].segment));
         }
         let behind = segments.split_off(with_groups.min(segments.len())).into();
         let reading = VecDeque::with_capacity(AHEAD);
@@ -142,6 +150,41 @@ impl<'a> Chain<'a> {
             }
         }
     }
+}
+
+fn is_of(header: &SegmentHeader, incarnation: Incarnation, segment: Segment) -> bool {
+    let of = (header.incarnation, header.ordinal, header.extent);
+    of == (incarnation, segment.ordinal, segment.extent)
+}
+
+/// What a head that does not decode names as the next segment, if it was whole once: groups may lie behind it though its own segment has
+/// none, as a large one does not fit into every segment.
+///
+/// The next segment gets its head when this one is durable, so that proves it. All that a head says lies in one sector, so no torn
+/// write leaves what says that it is this head and is not whole; where that leads to no other head, nobody knows what lay behind.
+async fn behind_damaged(
+    io: &Io,
+    front: &[u8],
+    file_id: &FileId,
+    incarnation: Incarnation,
+    segment: Segment,
+) -> Result<Option<Extent>> {
+    let (is_alike, extent) = SegmentHeader::remains(front, file_id, incarnation, segment.ordinal);
+    if !extent.is_empty() && extent.end().byte_offset() <= io.len_bytes() {
+        let front = read(io, extent.start.byte_offset(), FRONT_BYTES).await?;
+        let named = Segment { extent, ordinal: segment.ordinal + 1 };
+        let header = SegmentHeader::decode_fields(&front, file_id);
+        if header.is_ok_and(|header| is_of(&header, incarnation, named)) {
+            return Ok(Some(extent));
+        }
+    }
+    if is_alike { Err(head_is_damaged(io, segment)) } else { Ok(None) }
+}
+
+fn head_is_damaged(io: &Io, segment: Segment) -> Error {
+    let (offset, ordinal) = (segment.extent.start.byte_offset(), segment.ordinal);
+    let detail = format!("segment at offset {offset}, ordinal {ordinal}");
+    corrupt(io, "the head of a log segment is damaged", &detail)
 }
 
 /// Whether the first block behind the head of a segment looks like a group of its own life.
