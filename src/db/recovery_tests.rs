@@ -183,12 +183,14 @@ fn a_damaged_head_of_a_segment_that_was_passed_over_does_not_end_the_log() {
         log.rows_on(&disk)
     };
     for head in passed {
-        for at in 0..64 {
-            let error = flip(head, at).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{head} + {at}");
-        }
-        for at in [64, 511, 512, 4095] {
-            assert_eq!(flip(head, at).unwrap(), log.rows, "{head} + {at}");
+        for at in (0..64).chain([64, 511, 512, 4095]) {
+            match flip(head, at) {
+                Ok(rows) => assert_eq!(rows, log.rows, "{head} + {at}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{head} + {at}");
+                    assert!(at < 4 || (52..64).contains(&at), "all else is known: {head} + {at}");
+                }
+            }
         }
     }
     // Behind the last group a head can be done without, unless it does not lead on any more: what lay behind it nobody knows then.
@@ -196,7 +198,7 @@ fn a_damaged_head_of_a_segment_that_was_passed_over_does_not_end_the_log() {
     let ready = heads(&log.disk.contents(&log.path).unwrap(), large + 1..u64::MAX);
     for (place, head) in ready.iter().enumerate() {
         for at in 0..64 {
-            let leads_on = place + 1 < ready.len() && at < 52;
+            let leads_on = at < 52 && (at >= 4 || place + 1 < ready.len());
             match flip(*head, at) {
                 Ok(rows) => assert_eq!(rows, log.rows, "{head} + {at}"),
                 Err(error) => {

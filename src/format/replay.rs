@@ -164,7 +164,7 @@ pub(crate) fn is_whole(segment: &[u8], file_id: &FileId, end_bytes: u64) -> bool
         };
         at += group.padded_bytes();
     }
-    at as u64 == end_bytes && SegmentHeader::decode_fields(segment, file_id).is_ok()
+    at as u64 == end_bytes && SegmentHeader::decode(segment, file_id).is_ok()
 }
 
 /// Checksums over at most this many times the segment's bytes decide about a tail: a file made to look full of groups costs no more.

@@ -16,6 +16,8 @@
 //! The head is durable before the segment's first group is written, and names the segment that comes next before that one is needed.
 //! Zeroed pages are recycled, so what lies behind the last group may be groups of an older life: they name another ordinal.
 
+use std::ops::Range;
+
 use super::Defect;
 use super::checksum::{Checksum, FileId};
 use super::codec::{EXTENT_BYTES, Reader, Writer};
@@ -24,10 +26,12 @@ use crate::ids::{BLOCK_BYTES, Extent, Incarnation};
 /// Bytes of the head; groups follow.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = BLOCK_BYTES;
 const MAGIC: [u8; 4] = *b"rseg";
-const SUCCESSOR_AT: usize = 52;
+const EXTENT_AT: usize = 40;
+const SUCCESSOR_AT: usize = EXTENT_AT + EXTENT_BYTES;
+/// No more than a sector, so that no write of it is torn.
 const FIELDS_BYTES: usize = 64;
 const _: () = assert!(FIELDS_BYTES == SUCCESSOR_AT + EXTENT_BYTES);
-const _: () = assert!(SUCCESSOR_AT == 4 + 4 + 16 + 8 + 8 + EXTENT_BYTES);
+const _: () = assert!(EXTENT_AT == 4 + 4 + 16 + 8 + 8);
 const _: () = assert!(FIELDS_BYTES <= SEGMENT_HEADER_BYTES);
 
 /// Names a segment.
@@ -85,30 +89,35 @@ impl SegmentHeader {
         Ok(SegmentHeader { file_id: *file_id, incarnation, ordinal, extent, successor })
     }
 
-    /// The same of a block in which only what is reserved was damaged.
-    pub(crate) fn decode_fields(bytes: &[u8], file_id: &FileId) -> Result<SegmentHeader, Defect> {
-        let mut block = [0; SEGMENT_HEADER_BYTES];
-        let fields = FIELDS_BYTES.min(bytes.len());
-        block[..fields].copy_from_slice(&bytes[..fields]);
-        SegmentHeader::decode(&block, file_id)
-    }
-
-    /// What is left of a head that does not decode: whether it says that it is the one of this place in the log, and the pages that it
-    /// names as the next segment, or none.
+    /// What is left of the head of a segment, of which all but the successor is known.
     pub(crate) fn remains(
-        block: &[u8],
-        file_id: &FileId,
-        incarnation: Incarnation,
-        ordinal: u64,
-    ) -> (bool, Extent) {
-        let has = |at: usize, field: &[u8]| block.get(at..at + field.len()) == Some(field);
-        let is_alike = has(4, &MAGIC)
-            && has(8, file_id)
-            && has(24, &incarnation.0.to_le_bytes())
-            && has(32, &ordinal.to_le_bytes());
-        let named = block.get(SUCCESSOR_AT..).map(|rest| Reader::new(rest, "").extent());
-        (is_alike, named.and_then(Result::ok).unwrap_or_default())
+        block: &[u8; SEGMENT_HEADER_BYTES],
+        known: SegmentRef,
+        of: (&FileId, Incarnation),
+    ) -> Remains {
+        let (file_id, incarnation) = (*of.0, of.1);
+        let SegmentRef { extent, ordinal } = known;
+        let named = Reader::new(&block[SUCCESSOR_AT..], "").extent().unwrap_or_default();
+        let whole =
+            SegmentHeader { file_id, incarnation, ordinal, extent, successor: named }.encode();
+        let is_same = |bytes: Range<usize>| block[bytes.clone()] == whole[bytes];
+        match is_same(0..4) {
+            true => Remains::Whole(named),
+            false if is_same(4..EXTENT_AT) => Remains::Damaged(named),
+            false => Remains::Nothing,
+        }
     }
+}
+
+/// What a block says about a segment whose head it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// The checksum of that head with this successor: it was written, whatever became of the other bytes.
+    Whole(Extent),
+    /// It says that it is that head, and its checksum is not. It names this successor.
+    Damaged(Extent),
+    /// It may never have been that head.
+    Nothing,
 }
 
 #[cfg(test)]
@@ -152,18 +161,27 @@ mod tests {
     #[test]
     fn of_a_head_with_a_flipped_byte_enough_remains() {
         let header = header();
+        let known = SegmentRef { extent: header.extent, ordinal: header.ordinal };
+        let remains = |block: &[u8; SEGMENT_HEADER_BYTES]| {
+            SegmentHeader::remains(block, known, (&FILE_ID, header.incarnation))
+        };
+        assert_eq!(remains(&header.encode()), Remains::Whole(header.successor));
         for at in 0..SEGMENT_HEADER_BYTES {
             let mut block = header.encode();
             block[at] ^= 0x40;
-            let (incarnation, ordinal) = (header.incarnation, header.ordinal);
-            let (is_alike, named) = SegmentHeader::remains(&block, &FILE_ID, incarnation, ordinal);
-            assert_eq!(is_alike, !(4..40).contains(&at), "{at}");
-            assert_eq!(named == header.successor, !(52..64).contains(&at), "{at}");
-            let fields = SegmentHeader::decode_fields(&block, &FILE_ID);
-            assert_eq!(fields.is_ok_and(|fields| fields == header), at >= FIELDS_BYTES, "{at}");
+            match at {
+                0..4 => assert_eq!(remains(&block), Remains::Damaged(header.successor)),
+                52..64 => assert!(matches!(remains(&block), Remains::Damaged(_)), "{at}"),
+                _ => assert_eq!(remains(&block), Remains::Whole(header.successor), "{at}"),
+            }
         }
-        let nothing = SegmentHeader::remains(&[0; 4096], &FILE_ID, header.incarnation, 6);
-        assert_eq!(nothing, (false, Extent::default()));
+        for other in [
+            SegmentHeader { ordinal: 5, ..header },
+            SegmentHeader { incarnation: Incarnation(3), ..header },
+        ] {
+            assert_eq!(remains(&other.encode()), Remains::Nothing);
+        }
+        assert_eq!(remains(&[0; SEGMENT_HEADER_BYTES]), Remains::Nothing);
     }
 
     #[test]

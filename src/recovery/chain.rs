@@ -12,7 +12,7 @@ use ringdb_uring::{Buf, Io, TRANSFER_BYTES_MAX};
 use crate::error::{Error, Result};
 use crate::format::checksum::FileId;
 use crate::format::replay::{Life, candidate};
-use crate::format::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::segment::{Remains, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentRef};
 use crate::ids::{Extent, Incarnation, PAGE_BYTES};
 use crate::log::Segment;
 use crate::recovery::{behind, corrupt, io_error, read};
@@ -78,13 +78,17 @@ impl<'a> Chain<'a> {
                 break;
             }
             let front = read(io, extent.start.byte_offset(), FRONT_BYTES).await?;
-            let header = SegmentHeader::decode_fields(&front, file_id).ok();
-            let is_expected = |header: &SegmentHeader| is_of(header, incarnation, segment);
-            let mut successor = header.filter(is_expected).map(|header| header.successor);
-            if header.is_none() && !segments.is_empty() {
-                successor = behind_damaged(io, &front, file_id, incarnation, segment).await?;
-                damaged = damaged.or(successor.map(|_| segments.len()));
-            }
+            let successor = match remains(&front, file_id, incarnation, segment) {
+                Remains::Whole(successor) => Some(successor),
+                Remains::Damaged(named) if !segments.is_empty() => {
+                    if !leads_on(io, file_id, incarnation, segment, named).await? {
+                        return Err(head_is_damaged(io, segment));
+                    }
+                    damaged.get_or_insert(segments.len());
+                    Some(named)
+                }
+                Remains::Damaged(_) | Remains::Nothing => None,
+            };
             let has_groups = begins_with_group(&front, incarnation, segment);
             segments.push_back(Headed { segment, successor, has_groups });
             if has_groups {
@@ -152,33 +156,28 @@ impl<'a> Chain<'a> {
     }
 }
 
-fn is_of(header: &SegmentHeader, incarnation: Incarnation, segment: Segment) -> bool {
-    let of = (header.incarnation, header.ordinal, header.extent);
-    of == (incarnation, segment.ordinal, segment.extent)
+fn remains(front: &[u8], file_id: &FileId, incarnation: Incarnation, segment: Segment) -> Remains {
+    let head = front.first_chunk().expect("a front begins with a head");
+    let known = SegmentRef { extent: segment.extent, ordinal: segment.ordinal };
+    SegmentHeader::remains(head, known, (file_id, incarnation))
 }
 
-/// What a head that does not decode names as the next segment, if it was whole once: groups may lie behind it though its own segment has
-/// none, as a large one does not fit into every segment.
-///
-/// The next segment gets its head when this one is durable, so that proves it. All that a head says lies in one sector, so no torn
-/// write leaves what says that it is this head and is not whole; where that leads to no other head, nobody knows what lay behind.
-async fn behind_damaged(
+/// Whether the pages that a damaged head names are the next segment: that one gets its head when this one is durable. Groups may lie
+/// behind it though its own segment has none, as a large one does not fit into every segment; where it leads to no other head,
+/// nobody knows. All that a head says lies in one sector, so no torn write leaves one that is damaged.
+async fn leads_on(
     io: &Io,
-    front: &[u8],
     file_id: &FileId,
     incarnation: Incarnation,
     segment: Segment,
-) -> Result<Option<Extent>> {
-    let (is_alike, extent) = SegmentHeader::remains(front, file_id, incarnation, segment.ordinal);
-    if !extent.is_empty() && extent.end().byte_offset() <= io.len_bytes() {
-        let front = read(io, extent.start.byte_offset(), FRONT_BYTES).await?;
-        let named = Segment { extent, ordinal: segment.ordinal + 1 };
-        let header = SegmentHeader::decode_fields(&front, file_id);
-        if header.is_ok_and(|header| is_of(&header, incarnation, named)) {
-            return Ok(Some(extent));
-        }
+    named: Extent,
+) -> Result<bool> {
+    if named.is_empty() || named.end().byte_offset() > io.len_bytes() {
+        return Ok(false);
     }
-    if is_alike { Err(head_is_damaged(io, segment)) } else { Ok(None) }
+    let front = read(io, named.start.byte_offset(), FRONT_BYTES).await?;
+    let next = Segment { extent: named, ordinal: segment.ordinal + 1 };
+    Ok(matches!(remains(&front, file_id, incarnation, next), Remains::Whole(_)))
 }
 
 fn head_is_damaged(io: &Io, segment: Segment) -> Error {
