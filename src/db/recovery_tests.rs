@@ -148,8 +148,10 @@ fn heads(contents: &[u8], ordinals: std::ops::Range<u64>) -> Vec<u64> {
 
 /// A database whose last group did not fit into a segment that was ready, and the heads of those that it passed over; none if none was
 /// ready by then.
-fn passed_over() -> Option<(Log, Vec<u64>)> {
-    let (shape, disk) = (Shape::short(), Disk::new());
+fn passed_over(direct: DirectIo) -> Option<(Log, Vec<u64>)> {
+    let Shape { options, .. } = Shape::short();
+    let shape = Shape { options: options.direct_io(direct), ..Shape::short() };
+    let disk = Disk::new();
     let db = block_on(open(Place::disk(&disk), shape.options.clone())).unwrap();
     let family = block_on(db.column_family("rows")).unwrap();
     let row = |row: u32| (row.to_be_bytes(), "x".repeat(shape.value_bytes));
@@ -175,7 +177,14 @@ fn passed_over() -> Option<(Log, Vec<u64>)> {
 
 #[test]
 fn a_damaged_head_of_a_segment_that_was_passed_over_does_not_end_the_log() {
-    let (log, passed) = (0..100).find_map(|_| passed_over()).expect("segments are ready ahead");
+    for direct in [DirectIo::Auto, DirectIo::Off] {
+        let found = (0..100).find_map(|_| passed_over(direct));
+        let (log, passed) = found.expect("segments are ready ahead");
+        with_damaged_heads(&log, passed, direct == DirectIo::Off);
+    }
+}
+
+fn with_damaged_heads(log: &Log, passed: Vec<u64>, is_cached: bool) {
     // Every byte that says something, and some that do not.
     let flip = |head: u64, at: u64| {
         let disk = log.disk.copy();
@@ -188,7 +197,9 @@ fn a_damaged_head_of_a_segment_that_was_passed_over_does_not_end_the_log() {
                 Ok(rows) => assert_eq!(rows, log.rows, "{head} + {at}"),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Corrupt, "{head} + {at}");
-                    assert!(at < 4 || (52..64).contains(&at), "all else is known: {head} + {at}");
+                    // All else is known; but what the page cache has is written again, and nothing damaged is.
+                    let is_known = at >= 4 && !(52..64).contains(&at);
+                    assert!(is_cached || !is_known, "{head} + {at}");
                 }
             }
         }

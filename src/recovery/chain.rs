@@ -66,7 +66,7 @@ impl<'a> Chain<'a> {
         let (mut segments, mut next) = (VecDeque::new(), Some(first));
         // The first one is always read: the log begins in it.
         let (mut with_groups, mut bytes) = (1, 0);
-        // Places of segments whose heads are damaged.
+        // Place of the first segment whose head is damaged.
         let mut damaged = None;
         while let Some(segment) = next.take() {
             let extent = segment.extent;

@@ -17,7 +17,7 @@ use super::{Outcome, held};
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Turns that a thread gives away before it sleeps, where there are few and where more of them wait than processors run.
 const TURNS: [u32; 2] = [3, 24];
-/// So many threads are few.
+/// So many threads are few, on two processors.
 const FEW_MAX: u32 = 5;
 /// A thread that was not woken for so long writes the group itself: others have stopped.
 const PATIENCE: Duration = Duration::from_millis(2);
