@@ -12,8 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::alloc::runs::{Run, Runs, defect};
 use crate::format::{Defect, SUPERBLOCK_PAGES, lies_inside};
-use crate::ids::{Extent, PAGE_BYTES, PageId};
+use crate::ids::{Extent, PageId};
 
 /// How many sizes of runs are looked at for the lowest place.
 const SIZES_TRIED_MAX: usize = 16;
@@ -35,35 +36,6 @@ pub(crate) struct FreeSpace {
     /// Pages in runs that are no crumbs.
     whole_pages: u64,
     file_pages: u64,
-}
-
-/// Free pages in a row; longer than an [`Extent`] can be, if need be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    start: u64,
-    pages: u64,
-}
-
-impl Run {
-    fn end(self) -> u64 {
-        self.start + self.pages
-    }
-
-    fn whole_pages(self) -> u64 {
-        if self.pages < CRUMB_PAGES { 0 } else { self.pages }
-    }
-
-    /// The first pages of the run, as many as wanted and one extent can name.
-    fn front(self, pages: u64) -> Extent {
-        let pages = u32::try_from(pages.min(self.pages)).unwrap_or(u32::MAX);
-        Extent { start: PageId(self.start), pages }
-    }
-}
-
-impl From<Extent> for Run {
-    fn from(extent: Extent) -> Run {
-        Run { start: extent.start.0, pages: extent.pages.into() }
-    }
 }
 
 impl FreeSpace {
@@ -90,12 +62,12 @@ impl FreeSpace {
         let mut runs: Vec<Run> = Vec::new();
         for extent in extents {
             if extent.is_empty() || !lies_inside(extent, file_pages) {
-                return Err(defect("free pages lie outside the file", extent));
+                return Err(defect("free pages lie outside the file", extent.start.0));
             }
             let run = Run::from(extent);
             match runs.last_mut() {
                 Some(last) if last.end() > run.start => {
-                    return Err(defect("free pages are out of order", extent));
+                    return Err(defect("free pages are out of order", extent.start.0));
                 }
                 Some(last) if last.end() == run.start => last.pages += run.pages,
                 _ => runs.push(run),
@@ -104,7 +76,7 @@ impl FreeSpace {
         let pages = runs.iter().map(|run| run.pages).sum();
         let by_place = runs.iter().map(|run| (run.start, run.pages)).collect();
         let by_size = runs.iter().map(|run| (run.pages, run.start)).collect();
-        let whole_pages = runs.iter().map(|run| run.whole_pages()).sum();
+        let whole_pages = runs.iter().map(|run| whole_pages(*run)).sum();
         Ok(FreeSpace { by_place, by_size, pages, whole_pages, file_pages })
     }
 
@@ -137,11 +109,16 @@ impl FreeSpace {
 
     /// The free pages in ascending order; a run longer than an extent can name comes in pieces.
     pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> {
-        self.by_place.iter().flat_map(|(&start, &pages)| {
-            let end = start + pages;
-            let pieces = (start..end).step_by(u32::MAX as usize);
-            pieces.map(move |start| Run { start, pages: end - start }.front(u64::MAX))
-        })
+        self.in_order().flat_map(Run::extents)
+    }
+
+    /// A copy of its runs, without the indexes.
+    pub(crate) fn to_runs(&self) -> Runs {
+        self.in_order().collect()
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = Run> {
+        self.by_place.iter().map(|(&start, &pages)| Run { start, pages })
     }
 
     /// Whether all of these pages are free.
@@ -184,23 +161,6 @@ impl FreeSpace {
         self.add(extent.into());
     }
 
-    /// Gives back pages that the file said were in use.
-    ///
-    /// # Errors
-    ///
-    /// A defect, with its offset in the file, if some of them are free already or not in the file.
-    pub(crate) fn give_back(&mut self, extent: Extent) -> Result<(), Defect> {
-        let overlaps = || {
-            let before = self.at_or_before(extent.end().0 - 1);
-            before.is_some_and(|run| run.end() > extent.start.0)
-        };
-        if extent.is_empty() || !lies_inside(extent, self.file_pages) || overlaps() {
-            return Err(defect("pages are free already, or lie outside the file", extent));
-        }
-        self.add(extent.into());
-        Ok(())
-    }
-
     /// Marks these pages as used, in recovery.
     ///
     /// # Errors
@@ -208,7 +168,7 @@ impl FreeSpace {
     /// A defect, with its offset in the file, unless all of them are free.
     pub(crate) fn take(&mut self, extent: Extent) -> Result<(), Defect> {
         if !self.contains(extent) {
-            return Err(defect("pages are used twice, or lie outside the file", extent));
+            return Err(defect("pages are used twice, or lie outside the file", extent.start.0));
         }
         let run = self.around(extent).expect("all of them are free");
         self.remove(run);
@@ -322,7 +282,7 @@ impl FreeSpace {
             self.by_place.insert(run.start, run.pages);
             self.by_size.insert((run.pages, run.start));
             self.pages += run.pages;
-            self.whole_pages += run.whole_pages();
+            self.whole_pages += whole_pages(run);
         }
     }
 
@@ -331,12 +291,13 @@ impl FreeSpace {
         let by_size = self.by_size.remove(&(run.pages, run.start));
         assert!(by_place == Some(run.pages) && by_size, "both indexes hold the same runs");
         self.pages -= run.pages;
-        self.whole_pages -= run.whole_pages();
+        self.whole_pages -= whole_pages(run);
     }
 }
 
-fn defect(what: &'static str, extent: Extent) -> Defect {
-    Defect { what, at: extent.start.0.saturating_mul(PAGE_BYTES as u64) }
+/// Those of its pages that hold any ordinary node.
+fn whole_pages(run: Run) -> u64 {
+    if run.pages < CRUMB_PAGES { 0 } else { run.pages }
 }
 
 #[cfg(test)]

@@ -5,3 +5,4 @@
 
 pub(crate) mod free_space;
 pub(crate) mod reserve;
+pub(crate) mod runs;

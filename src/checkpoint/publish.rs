@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
 
+use crate::alloc::runs::Runs;
 use crate::checkpoint::flush::Trees;
 use crate::checkpoint::freeze::Frozen;
 use crate::checkpoint::writer::{Changes, Writer};
@@ -261,23 +262,20 @@ async fn write_free_map(engine: &Arc<Engine>, writer: &mut Writer<'_>) -> Result
 /// What is retired is what trees named, and no checksum says that they were right: a page that is
 /// named twice, or is free already, ends the checkpoint before anything was published.
 fn encode_free_map(engine: &Engine, writer: &Writer<'_>) -> Result<(Vec<u8>, u64)> {
-    let (mut unnamed, file_pages) = {
+    let (unnamed, planned_pages, file_pages) = {
         let space = engine.space.lock();
-        (space.unnamed().clone(), space.grown_pages())
+        (space.unnamed().to_runs(), space.occupancy().file, space.grown_pages())
     };
     let (placed, retired) = writer.pending();
-    for extent in placed {
-        unnamed.take(extent).expect("a checkpoint places on pages that nobody names");
-    }
-    for extent in retired {
-        unnamed.give_back(*extent).map_err(|defect| {
-            let path = engine.io.path().display();
-            let error = Error::new(ErrorKind::Corrupt, "a page is named twice");
-            error.with_detail(format!("{path}: {defect}"))
-        })?;
-    }
-    unnamed.shrink_towards(file_pages);
-    Ok((free_map::encode(unnamed.extents()), file_pages))
+    let placed = Runs::of(placed, planned_pages).and_then(|placed| unnamed.without(&placed));
+    let left = placed.expect("a checkpoint places on pages that nobody names");
+    let retired = Runs::of(retired, planned_pages).and_then(|retired| left.with(&retired));
+    let unnamed = retired.map_err(|defect| {
+        let path = engine.io.path().display();
+        let error = Error::new(ErrorKind::Corrupt, "a page is named twice");
+        error.with_detail(format!("{path}: {defect}"))
+    })?;
+    Ok((free_map::encode(unnamed.up_to(file_pages).extents()), file_pages))
 }
 
 /// Readers see the new trees from now on; gives the state that they saw before.
@@ -317,17 +315,16 @@ fn settle_frozen(state: &mut State, frozen: &Frozen) {
     }
 }
 
-fn pages_of(extents: &[Extent]) -> impl Iterator<Item = PageId> {
-    extents.iter().flat_map(|extent| (extent.start.0..extent.end().0).map(PageId))
+fn pages_of(runs: &Runs) -> impl Iterator<Item = PageId> {
+    runs.extents().flat_map(|extent| (extent.start.0..extent.end().0).map(PageId))
 }
 
 fn settle_space(engine: &Engine, old: &Arc<State>, changes: Changes, orphans: Vec<Extent>) {
     pages_of(&changes.retired).for_each(|page| engine.pages.forget(page));
     let mut space = engine.space.lock();
-    changes.placed.iter().for_each(|extent| space.name(*extent));
-    changes.retired.iter().for_each(|extent| space.unname(*extent));
-    let mut extents = changes.retired;
-    extents.extend(changes.superseded);
+    changes.placed.extents().for_each(|extent| space.name(extent));
+    changes.retired.extents().for_each(|extent| space.unname(extent));
+    let extents = changes.retired.extents().chain(changes.superseded).collect();
     space.retire(Arc::downgrade(&old.hold), extents);
     // The sync of this checkpoint began after their writers were gone.
     orphans.into_iter().for_each(|extent| space.release(extent));

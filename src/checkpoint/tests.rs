@@ -255,7 +255,7 @@ fn a_filter_that_finds_no_pages_in_a_row_is_left_out() {
                 (has_filter, has_filter)
             );
         }
-        assert_eq!(writer.pending().0.count(), 2, "the root and one filter");
+        assert_eq!(writer.pending().0.len(), 2, "the root and one filter");
         writer.abandon();
     });
 }

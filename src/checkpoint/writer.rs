@@ -13,8 +13,10 @@ use ringdb_frames::Room;
 use ringdb_uring::Buf;
 use ringdb_uring::planted::{self, Bug};
 
+use crate::alloc::runs::Runs;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
+use crate::format::FILE_PAGES_MAX;
 use crate::format::blob::BlobRef;
 use crate::format::node_ref::NodeRef;
 use crate::format::value::ExtentValue;
@@ -104,8 +106,8 @@ pub(crate) enum Extents {
 
 /// What changes hands when a checkpoint is published.
 pub(crate) struct Changes {
-    pub(crate) placed: Vec<Extent>,
-    pub(crate) retired: Vec<Extent>,
+    pub(crate) placed: Runs,
+    pub(crate) retired: Runs,
     pub(crate) superseded: Vec<Extent>,
 }
 
@@ -430,20 +432,18 @@ impl<'a> Writer<'a> {
     }
 
     /// What was placed so far and what is retired so far.
-    pub(crate) fn pending(&self) -> (impl Iterator<Item = Extent>, &[Extent]) {
-        (self.placed.iter().chain(&self.values).copied(), &self.retired)
+    pub(crate) fn pending(&self) -> (Vec<Extent>, Vec<Extent>) {
+        ([&self.placed[..], &self.values].concat(), self.retired.clone())
     }
 
     /// All that changes hands when the checkpoint is published.
     pub(crate) fn changes(&mut self) -> Changes {
         self.release_run();
-        let mut placed = std::mem::take(&mut self.placed);
-        placed.append(&mut self.values);
-        Changes {
-            placed,
-            retired: std::mem::take(&mut self.retired),
-            superseded: std::mem::take(&mut self.superseded),
-        }
+        let (placed, retired) = self.pending();
+        [&mut self.placed, &mut self.values, &mut self.retired].into_iter().for_each(Vec::clear);
+        let of = |extents| Runs::of(extents, FILE_PAGES_MAX).expect("a free map was made of them");
+        let (placed, retired) = (of(placed), of(retired));
+        Changes { placed, retired, superseded: std::mem::take(&mut self.superseded) }
     }
 
     fn release_run(&mut self) {

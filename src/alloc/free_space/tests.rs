@@ -35,20 +35,6 @@ fn a_new_file_has_all_but_the_superblocks_free() {
 }
 
 #[test]
-fn pages_that_a_file_names_twice_are_not_given_back_twice() {
-    let mut free = with_runs(1000, &[(100, 50)]);
-    for (start, pages) in [(100, 1), (90, 11), (149, 9), (90, 100), (120, 4)] {
-        assert!(free.give_back(extent(start, pages)).is_err(), "{start}, {pages} pages");
-    }
-    for outside in [extent(999, 2), extent(64, 1), extent(u64::MAX, 2), Extent::default()] {
-        assert!(free.give_back(outside).is_err(), "{outside:?}");
-    }
-    assert_eq!(free.give_back(extent(90, 10)), Ok(()));
-    assert_eq!(free.give_back(extent(150, 1)), Ok(()));
-    assert_eq!(runs(&free), [(90, 61)]);
-}
-
-#[test]
 fn the_lowest_run_in_front_of_a_limit_is_taken() {
     let mut free = with_runs(1000, &[(100, 1), (200, 3), (300, 20), (400, 90)]);
     let mut below = |limit, least, most| free.allocate_below(PageId(limit), least, most);
