@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
+use ringdb_uring::Turns;
+
 thread_local! {
     /// The earliest time that the poll under way waits for.
     static DUE: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -35,6 +37,7 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
     let sleeper = Arc::new(Sleeper { thread, is_woken: AtomicBool::new(false) });
     let waker = Waker::from(sleeper.clone());
     let mut context = Context::from_waker(&waker);
+    let turns = Turns::new();
     loop {
         let before = DUE.replace(None);
         let polled = future.as_mut().poll(&mut context);
@@ -42,14 +45,14 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = polled {
             return output;
         }
-        sleep(&sleeper, due);
+        sleep(&sleeper, due, &turns);
     }
 }
 
-fn sleep(sleeper: &Sleeper, due: Option<Instant>) {
+fn sleep(sleeper: &Sleeper, due: Option<Instant>, turns: &Turns) {
     if sleeper.is_woken.load(Ordering::Acquire) {
         // It gave way of itself: to the threads of whoever commits as well.
-        thread::yield_now();
+        turns.give();
     }
     // Whatever else parks this thread may have taken a wake-up for its own.
     while !sleeper.is_woken.swap(false, Ordering::Acquire) {

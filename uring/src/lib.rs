@@ -97,6 +97,7 @@ pub use settings::{
 };
 pub use standby::Blocked;
 pub use stats::Stats;
+pub use turns::Turns;
 
 /// Unit of offsets, lengths and alignment, in bytes: what direct I/O asks for at most.
 pub const BLOCK_BYTES: usize = 4096;

@@ -25,16 +25,24 @@ const KEPT_TIMES: u32 = 4;
 /// What was away for longer was held, or its machine was, and that tells nothing of others.
 const COUNTED_MAX: Duration = Duration::from_millis(100);
 
-/// Whether the threads of one file give their turns away.
-pub(crate) struct Turns {
+/// Whether threads give their turns away: the blocked ones of a file, or one that works beside them.
+#[derive(Debug)]
+pub struct Turns {
     processors: usize,
     origin: Instant,
     /// Nanoseconds behind the origin up to which turns are kept.
     kept_until: AtomicU64,
 }
 
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns::new()
+    }
+}
+
 impl Turns {
-    pub(crate) fn new() -> Turns {
+    /// Nobody has given one away yet.
+    pub fn new() -> Turns {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         Turns { processors, origin: Instant::now(), kept_until: AtomicU64::new(0) }
     }
@@ -44,8 +52,9 @@ impl Turns {
         if waiting > MANY_FROM * self.processors { MANY } else { FEW }
     }
 
-    /// Gives this thread's turn away. False if turns are kept.
-    pub(crate) fn give(&self) -> bool {
+    /// Gives this thread's turn away, unless turns are kept: for up to 0.4 s behind one that was away for more than a millisecond,
+    /// four times as long as that one. Says whether it did.
+    pub fn give(&self) -> bool {
         let before = Instant::now();
         if self.are_kept(before) {
             return false;

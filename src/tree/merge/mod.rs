@@ -49,10 +49,9 @@ use super::refs::{Corrupt, NodeRef, TreeRoot, Wanted};
 use crate::format::value::ExtentValue;
 use crate::ids::{FamilyId, PageId};
 
-/// Nodes that are written at most before a step yields, give or take what one change completes: whoever takes them holds no more in
-/// memory, and has enough to join their writes. A step that ends because it wants changes goes on counting: a bulk build, which wants
-/// nothing else, would never yield.
-const NODES_PER_YIELD: usize = 32;
+/// Nodes that are written at most before a step yields, give or take what one change completes: some 40 µs of work. A step that ends
+/// because it wants changes goes on counting: a bulk build, which wants nothing else, would never yield.
+const NODES_PER_YIELD: usize = 4;
 /// Changes that are looked at in one round of a step, at most.
 const CHANGES_PER_ROUND: usize = 64;
 /// Rounds of a step at most: a round looks at one child, or at a few dozen changes.
