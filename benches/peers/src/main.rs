@@ -16,6 +16,7 @@ mod engines;
 mod least;
 mod limit;
 mod lines;
+mod memory;
 mod peer;
 mod protocol;
 mod rows;

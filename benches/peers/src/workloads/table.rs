@@ -1,20 +1,17 @@
 //! A table that fits into memory: load, reads, updates, removals, and what the file weighs.
 
-use std::collections::BTreeMap;
-
-use ringdb_cli::exit::Failure;
-
 use crate::bench::{Bench, Beside, Race};
 use crate::data::ROW_BYTES;
 use crate::engines::{Durability, Name, Outcome};
+use crate::memory;
 use crate::peer::Peer;
 use crate::protocol::{Keys, Load, Order, Runner, Spec, Work};
 use crate::rows::Unit;
 use crate::usage::Usage;
 
 const BATCH_ROWS: u32 = 1000;
-/// Sorted loads of each engine.
-const SORTED_LOADS: usize = 3;
+/// Loads of empty databases by each engine, besides the first.
+const LOADS: usize = 3;
 /// Half of the write buffer of 64 MiB that engines with one are given here.
 const HALF_FULL_BYTES: u64 = 32 << 20;
 
@@ -33,67 +30,91 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     bulk(bench, &mut peers, Names("remove-half", "size-after-removal"), Load::RemoveHalf)?;
     compact(bench, &mut peers)?;
     bench.remove(peers);
-    sorted(bench, &specs)?;
-    for (name, keys) in [("ingest-sorted", Keys::Ascending), ("ingest-random", Keys::Random)] {
-        let mut peers = bench.start(specs.clone(), None);
-        at_once(bench, &mut peers, name, keys)?;
-        bench.remove(peers);
+    let sorted = Loads {
+        load: Load::Sorted,
+        median: "load-sorted",
+        first: "load-sorted-first",
+        size: "size-after-sorted-load",
+    };
+    let ingest_sorted = Loads {
+        load: Load::AtOnce { keys: Keys::Ascending },
+        median: "ingest-sorted",
+        first: "ingest-sorted-first",
+        size: "size-after-ingest-sorted",
+    };
+    let ingest_random = Loads {
+        load: Load::AtOnce { keys: Keys::Random },
+        median: "ingest-random",
+        first: "ingest-random-first",
+        size: "size-after-ingest-random",
+    };
+    for what in [sorted, ingest_sorted, ingest_random] {
+        loads(bench, &specs, &what)?;
     }
     Ok(())
 }
 
-/// Loads all rows at once, durably.
-fn at_once(
-    bench: &mut Bench<'_>,
-    peers: &mut Vec<Peer>,
-    name: &'static str,
-    keys: Keys,
-) -> Outcome<()> {
+/// Loads rows into empty databases, each engine once and then three times with memory that was touched right before; of these the
+/// median counts. Such a load takes two seconds, and half of the first one's may be a virtual machine's way to memory that nobody used
+/// lately.
+fn loads(bench: &mut Bench<'_>, specs: &[Spec], what: &Loads) -> Outcome<()> {
     let rows = bench.rows;
-    let mut rates = Vec::new();
-    bench.each(peers, |peer| {
-        let loaded =
-            peer.ask(Order::Load { load: Load::AtOnce { keys }, rows, batch: BATCH_ROWS })?;
-        if loaded.has_it {
-            rates.push((peer.engine, loaded.ops as f64 / loaded.seconds));
-        }
-        Ok::<(), Failure>(())
-    });
-    bench.tell_values(name, Unit::PerSecond, rates)
-}
-
-/// Loads ascending rows into empty databases, one engine after the other: such a load takes two seconds, and half of that may be
-/// a virtual machine's way to memory that nobody used lately. The median counts.
-fn sorted(bench: &mut Bench<'_>, specs: &[Spec]) -> Outcome<()> {
-    let rows = bench.rows;
-    let (mut loads, mut sizes) = (BTreeMap::<Name, Vec<f64>>::new(), Vec::new());
-    for load in 1..=SORTED_LOADS {
-        for spec in specs {
+    let (mut medians, mut firsts, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    for spec in specs {
+        let mut rates = Vec::new();
+        let mut size = 0.0;
+        for load in 0..=LOADS {
+            if load > 0 {
+                memory::touch(spec.settings.memory_bytes as u64);
+            }
             let mut peers = bench.start(vec![spec.clone()], None);
+            let before = rates.len();
             bench.each(&mut peers, |peer| {
-                loads.entry(peer.engine).or_default().push(load_rate(peer, Load::Sorted, rows)?);
-                if load == SORTED_LOADS {
-                    sizes.push((peer.engine, per_byte(&peer.rest()?.usage, rows * ROW_BYTES)));
+                rates.extend(load_rate(peer, what.load, rows)?);
+                if load == LOADS {
+                    size = per_byte(&peer.rest()?.usage, rows * ROW_BYTES);
                 }
                 Ok(())
             });
             bench.remove(peers);
+            if rates.len() == before {
+                break;
+            }
+        }
+        if let [first, warm @ ..] = &mut rates[..]
+            && warm.len() == LOADS
+        {
+            firsts.push((spec.engine, *first));
+            warm.sort_by(f64::total_cmp);
+            medians.push((spec.engine, warm[LOADS / 2]));
+            sizes.push((spec.engine, size));
         }
     }
-    let median = |(engine, mut rates): (Name, Vec<f64>)| {
-        rates.sort_by(f64::total_cmp);
-        (engine, rates[rates.len() / 2])
-    };
-    let rates = loads.into_iter().map(median).collect();
-    bench.tell_values("load-sorted", Unit::PerSecond, rates)?;
-    bench.tell_values("size-after-sorted-load", Unit::BytesPerByte, sizes)
+    bench.tell_values(what.median, Unit::PerSecond, medians)?;
+    bench.tell_values(what.first, Unit::PerSecond, firsts)?;
+    bench.tell_values(what.size, Unit::BytesPerByte, sizes)
 }
 
-/// Rows a second, until everything is in its place and synced.
-fn load_rate(peer: &mut Peer, load: Load, rows: u64) -> Outcome<f64> {
+/// Rows a second, until everything is in its place and synced; `None` if the engine has no such load.
+fn load_rate(peer: &mut Peer, load: Load, rows: u64) -> Outcome<Option<f64>> {
     let written = peer.ask(Order::Load { load, rows, batch: BATCH_ROWS })?;
-    let settled = peer.ask(Order::Settle)?;
-    Ok(written.ops as f64 / (written.seconds + settled.seconds))
+    if !written.has_it {
+        return Ok(None);
+    }
+    let settled_seconds = match load {
+        // It is all in its place.
+        Load::AtOnce { .. } => 0.0,
+        _ => peer.ask(Order::Settle)?.seconds,
+    };
+    Ok(Some(written.ops as f64 / (written.seconds + settled_seconds)))
+}
+
+/// A load of empty databases, and the cases that tell of it.
+struct Loads {
+    load: Load,
+    median: &'static str,
+    first: &'static str,
+    size: &'static str,
 }
 
 struct Names(&'static str, &'static str);
@@ -107,7 +128,8 @@ fn bulk(bench: &mut Bench<'_>, peers: &mut Vec<Peer>, names: Names, load: Load) 
     };
     let (mut rates, mut sizes) = (Vec::new(), Vec::new());
     bench.each(peers, |peer| {
-        rates.push((peer.engine, load_rate(peer, load, rows)?));
+        let rate = load_rate(peer, load, rows)?;
+        rates.extend(rate.map(|rate| (peer.engine, rate)));
         sizes.push((peer.engine, per_byte(&peer.rest()?.usage, left_bytes)));
         Ok(())
     });
@@ -160,7 +182,7 @@ fn compact(bench: &mut Bench<'_>, peers: &mut Vec<Peer>) -> Outcome<()> {
             }
             false => without.push(peer.engine),
         }
-        Ok::<(), Failure>(())
+        Ok(())
     });
     bench.tell_values("size-after-compact", Unit::BytesPerByte, sizes)?;
     for engine in without {

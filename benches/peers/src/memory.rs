@@ -1,0 +1,33 @@
+//! Memory that is there when a load begins.
+//!
+//! The host of a virtual machine may take back what the machine does not use, in whole huge pages, and to give it again takes
+//! microseconds for each 4 KiB: more than a load takes to fill them. Whether an engine pays for that depends on whether it asks
+//! for huge pages, and on what ran before. So as much as it may need is touched and given back first, and none does.
+
+#[cfg(target_os = "linux")]
+use crate::usage::field;
+
+/// Touches so much memory, or half of what is available if that is less, and gives it back. Where a system has no such call, nothing
+/// is done.
+pub fn touch(bytes: u64) {
+    #[cfg(target_os = "linux")]
+    if let Some(available_kib) = field("/proc/meminfo", "MemAvailable:") {
+        // A kernel that cannot leaves memory as it is.
+        drop(linux::touch(bytes.min(available_kib << 9) as usize));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = bytes;
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io::Result;
+
+    use memmap2::{Advice, MmapMut};
+
+    pub(super) fn touch(bytes: usize) -> Result<()> {
+        let memory = MmapMut::map_anon(bytes)?;
+        memory.advise(Advice::HugePage)?;
+        memory.advise(Advice::PopulateWrite)
+    }
+}
