@@ -37,7 +37,7 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
     let sleeper = Arc::new(Sleeper { thread, is_woken: AtomicBool::new(false) });
     let waker = Waker::from(sleeper.clone());
     let mut context = Context::from_waker(&waker);
-    let turns = Turns::new();
+    let turns = Turns::of_work();
     loop {
         let before = DUE.replace(None);
         let polled = future.as_mut().poll(&mut context);

@@ -105,6 +105,7 @@ async fn drive(
             MergeStep::Yield => {
                 writer.flush().await?;
                 yield_now().await;
+                answers = 0;
                 step = merge.step(writer, None);
             }
             MergeStep::Feed => {

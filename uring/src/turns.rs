@@ -5,6 +5,9 @@
 //! while turns come back soon. A thread that computes keeps one for milliseconds, and whoever gave it away stays behind that thread
 //! even when woken, where one that slept would come first. So a turn that was away for long is the last one, for
 //! a multiple of that time.
+//!
+//! A thread that works beside them gives turns away too, so that they need not wait for the end of its work. It has a fifth of
+//! its time for that at least.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +25,8 @@ const MANY_FROM: usize = 2;
 const AWAY_MAX: Duration = Duration::from_millis(1);
 /// Turns are kept for so many times as long as the last one was away: a fifth of the time may be lost that way.
 const KEPT_TIMES: u32 = 4;
+/// A thread that works keeps its turns for this part of the time that the last one was away, and works.
+const WORK_PART: u32 = 4;
 /// What was away for longer was held, or its machine was, and that tells nothing of others.
 const COUNTED_MAX: Duration = Duration::from_millis(100);
 
@@ -29,22 +34,24 @@ const COUNTED_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Turns {
     processors: usize,
+    /// It is lost time, and not spent waiting anyway.
+    is_work: bool,
     origin: Instant,
     /// Nanoseconds behind the origin up to which turns are kept.
     kept_until: AtomicU64,
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns::new()
-    }
-}
-
 impl Turns {
-    /// Nobody has given one away yet.
-    pub fn new() -> Turns {
+    /// Of threads that wait.
+    pub(crate) fn new() -> Turns {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
-        Turns { processors, origin: Instant::now(), kept_until: AtomicU64::new(0) }
+        let kept_until = AtomicU64::new(0);
+        Turns { processors, is_work: false, origin: Instant::now(), kept_until }
+    }
+
+    /// Of a thread that works.
+    pub fn of_work() -> Turns {
+        Turns { is_work: true, ..Turns::new() }
     }
 
     /// How many turns a thread gives away before it sleeps, when so many wait.
@@ -53,7 +60,7 @@ impl Turns {
     }
 
     /// Gives this thread's turn away, unless turns are kept: for up to 0.4 s behind one that was away for more than a millisecond,
-    /// four times as long as that one. Says whether it did.
+    /// four times as long as that one, and by a thread that works a quarter as long behind any other. Says whether it did.
     pub fn give(&self) -> bool {
         let before = Instant::now();
         if self.are_kept(before) {
@@ -70,9 +77,12 @@ impl Turns {
 
     fn came_back(&self, before: Instant, now: Instant) {
         let away = now.saturating_duration_since(before).min(COUNTED_MAX);
-        if away > AWAY_MAX {
-            self.kept_until.fetch_max(self.nanos(now + away * KEPT_TIMES), Ordering::Relaxed);
-        }
+        let kept = match away > AWAY_MAX {
+            true => away * KEPT_TIMES,
+            false if self.is_work => away / WORK_PART,
+            false => return,
+        };
+        self.kept_until.fetch_max(self.nanos(now + kept), Ordering::Relaxed);
     }
 
     fn nanos(&self, at: Instant) -> u64 {
@@ -100,6 +110,17 @@ mod tests {
         let hour = start + Duration::from_secs(3600);
         turns.came_back(start, hour);
         assert!(turns.are_kept(hour) && !turns.are_kept(hour + COUNTED_MAX * (KEPT_TIMES + 1)));
+    }
+
+    #[test]
+    fn a_thread_that_works_has_a_fifth_of_its_time() {
+        let turns = Turns::of_work();
+        let (start, away) = (turns.origin, AWAY_MAX / 2);
+        turns.came_back(start, start + away);
+        assert!(turns.are_kept(start + away + away / 5));
+        assert!(!turns.are_kept(start + away + away / 3));
+        turns.came_back(start, start + 2 * AWAY_MAX);
+        assert!(turns.are_kept(start + 9 * AWAY_MAX));
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Store {
         let mut handed_on = 0;
         loop {
             let step = merge.step(self, node.take().as_deref()).unwrap();
-            assert!(self.written - handed_on < 100, "what waits to be written is bounded");
+            assert!(self.written - handed_on < 12, "what waits to be written is bounded");
             self.hints.extend(merge.upcoming(4));
             match step {
                 MergeStep::Need(wanted) => {
