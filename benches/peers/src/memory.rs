@@ -12,11 +12,22 @@ use crate::usage::field;
 pub fn touch(bytes: u64) {
     #[cfg(target_os = "linux")]
     if let Some(available_kib) = field("/proc/meminfo", "MemAvailable:") {
-        // A kernel that cannot leaves memory as it is.
-        drop(linux::touch(bytes.min(available_kib << 9) as usize));
+        let bytes = bytes.min(available_kib << 9).min(limit_bytes() / 2);
+        if bytes > 0
+            && let Err(error) = linux::touch(bytes as usize)
+        {
+            eprintln!("memory was not touched before a load: {error}");
+        }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = bytes;
+}
+
+/// What a container may have.
+#[cfg(target_os = "linux")]
+fn limit_bytes() -> u64 {
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").unwrap_or_default();
+    limit.trim().parse().unwrap_or(u64::MAX)
 }
 
 #[cfg(target_os = "linux")]
@@ -27,7 +38,8 @@ mod linux {
 
     pub(super) fn touch(bytes: usize) -> Result<()> {
         let memory = MmapMut::map_anon(bytes)?;
-        memory.advise(Advice::HugePage)?;
+        // A kernel without huge pages gives small ones.
+        drop(memory.advise(Advice::HugePage));
         memory.advise(Advice::PopulateWrite)
     }
 }

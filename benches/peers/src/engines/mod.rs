@@ -83,7 +83,7 @@ impl Name {
     }
 
     /// Rows of the largest tables that it takes part in: SQLite loads 20,000 rows a second, five million in four minutes, and a run
-    /// has ten such loads.
+    /// has some dozen such loads.
     pub fn table_rows_max(self) -> u64 {
         match self {
             Name::Sqlite => 1_000_000,

@@ -1,5 +1,7 @@
 //! A table that fits into memory: load, reads, updates, removals, and what the file weighs.
 
+use std::collections::BTreeMap;
+
 use crate::bench::{Bench, Beside, Race};
 use crate::data::ROW_BYTES;
 use crate::engines::{Durability, Name, Outcome};
@@ -54,59 +56,56 @@ pub fn run(bench: &mut Bench<'_>) -> Outcome<()> {
     Ok(())
 }
 
-/// Loads rows into empty databases, each engine once and then three times with memory that was touched right before; of these the
-/// median counts. Such a load takes two seconds, and half of the first one's may be a virtual machine's way to memory that nobody used
-/// lately.
+/// Loads rows into empty databases, each engine once and then, in turns, three times with memory that was touched right before; of
+/// these the median counts. Such a load takes two seconds, and half of the first one's may be a virtual machine's way to memory that
+/// nobody used lately.
 fn loads(bench: &mut Bench<'_>, specs: &[Spec], what: &Loads) -> Outcome<()> {
     let rows = bench.rows;
-    let (mut medians, mut firsts, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    for spec in specs {
-        let mut rates = Vec::new();
-        let mut size = 0.0;
-        for load in 0..=LOADS {
-            if load > 0 {
-                memory::touch(spec.settings.memory_bytes as u64);
-            }
+    let (mut rates, mut sizes) = (BTreeMap::<Name, Vec<f64>>::new(), Vec::new());
+    let mut specs = specs.to_vec();
+    for load in 0..=LOADS {
+        specs.retain(|spec| {
+            let memory_bytes = if load > 0 { spec.settings.memory_bytes } else { 0 };
+            memory::touch(memory_bytes as u64);
+            // One that failed left what it had.
+            drop(std::fs::remove_dir_all(&spec.settings.directory));
             let mut peers = bench.start(vec![spec.clone()], None);
-            let before = rates.len();
+            let mut is_loaded = false;
             bench.each(&mut peers, |peer| {
-                rates.extend(load_rate(peer, what.load, rows)?);
+                let Some(rate) = load_rate(peer, what.load, rows)? else { return Ok(()) };
                 if load == LOADS {
-                    size = per_byte(&peer.rest()?.usage, rows * ROW_BYTES);
+                    sizes.push((peer.engine, per_byte(&peer.rest()?.usage, rows * ROW_BYTES)));
                 }
+                rates.entry(peer.engine).or_default().push(rate);
+                is_loaded = true;
                 Ok(())
             });
             bench.remove(peers);
-            if rates.len() == before {
-                break;
-            }
-        }
-        if let [first, warm @ ..] = &mut rates[..]
-            && warm.len() == LOADS
-        {
-            firsts.push((spec.engine, *first));
-            warm.sort_by(f64::total_cmp);
-            medians.push((spec.engine, warm[LOADS / 2]));
-            sizes.push((spec.engine, size));
-        }
+            is_loaded
+        });
     }
+    let all = |spec: &Spec| Some((spec.engine, rates.remove(&spec.engine)?));
+    let all: Vec<(Name, Vec<f64>)> = specs.iter().filter_map(all).collect();
+    let firsts = all.iter().map(|(engine, rates)| (*engine, rates[0])).collect();
+    let median = |(engine, mut rates): (Name, Vec<f64>)| {
+        let warm = &mut rates[1..];
+        warm.sort_by(f64::total_cmp);
+        (engine, warm[LOADS / 2])
+    };
+    let medians = all.into_iter().map(median).collect();
     bench.tell_values(what.median, Unit::PerSecond, medians)?;
     bench.tell_values(what.first, Unit::PerSecond, firsts)?;
     bench.tell_values(what.size, Unit::BytesPerByte, sizes)
 }
 
-/// Rows a second, until everything is in its place and synced; `None` if the engine has no such load.
+/// Rows a second, until everything is synced and in its place; `None` if the engine has no such load.
 fn load_rate(peer: &mut Peer, load: Load, rows: u64) -> Outcome<Option<f64>> {
     let written = peer.ask(Order::Load { load, rows, batch: BATCH_ROWS })?;
     if !written.has_it {
         return Ok(None);
     }
-    let settled_seconds = match load {
-        // It is all in its place.
-        Load::AtOnce { .. } => 0.0,
-        _ => peer.ask(Order::Settle)?.seconds,
-    };
-    Ok(Some(written.ops as f64 / (written.seconds + settled_seconds)))
+    let settled = peer.ask(Order::Settle)?;
+    Ok(Some(written.ops as f64 / (written.seconds + settled.seconds)))
 }
 
 /// A load of empty databases, and the cases that tell of it.
