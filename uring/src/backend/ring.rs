@@ -52,6 +52,8 @@ pub(crate) struct Ring {
     feeds: u64,
     feed_over: Option<FeedDone>,
     over: Vec<(Work, io::Result<()>)>,
+    /// Cuts the file off when nothing is in flight; nothing is begun before that but the feed's writes.
+    cut: Option<Work>,
     bell: Bell,
     completions: Vec<cqueue::Entry>,
 }
@@ -77,6 +79,7 @@ impl Ring {
             feeds: 0,
             feed_over: None,
             over: Vec::new(),
+            cut: None,
             bell: Bell::new(ready.event),
             completions: Vec::new(),
         }
@@ -106,6 +109,18 @@ impl Ring {
         let flight = self.flights.get_mut(key).expect("it was just inserted");
         let entry = flight.entry(&self.core).user_data(key);
         self.push(&entry);
+    }
+
+    /// By a plain call, as kernels before 6.9 cannot in the ring, and whoever writes to the file waits for it either way. Not beside
+    /// writes that are in flight, for the same reason as the feed's calls.
+    fn cut_off(&mut self) {
+        if !self.flights.is_empty() || self.feed.is_some() {
+            return;
+        }
+        let Some(work) = self.cut.take() else { return };
+        let Work::Resize(_, to, _) = &work else { unreachable!("the work cuts the file off") };
+        let result = resize(&*self.file, self.core.len_bytes(), *to, &self.core.stats);
+        self.core.finish(work, result);
     }
 
     /// One call into the kernel. Ok whether or not something came of it: the loop looks.
@@ -189,19 +204,21 @@ impl Backend for Ring {
     }
 
     fn pump(&mut self) {
-        while let Some(work) = self.core.pop() {
-            if matches!(work, Work::Read(_)) {
-                self.feeds_without_read = 0;
-            }
-            match &work {
+        self.cut_off();
+        while self.cut.is_none()
+            && let Some(work) = self.core.pop()
+        {
+            match work {
                 Work::Resize(_, to, _) if to.holds(self.core.len_bytes()) => {
                     self.core.finish(work, Ok(()));
                 }
-                // Kernels before 6.9 cannot in the ring, and whoever writes to the file waits for
-                // it either way.
-                Work::Resize(_, to @ Resize::Shrink(_), _) => {
-                    let cut = resize(&*self.file, self.core.len_bytes(), *to, &self.core.stats);
-                    self.core.finish(work, cut);
+                Work::Resize(_, Resize::Shrink(_), _) => {
+                    self.cut = Some(work);
+                    self.cut_off();
+                }
+                Work::Read(_) => {
+                    self.feeds_without_read = 0;
+                    self.launch(Flight::new(work));
                 }
                 _ => self.launch(Flight::new(work)),
             }
@@ -213,7 +230,7 @@ impl Backend for Ring {
     }
 
     fn in_flight(&self) -> usize {
-        self.flights.len() + usize::from(self.feed_flies())
+        self.flights.len() + usize::from(self.feed_flies()) + usize::from(self.cut.is_some())
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
@@ -222,6 +239,7 @@ impl Backend for Ring {
                 let result = write_durably(&*self.feed_file, &self.core, &write);
                 self.core.feed_landed(&write, &result);
                 self.feed_over = Some(write.over(result));
+                self.cut_off();
                 return Ok(());
             }
             self.launch_feed(write);
@@ -231,6 +249,7 @@ impl Backend for Ring {
         }
         self.enter(1, timeout)?;
         self.reap();
+        self.cut_off();
         Ok(())
     }
 
@@ -247,6 +266,7 @@ impl Backend for Ring {
     fn abandon(mut self: Box<Self>, error: &io::Error) -> Option<FeedDone> {
         self.settle();
         self.bell.abandon();
+        self.cut.take().into_iter().for_each(|cut| cut.answer(Err(copy(error))));
         for flight in self.flights.drain() {
             flight.abandon(error);
         }
@@ -271,3 +291,7 @@ impl Backend for Ring {
         self.bell.abandon();
     }
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;
