@@ -15,9 +15,9 @@ use crate::usage::Usage;
 const IDLE_MS: u64 = 1000;
 const BUSY_MIN: f64 = 0.001;
 /// Such times with nothing, one after the other: longer than any engine here waits before it begins to tidy up.
-const QUIET_TIMES: u32 = 7;
+const QUIET_TIMES: u32 = 11;
 /// Such times at most.
-const TIMES_MAX: u32 = 67;
+const TIMES_MAX: u32 = 71;
 
 /// An engine in a process of its own, waiting for orders.
 pub struct Peer {
