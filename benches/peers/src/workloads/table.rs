@@ -65,7 +65,7 @@ fn loads(bench: &mut Bench<'_>, specs: &[Spec], what: &Loads) -> Outcome<()> {
     let mut specs = specs.to_vec();
     for load in 0..=LOADS {
         specs.retain(|spec| {
-            let memory_bytes = if load > 0 { spec.settings.memory_bytes } else { 0 };
+            let memory_bytes = if load > 0 { 2 * spec.settings.memory_bytes } else { 0 };
             memory::touch(memory_bytes as u64);
             // One that failed left what it had.
             drop(std::fs::remove_dir_all(&spec.settings.directory));
