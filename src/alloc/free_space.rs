@@ -59,24 +59,22 @@ impl FreeSpace {
         file_pages: u64,
         extents: impl IntoIterator<Item = Extent>,
     ) -> Result<FreeSpace, Defect> {
-        let mut runs: Vec<Run> = Vec::new();
+        let (mut runs, mut end) = (Vec::new(), 0);
         for extent in extents {
             if extent.is_empty() || !lies_inside(extent, file_pages) {
                 return Err(defect("free pages lie outside the file", extent.start.0));
             }
-            let run = Run::from(extent);
-            match runs.last_mut() {
-                Some(last) if last.end() > run.start => {
-                    return Err(defect("free pages are out of order", extent.start.0));
-                }
-                Some(last) if last.end() == run.start => last.pages += run.pages,
-                _ => runs.push(run),
+            if extent.start.0 < end {
+                return Err(defect("free pages are out of order", extent.start.0));
             }
+            end = extent.end().0;
+            runs.push(Run::from(extent));
         }
+        let runs: Runs = runs.into_iter().collect();
         let pages = runs.iter().map(|run| run.pages).sum();
         let by_place = runs.iter().map(|run| (run.start, run.pages)).collect();
         let by_size = runs.iter().map(|run| (run.pages, run.start)).collect();
-        let whole_pages = runs.iter().map(|run| whole_pages(*run)).sum();
+        let whole_pages = runs.iter().map(whole_pages).sum();
         Ok(FreeSpace { by_place, by_size, pages, whole_pages, file_pages })
     }
 

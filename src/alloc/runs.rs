@@ -80,6 +80,10 @@ impl Runs {
         self.0.iter().flat_map(|run| run.extents())
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = Run> {
+        self.0.iter().copied()
+    }
+
     /// What is left when these are taken out.
     ///
     /// # Errors
