@@ -34,7 +34,7 @@ const COUNTED_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Turns {
     processors: usize,
-    /// It is lost time, and not spent waiting anyway.
+    /// A turn that is away is time that its work lacks; who waits has nothing else to do.
     is_work: bool,
     origin: Instant,
     /// Nanoseconds behind the origin up to which turns are kept.
