@@ -2,7 +2,8 @@
 //!
 //! The host of a virtual machine may take back what the machine does not use, in whole huge pages, and to give it again takes
 //! microseconds for each 4 KiB: more than a load takes to fill them. Whether an engine pays for that depends on whether it asks
-//! for huge pages, and on what ran before. So as much as it may need is touched and given back first, and none does.
+//! for huge pages, and on what ran before. So memory is touched and given back first. The kernel need not give out the same pages again, so that a part of
+//! the price remains.
 
 #[cfg(target_os = "linux")]
 use crate::usage::field;

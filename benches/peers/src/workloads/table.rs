@@ -65,6 +65,7 @@ fn loads(bench: &mut Bench<'_>, specs: &[Spec], what: &Loads) -> Outcome<()> {
     let mut specs = specs.to_vec();
     for load in 0..=LOADS {
         specs.retain(|spec| {
+            // Twice as much as it is told to use: the kernel gives out what it likes of that.
             let memory_bytes = if load > 0 { 2 * spec.settings.memory_bytes } else { 0 };
             memory::touch(memory_bytes as u64);
             // One that failed left what it had.
