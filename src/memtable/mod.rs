@@ -25,6 +25,7 @@ mod fill;
 mod fill_tests;
 mod filter;
 mod head;
+mod heads;
 mod index;
 mod leaf;
 mod leaves;
