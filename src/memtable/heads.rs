@@ -9,7 +9,7 @@ use std::ops::Deref;
 use super::leaf::LEAF_KEYS_MAX;
 
 /// Heads of a block: two lines.
-const BLOCK: usize = 16;
+pub(super) const BLOCK: usize = 16;
 /// Blocks of a full leaf.
 const BLOCKS: usize = LEAF_KEYS_MAX / BLOCK;
 
@@ -27,14 +27,27 @@ impl Heads {
         Heads { all, ends: [u64::MAX; BLOCKS] }
     }
 
-    /// The place of the first head that is not below this one.
-    pub(super) fn lower_bound(&self, head: u64) -> usize {
-        let below = |heads: &[u64]| heads.iter().filter(|&&other| other < head).count();
-        let start = BLOCK * below(&self.ends);
-        match self.all.get(start..) {
-            Some(rest) => start + below(&rest[..rest.len().min(BLOCK)]),
+    /// Where the block begins in which, or behind which, the first head lies that is not below this one.
+    #[inline]
+    pub(super) fn block_of(&self, head: u64) -> usize {
+        BLOCK * count_below(&self.ends, head)
+    }
+
+    /// The place of the first head that is not below this one, whose block begins there.
+    #[inline]
+    pub(super) fn lower_bound(&self, block: usize, head: u64) -> usize {
+        match self.all.get(block..) {
+            Some(rest) => block + count_below(&rest[..rest.len().min(BLOCK)], head),
             None => self.all.len(),
         }
+    }
+
+    /// The same if it is not in front of this place: one that is no further than a block needs no search.
+    #[inline]
+    pub(super) fn lower_bound_near(&self, from: usize, head: u64) -> Option<usize> {
+        let near = &self.all[from..self.all.len().min(from + BLOCK)];
+        let is_near = near.len() < BLOCK || near[BLOCK - 1] >= head;
+        is_near.then(|| from + count_below(near, head))
     }
 
     /// Puts a head there, in order.
@@ -75,6 +88,11 @@ impl Heads {
         self.all.clear();
         self.all
     }
+}
+
+#[inline]
+fn count_below(heads: &[u64], head: u64) -> usize {
+    heads.iter().filter(|&&other| other < head).count()
 }
 
 impl Deref for Heads {

@@ -1,33 +1,32 @@
 //! A leaf: the keys of one interval, in order, behind one lock.
 //!
-//! Three arrays: the heads in key order, searched first; beside each head the number of its slot;
-//! and the slots, in order of arrival, which never move while the leaf grows. An insert in the
-//! middle so moves ten bytes per later key instead of forty-two. The slots say where in the leaf's
-//! own chunks of bytes their rows lie.
+//! Two arrays in key order: the heads, searched first, and the places, which say where in the leaf's
+//! own chunks of bytes the rows lie. An insert in the middle moves twelve bytes per later key.
 //!
 //! Invariants
-//! - `heads.len() == order.len() == slots.len() <= LEAF_KEYS_MAX`, and `order` is a permutation.
+//! - There are as many heads as places, at most `LEAF_KEYS_MAX`.
 //! - All keys begin with `prefix`; a head is taken behind it. The prefix shrinks when a key without
 //!   it arrives, and may be taken longer at a split, or when the leaf is filled.
 //! - `low` never changes and every key is at or above it. The upper border is the next leaf's `low`
 //!   as the index has it; it changes only when the leaf splits, and `splits` counts that. Whoever
 //!   locks a leaf and finds the count that its index names holds the interval that its index names.
 
+use std::cmp::Ordering;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use ringdb_frames::bring_near;
 use smallvec::SmallVec;
 
 use super::fill::FillRow;
 use super::head::{Against, against, common_len, head8};
-use super::heads::Heads;
+use super::heads::{BLOCK, Heads};
+use super::places::{Places, Taken};
 use super::pool::{Arrays, Pool};
-use super::rows::{NEAR_BYTES_MAX, Rows, Segments};
-use super::version::{NewRow, Version, Versions};
+use super::rows::{Rows, Segments};
+use super::version::{HEADER_BYTES, NewRow, Version, Versions, VersionsAt};
 
 /// Keys in a leaf before it splits: few enough that the ends of all blocks of heads lie in it, many
 /// enough that the index stays small.
@@ -63,8 +62,7 @@ pub(super) struct Body {
     run: Run,
     prefix: Prefix,
     heads: Heads,
-    order: Vec<u16>,
-    slots: Vec<Versions>,
+    places: Places,
     rows: Rows,
     /// Bytes of rows that are in another leaf now, since this one was divided and kept its chunks.
     dead_bytes: usize,
@@ -113,8 +111,8 @@ impl Drop for Body {
     fn drop(&mut self) {
         if self.is_lent {
             let heads = mem::replace(&mut self.heads, Heads::new(Vec::new())).into_memory();
-            let (order, slots) = (mem::take(&mut self.order), mem::take(&mut self.slots));
-            self.rows.pool().take_arrays(Arrays { heads, order, slots });
+            let places = mem::replace(&mut self.places, Places::new(Vec::new())).into_memory();
+            self.rows.pool().take_arrays(Arrays { heads, places });
         }
     }
 }
@@ -134,24 +132,32 @@ impl Body {
         pool: &Arc<Pool>,
     ) -> (Body, usize) {
         // A full leaf has room to be divided; thousands of families have a leaf of few rows.
+        let bytes_of = |row: &FillRow<'_>| HEADER_BYTES + row.row.bytes.len();
         let room = if rows.len() < LEAF_KEYS_FILLED { rows.len() } else { LEAF_KEYS_MAX };
         let prefix = Prefix::from_slice(&rows[0].row.key()[..prefix_len]);
         let mut body = Body::with_room(prefix, room, pool);
         body.rows = match segments {
             Some(segments) => Rows::in_segments(segments, pool),
-            None => Rows::with_room(rows.iter().map(|row| row.row.bytes.len()).sum(), pool),
+            None => Rows::with_room(rows.iter().map(bytes_of).sum(), pool),
         };
         let mut lists = 0;
         for FillRow { row, place, head, .. } in rows {
-            let version = match segments {
-                Some(_) => Version::at(*place, row),
-                None => Version::new(row, &mut body.rows),
-            };
+            let in_segment = || Version::at(*place, row);
             match body.len().checked_sub(1) {
                 Some(last) if body.heads[last] == *head && body.key(last) == row.key() => {
-                    lists += body.slots[usize::from(body.order[last])].add(version);
+                    let version = match segments {
+                        Some(_) => in_segment(),
+                        None => Version::new(row, &mut body.rows),
+                    };
+                    lists += body.places.add(last, version, &body.rows);
                 }
-                _ => body.append(*head, Versions::One(version)),
+                _ => {
+                    let taken = match segments {
+                        Some(_) => Taken::List(Versions::One(in_segment())),
+                        None => Taken::Row(Version::write(row, &mut body.rows)),
+                    };
+                    body.append(*head, taken);
+                }
             }
         }
         body.lengthen_prefix();
@@ -163,8 +169,9 @@ impl Body {
     }
 
     /// The versions of the key at `place`.
-    pub(super) fn at(&self, place: usize) -> &Versions {
-        &self.slots[usize::from(self.order[place])]
+    #[inline]
+    pub(super) fn at(&self, place: usize) -> VersionsAt<'_> {
+        self.places.at(place, &self.rows)
     }
 
     /// The bytes of its versions.
@@ -174,48 +181,69 @@ impl Body {
 
     /// Adds a version to the key at `place`; gives the heap bytes that this took.
     pub(super) fn add(&mut self, place: usize, row: &NewRow<'_>) -> usize {
-        let before = self.rows.heap_bytes();
+        let before = self.heap_bytes();
         let version = Version::new(row, &mut self.rows);
-        let list = self.slots[usize::from(self.order[place])].add(version);
-        self.rows.heap_bytes() - before + list
+        let list = self.places.add(place, version, &self.rows);
+        self.heap_bytes() - before + list
     }
 
     /// Asks for the newest rows of these places: their misses overlap then, instead of waiting one by one.
     pub(super) fn bring_near(&self, places: impl Iterator<Item = usize> + Clone) {
-        places.clone().for_each(|place| bring_near(self.at(place)));
-        places.for_each(|place| {
-            let row = self.at(place).newest_row(&self.rows);
-            bring_near(&row[..row.len().min(NEAR_BYTES_MAX)]);
-        });
+        self.places.bring_rows_near(places, &self.rows);
     }
 
-    /// Asks for what an insert of so many bytes writes besides the heads: order, slots and rows lie apart, so that a key at random
-    /// would wait for one after the other.
+    /// Asks for what an insert of so many bytes writes besides the heads: places and rows lie apart, so that a key at random would
+    /// wait for one after the other.
     pub(super) fn bring_end_near(&mut self, row_bytes: usize) {
-        bring_near(&self.order[self.len() / 2..]);
-        self.slots.spare_capacity_mut().first().into_iter().for_each(bring_near);
-        self.rows.bring_end_near(row_bytes);
+        self.places.bring_near(self.len() / 2, LEAF_KEYS_MAX);
+        self.rows.bring_end_near(HEADER_BYTES + row_bytes);
     }
 
     /// The place of `key`, or the place where it would be.
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let rest = match against(key, &self.prefix) {
-            Against::Below => return Err(0),
-            Against::Above => return Err(self.len()),
-            Against::Within(rest) => rest,
-        };
-        let head = head8(rest);
-        let start = self.heads.lower_bound(head);
+        let (head, rest) = self.head_of(key)?;
+        let block = self.heads.block_of(head);
+        self.places.bring_near(block, BLOCK);
+        self.rows.bring_chunks_near();
+        self.search_ties(self.heads.lower_bound(block, head), head, rest)
+    }
+
+    /// The same for a key that is not in front of this place, and perhaps close behind it.
+    pub(super) fn search_from(&self, place: usize, key: &[u8]) -> Result<usize, usize> {
+        let (head, rest) = self.head_of(key)?;
+        match self.heads.lower_bound_near(place, head) {
+            Some(start) => self.search_ties(start, head, rest),
+            None => self.search(key),
+        }
+    }
+
+    /// The head of a key and all that is behind the prefix, or its place if it begins otherwise.
+    #[inline]
+    fn head_of<'k>(&self, key: &'k [u8]) -> Result<(u64, &'k [u8]), usize> {
+        match against(key, &self.prefix) {
+            Against::Below => Err(0),
+            Against::Above => Err(self.len()),
+            Against::Within(rest) => Ok((head8(rest), rest)),
+        }
+    }
+
+    /// Among the keys of this head, which begin at `start`.
+    #[inline]
+    fn search_ties(&self, start: usize, head: u64, rest: &[u8]) -> Result<usize, usize> {
         if self.heads.get(start) != Some(&head) {
             return Err(start);
         }
         let ties = self.heads[start..].iter().take_while(|&&other| other == head).count();
-        self.order[start..start + ties]
-            .binary_search_by(|&slot| {
-                self.slots[usize::from(slot)].key(&self.rows)[self.prefix.len()..].cmp(rest)
-            })
-            .map(|at| start + at)
-            .map_err(|at| start + at)
+        let (mut from, mut to) = (start, start + ties);
+        while from < to {
+            let middle = (from + to) / 2;
+            match self.key(middle)[self.prefix.len()..].cmp(rest) {
+                Ordering::Less => from = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => to = middle,
+            }
+        }
+        Err(from)
     }
 
     /// How the leaf must be divided before a key can be put at `place`.
@@ -242,10 +270,9 @@ impl Body {
         let before = self.heap_bytes();
         self.share_prefix(row.key());
         self.run.note(place);
-        let slot = u16::try_from(self.slots.len()).expect("a leaf has at most LEAF_KEYS_MAX slots");
         self.heads.insert(place, head8(&row.key()[self.prefix.len()..]));
-        self.order.insert(place, slot);
-        self.slots.push(Versions::One(Version::new(row, &mut self.rows)));
+        let taken = Taken::Row(Version::write(row, &mut self.rows));
+        self.places.insert(place, taken, &self.rows);
         self.heap_bytes() - before
     }
 
@@ -261,12 +288,11 @@ impl Body {
     }
 
     fn take_heads(&mut self) {
-        let skip = self.prefix.len();
-        let (slots, rows) = (&self.slots, &self.rows);
-        let keys = self.order.iter().map(|&slot| slots[usize::from(slot)].key(rows));
+        let (skip, len) = (self.prefix.len(), self.heads.len());
         // Those that stay in segments of a log lie all over.
-        keys.clone().for_each(|key| bring_near(&key[..key.len().min(NEAR_BYTES_MAX)]));
-        self.heads.replace(keys.map(|key| head8(&key[skip..])));
+        self.bring_near(0..len);
+        let (places, rows) = (&self.places, &self.rows);
+        self.heads.replace((0..len).map(|place| head8(&places.at(place, rows).key(rows)[skip..])));
     }
 
     /// Divides a leaf and puts the new key; gives the right part, whose first key becomes its low.
@@ -306,16 +332,13 @@ impl Body {
         left.rows.share_segments(&self.rows);
         right.rows.share_segments(&self.rows);
         let (keeper, dead_bytes) = self.keeper(border);
-        let mut slots: Vec<_> = self.slots.drain(..).map(Some).collect();
-        for (place, &slot) in self.order.iter().enumerate() {
-            let versions = slots[usize::from(slot)].take().expect("order is a permutation");
+        for (place, taken) in self.places.take_all().enumerate() {
             let (part, keeps) = match place < border {
                 true => (&mut left, keeper == Keeper::Left),
                 false => (&mut *right, keeper == Keeper::Right),
             };
-            let versions =
-                if keeps { versions } else { versions.moved(&self.rows, &mut part.rows) };
-            part.append(self.heads[place], versions);
+            let taken = if keeps { taken } else { taken.moved(&self.rows, &mut part.rows) };
+            part.append(self.heads[place], taken);
         }
         let keeps = match keeper {
             Keeper::Left => Some(&mut left),
@@ -354,16 +377,15 @@ impl Body {
             true => (pool.arrays(), Rows::of_many(pool)),
             false => (Arrays::with_room(keys), Rows::of_few(pool)),
         };
-        let (Arrays { heads, order, slots }, splits, run) = (arrays, 0, Run::default());
-        let heads = Heads::new(heads);
-        Body { splits, run, prefix, heads, order, slots, rows, dead_bytes: 0, is_lent }
+        let (heads, places) = (Heads::new(arrays.heads), Places::new(arrays.places));
+        let (splits, run, dead_bytes) = (0, Run::default(), 0);
+        Body { splits, run, prefix, heads, places, rows, dead_bytes, is_lent }
     }
 
     /// Adds the key behind all others.
-    fn append(&mut self, head: u64, versions: Versions) {
-        self.order.push(u16::try_from(self.slots.len()).expect("at most LEAF_KEYS_MAX slots"));
+    fn append(&mut self, head: u64, versions: Taken) {
+        self.places.insert(self.heads.len(), versions, &self.rows);
         self.heads.push(head);
-        self.slots.push(versions);
     }
 
     fn lengthen_prefix(&mut self) {
@@ -391,10 +413,7 @@ impl Body {
 
     /// Heap bytes of arrays and rows; lists of further versions are charged apart.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.rows.heap_bytes()
-            + self.heads.heap_bytes()
-            + self.order.capacity() * size_of::<u16>()
-            + self.slots.capacity() * size_of::<Versions>()
+        self.rows.heap_bytes() + self.heads.heap_bytes() + self.places.heap_bytes()
     }
 }
 

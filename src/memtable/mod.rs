@@ -29,6 +29,7 @@ mod heads;
 mod index;
 mod leaf;
 mod leaves;
+mod places;
 mod pool;
 mod ranges;
 mod rows;

@@ -11,28 +11,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::leaf::LEAF_KEYS_MAX;
+use super::places::Place;
 use super::rows::CHUNK_BYTES;
-use super::version::Versions;
 
 /// The arrays of a leaf.
 pub(super) struct Arrays {
     pub(super) heads: Vec<u64>,
-    pub(super) order: Vec<u16>,
-    pub(super) slots: Vec<Versions>,
+    pub(super) places: Vec<Place>,
 }
 
 impl Arrays {
     pub(super) fn with_room(keys: usize) -> Arrays {
-        Arrays {
-            heads: Vec::with_capacity(keys),
-            order: Vec::with_capacity(keys),
-            slots: Vec::with_capacity(keys),
-        }
+        Arrays { heads: Vec::with_capacity(keys), places: Vec::with_capacity(keys) }
     }
 }
 
-const ARRAYS_BYTES: usize =
-    LEAF_KEYS_MAX * (size_of::<u64>() + size_of::<u16>() + size_of::<Versions>());
+const ARRAYS_BYTES: usize = LEAF_KEYS_MAX * (size_of::<u64>() + size_of::<Place>());
 
 /// What one database keeps for its memtables: no more than is left of their share of memory.
 pub(crate) struct Pool {
@@ -103,9 +97,7 @@ impl Pool {
     pub(super) fn take_arrays(&self, mut arrays: Arrays) {
         self.lent.fetch_sub(ARRAYS_BYTES, Ordering::Relaxed);
         arrays.heads.clear();
-        arrays.order.clear();
-        // Frees lists of further versions, so not under the lock.
-        arrays.slots.clear();
+        arrays.places.clear();
         let Some(mut kept) = self.kept.try_lock() else { return };
         if self.has_room_for(ARRAYS_BYTES, &kept) {
             kept.arrays.push(arrays);

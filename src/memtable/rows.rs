@@ -27,7 +27,10 @@ pub(super) const CHUNK_BYTES: usize = CHUNK_BYTES_MIN << CHUNK_DOUBLINGS;
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a row that are asked for; the processor itself sees to what follows.
-pub(super) const NEAR_BYTES_MAX: usize = 256;
+const NEAR_BYTES_MAX: usize = 256;
+
+/// Chunks of a leaf as most are.
+const NEAR_CHUNKS: usize = 8;
 
 /// Segments of the log in which rows stay; the memory is there until the last leaf that has such rows is gone.
 pub(crate) type Segments = Arc<[Arc<Buf>]>;
@@ -52,7 +55,39 @@ pub(crate) struct RowPlace {
     offset: u32,
 }
 
+/// Bits of an offset in a place that is kept short, and of the number of its chunk.
+const SHORT_OFFSET_BITS: u32 = CHUNK_BYTES_MAX.ilog2();
+const SHORT_CHUNK_BITS: u32 = 31 - SHORT_OFFSET_BITS;
+
 impl RowPlace {
+    /// Where the first byte of the first chunk is.
+    pub(super) const START: RowPlace = RowPlace { chunk: 0, offset: 0 };
+
+    /// The place in 31 bits, if that is enough: it is in one of some thousand chunks then.
+    pub(super) fn to_bits(self) -> Option<u32> {
+        let fits = self.chunk >> SHORT_CHUNK_BITS == 0 && self.offset >> SHORT_OFFSET_BITS == 0;
+        fits.then_some(self.chunk << SHORT_OFFSET_BITS | self.offset)
+    }
+
+    /// Of a place that fits.
+    #[inline]
+    pub(super) fn from_bits(bits: u32) -> RowPlace {
+        let offset = bits & ((1 << SHORT_OFFSET_BITS) - 1);
+        RowPlace { chunk: bits >> SHORT_OFFSET_BITS, offset }
+    }
+
+    /// So many bytes on.
+    #[inline]
+    pub(super) fn behind(self, bytes: u32) -> RowPlace {
+        RowPlace { offset: self.offset + bytes, ..self }
+    }
+
+    /// So many bytes back.
+    #[inline]
+    pub(super) fn before(self, bytes: u32) -> RowPlace {
+        RowPlace { offset: self.offset - bytes, ..self }
+    }
+
     /// In the segment of this number.
     pub(crate) fn in_segment(segment: u32, offset: u32) -> RowPlace {
         assert!(segment < IN_SEGMENT);
@@ -100,9 +135,15 @@ impl Rows {
 
     /// Copies a row.
     pub(super) fn push(&mut self, row: &[u8]) -> RowPlace {
-        let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= row.len();
+        self.push_parts(&[], row)
+    }
+
+    /// Copies a row, and what is in front of it; gives where that is.
+    pub(super) fn push_parts(&mut self, header: &[u8], row: &[u8]) -> RowPlace {
+        let bytes = header.len() + row.len();
+        let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= bytes;
         if !self.chunks.last().is_some_and(fits) {
-            self.add(row.len());
+            self.add(bytes);
         }
         let index = self.chunks.len() - 1;
         let chunk = &mut self.chunks[index];
@@ -111,6 +152,7 @@ impl Rows {
             chunk: number.expect("memory is full long before 2^31 chunks"),
             offset: u32::try_from(chunk.len()).expect("a chunk is far below 4 GiB"),
         };
+        chunk.extend_from_slice(header);
         chunk.extend_from_slice(row);
         place
     }
@@ -124,12 +166,32 @@ impl Rows {
     }
 
     /// The bytes of a row, which is so long.
+    #[inline]
     pub(super) fn row(&self, place: RowPlace, len: usize) -> &[u8] {
+        &self.rest(place)[..len]
+    }
+
+    /// The bytes from there on.
+    #[inline]
+    fn rest(&self, place: RowPlace) -> &[u8] {
         let all = match place.is_in_segment() {
             false => &self.chunks[place.chunk as usize][..],
             true => self.segment(place.chunk & !IN_SEGMENT),
         };
-        &all[place.offset as usize..][..len]
+        &all[place.offset as usize..]
+    }
+
+    /// Asks for the row that is there.
+    #[inline]
+    pub(super) fn bring_near(&self, place: RowPlace) {
+        let rest = self.rest(place);
+        ringdb_frames::bring_near(&rest[..rest.len().min(NEAR_BYTES_MAX)]);
+    }
+
+    /// Asks for where the first chunks are.
+    #[inline]
+    pub(super) fn bring_chunks_near(&self) {
+        ringdb_frames::bring_near(&self.chunks[..self.chunks.len().min(NEAR_CHUNKS)]);
     }
 
     fn segment(&self, number: u32) -> &[u8] {

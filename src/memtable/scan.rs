@@ -92,7 +92,7 @@ impl Memtable {
                 return ControlFlow::Break(());
             }
             let (versions, rows) = (body.at(place), body.rows());
-            let until = &versions.all()[..versions.count_until(at)];
+            let until = versions.until(at);
             let Some((newest, older)) = until.split_last() else {
                 return ControlFlow::Continue(());
             };
@@ -171,7 +171,8 @@ impl Core {
                 };
                 continue;
             }
-            let (start, end) = (first_place(&body, from), end_place(&body, to));
+            let start = first_place(&body, from);
+            let end = end_place(&body, to, start);
             let len = end.saturating_sub(start);
             let at = |step| match direction {
                 Direction::Forward => start + step,
@@ -213,11 +214,13 @@ fn first_place(body: &Body, from: Bound<&[u8]>) -> usize {
     }
 }
 
-/// The place behind the last key that an upper bound admits.
-fn end_place(body: &Body, to: Bound<&[u8]>) -> usize {
+/// The place behind the last key that an upper bound admits, if it is not in front of `start`: most scans end close by.
+fn end_place(body: &Body, to: Bound<&[u8]>, start: usize) -> usize {
     match to {
         Bound::Unbounded => body.len(),
-        Bound::Included(key) => body.search(key).map_or_else(|place| place, |place| place + 1),
-        Bound::Excluded(key) => body.search(key).unwrap_or_else(|place| place),
+        Bound::Included(key) => {
+            body.search_from(start, key).map_or_else(|place| place, |place| place + 1)
+        }
+        Bound::Excluded(key) => body.search_from(start, key).unwrap_or_else(|place| place),
     }
 }

@@ -4,6 +4,8 @@
 //! million times neither fills leaves with ties nor makes `get` walk: the newest version is the
 //! last of a vector sorted by seq, any other is a binary search away. (A linked chain, newest
 //! first, was rejected: an old snapshot would walk it under the leaf's lock.)
+//!
+//! A version that is its key's only one needs no such entry: a header in front of its row says the same.
 
 use super::entry::Kind;
 use super::rows::{RowPlace, Rows};
@@ -25,6 +27,11 @@ impl<'a> NewRow<'a> {
     }
 }
 
+/// Bytes in front of a row that says of itself what there is to know.
+pub(super) const HEADER_BYTES: usize = 16;
+/// Where the kind is, in the number that begins with the length of the key.
+const KIND_SHIFT: u32 = 30;
+
 /// A version of a key; its row is `key_len` bytes of key, then the value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
@@ -36,7 +43,47 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Copies a row to the others.
+    /// Copies a row with a header to the others; gives where the header is.
+    ///
+    /// ```text
+    /// 8 seq   4 len   of the key; the two top bits: the kind   4 len   of the value
+    /// ```
+    pub(super) fn write(row: &NewRow<'_>, rows: &mut Rows) -> RowPlace {
+        let Version { seq, key_len, value_len, kind, .. } = Version::at(RowPlace::START, row);
+        let kind = match kind {
+            Kind::Put => 0,
+            Kind::Extent => 1,
+            Kind::Delete => 2,
+        };
+        assert!(key_len >> KIND_SHIFT == 0, "keys are far below a GiB");
+        let lens = u64::from(value_len) << 32 | u64::from(kind << KIND_SHIFT | key_len);
+        let header = u128::from(lens) << 64 | u128::from(seq.0);
+        rows.push_parts(&header.to_le_bytes(), row.bytes)
+    }
+
+    /// The version whose header is there.
+    #[inline]
+    pub(super) fn read(header_at: RowPlace, rows: &Rows) -> Version {
+        let header = rows.row(header_at, HEADER_BYTES).first_chunk();
+        let header = u128::from_le_bytes(*header.expect("as many bytes"));
+        let (key_word, value_len) = ((header >> 64) as u32, (header >> 96) as u32);
+        let kind = match key_word >> KIND_SHIFT {
+            0 => Kind::Put,
+            1 => Kind::Extent,
+            _ => Kind::Delete,
+        };
+        let key_len = key_word & ((1 << KIND_SHIFT) - 1);
+        let place = header_at.behind(HEADER_BYTES as u32);
+        Version { seq: Seq(header as u64), place, key_len, value_len, kind }
+    }
+
+    /// The bytes of its header, key and value, if it has a header.
+    pub(super) fn row_with_header<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        let header_at = self.place.before(HEADER_BYTES as u32);
+        rows.row(header_at, HEADER_BYTES + self.row_bytes())
+    }
+
+    /// Copies a row without a header to the others.
     pub(super) fn new(row: &NewRow<'_>, rows: &mut Rows) -> Version {
         Version::at(rows.push(row.bytes), row)
     }
@@ -88,7 +135,7 @@ impl Version {
 /// wins.
 pub(super) enum Versions {
     One(Version),
-    /// Boxed, because most keys have one version and the slot should be as small as that.
+    /// Boxed, because most rows that stay in a segment are the only version.
     Many(Box<Several>),
 }
 
@@ -101,44 +148,69 @@ pub(super) struct Several {
 
 const _: () = assert!(size_of::<Versions>() == 32 && size_of::<Version>() == 32);
 
-impl Versions {
+/// All versions of one key, as its leaf has them.
+pub(super) enum VersionsAt<'a> {
+    One(Version),
+    Listed(&'a Versions),
+}
+
+impl VersionsAt<'_> {
     pub(super) fn all(&self) -> &[Version] {
+        match self {
+            VersionsAt::One(version) => std::slice::from_ref(version),
+            VersionsAt::Listed(versions) => versions.all(),
+        }
+    }
+
+    pub(super) fn key<'a>(&self, rows: &'a Rows) -> &'a [u8] {
+        self.all()[0].key(rows)
+    }
+
+    /// The newest version at or below `at`.
+    pub(super) fn visible(&self, at: Seq) -> Option<Version> {
+        self.until(at).last().copied()
+    }
+
+    /// The versions at or below `at`; nearly always all.
+    pub(super) fn until(&self, at: Seq) -> &[Version] {
+        let all = self.all();
+        &all[..count_until(all, at)]
+    }
+
+    /// Bytes of all their rows.
+    pub(super) fn row_bytes(&self) -> usize {
+        match self {
+            VersionsAt::One(version) => version.row_bytes(),
+            VersionsAt::Listed(versions) => versions.row_bytes(),
+        }
+    }
+}
+
+fn count_until(all: &[Version], at: Seq) -> usize {
+    match all.last() {
+        Some(newest) if newest.seq <= at => all.len(),
+        _ => all.partition_point(|version| version.seq <= at),
+    }
+}
+
+impl Versions {
+    fn all(&self) -> &[Version] {
         match self {
             Versions::One(version) => std::slice::from_ref(version),
             Versions::Many(several) => &several.versions,
         }
     }
 
-    pub(super) fn key<'a>(&self, rows: &'a Rows) -> &'a [u8] {
-        match self {
-            Versions::One(version) => version.key(rows),
-            Versions::Many(several) => several.versions[0].key(rows),
-        }
-    }
-
-    /// Key and value of the newest version.
-    pub(super) fn newest_row<'a>(&self, rows: &'a Rows) -> &'a [u8] {
-        self.all().last().map_or(&[], |version| version.row(rows))
-    }
-
-    /// The newest version at or below `at`.
-    pub(super) fn visible(&self, at: Seq) -> Option<&Version> {
-        self.all()[..self.count_until(at)].last()
-    }
-
-    /// How many versions are at or below `at`; nearly always all.
-    pub(super) fn count_until(&self, at: Seq) -> usize {
+    /// Where the newest one's row lies.
+    pub(super) fn newest_at(&self) -> RowPlace {
         let all = self.all();
-        match all.last() {
-            Some(newest) if newest.seq <= at => all.len(),
-            _ => all.partition_point(|version| version.seq <= at),
-        }
+        all[all.len() - 1].place
     }
 
     /// Adds a version; gives the heap bytes that this took beyond its row.
     pub(super) fn add(&mut self, version: Version) -> usize {
         let before = self.heap_bytes();
-        let place = self.count_until(version.seq);
+        let place = count_until(self.all(), version.seq);
         match self {
             Versions::One(only) => {
                 let row_bytes = only.row_bytes() + version.row_bytes();
@@ -167,8 +239,7 @@ impl Versions {
         self
     }
 
-    /// Bytes of all their rows.
-    pub(super) fn row_bytes(&self) -> usize {
+    fn row_bytes(&self) -> usize {
         match self {
             Versions::One(version) => version.row_bytes(),
             Versions::Many(several) => several.row_bytes,
