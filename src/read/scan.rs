@@ -31,7 +31,8 @@ use crate::state::{FamilyView, Generational};
 use crate::tree::{self, Direction, Step, Wanted};
 use crate::value::Value;
 
-/// Rows that the first window takes of a source; later ones double up to the maximum.
+/// Rows that the first window takes of a source; later ones take twice what was read so far, up to the maximum. Where the first
+/// leaf ended early, a short scan so does not read many rows of the next one.
 const WINDOW_ROWS_MIN: usize = 12;
 const WINDOW_ROWS_MAX: usize = 512;
 
@@ -58,7 +59,8 @@ pub(crate) struct Scan {
     own_taken: usize,
     /// Range deletes by the age of the memtable that holds them; they hide all that is older.
     range_deletes: Vec<(usize, RangeDelete)>,
-    window_rows: usize,
+    /// Of all sources, in windows before.
+    rows_read: usize,
     read_ahead_leaves: usize,
     held: Held,
 }
@@ -86,6 +88,8 @@ struct Read {
     /// Where it ended, if not with the span.
     far: Option<Bound<Value>>,
     own_taken: usize,
+    /// Of all sources, deleted ones included.
+    rows: usize,
 }
 
 type Windowed = std::result::Result<Read, Want>;
@@ -115,7 +119,7 @@ impl Scan {
             own,
             own_taken: 0,
             range_deletes,
-            window_rows: WINDOW_ROWS_MIN,
+            rows_read: 0,
             read_ahead_leaves: 1,
             held: Held::default(),
         }
@@ -171,14 +175,15 @@ impl Scan {
             (Some(span), Some(far)) => span.go_on_behind(far),
             (span, _) => *span = None,
         }
-        self.window_rows = (self.window_rows * 2).min(WINDOW_ROWS_MAX);
+        self.rows_read += read.rows;
         self.held.clear();
     }
 
     fn read_window(&self, engine: &Engine, view: &FamilyView, span: &Span) -> Windowed {
         let guard = ringdb_frames::pin();
         let pages = engine.pages.view(&guard, &self.held);
-        let (max, memtables) = (self.window_rows, view.memtables.iter().enumerate());
+        let max = (self.rows_read * 2).clamp(WINDOW_ROWS_MIN, WINDOW_ROWS_MAX);
+        let memtables = view.memtables.iter().enumerate();
         let trees_age = MEMTABLES_AGE + view.memtables.len();
         let mut window = Window::new(span);
         let mut sources = Sources::new();
@@ -201,7 +206,9 @@ impl Scan {
         let own_taken = own.len();
         sources.iter_mut().for_each(|source| window.cut(source));
         sources.push(own);
-        Ok(Read { chunk: self.merged(sources, span.direction), far: window.into_far(), own_taken })
+        let rows = sources.iter().map(Source::len).sum();
+        let chunk = self.merged(sources, span.direction);
+        Ok(Read { chunk, far: window.into_far(), own_taken, rows })
     }
 
     /// The rows of sources that come from old to new.
