@@ -310,6 +310,10 @@ impl Course {
     async fn row(&self, scan: &mut Scan) -> Result<Option<(Value, Stored)>> {
         loop {
             match scan.step(&self.engine, &self.pinned) {
+                Next::Ready => {
+                    let row = scan.ready();
+                    return Ok(row.map(|(key, value)| (key, Stored::Inline(value))));
+                }
                 Next::Row(key, stored) => return Ok(Some((key, stored))),
                 Next::End => return Ok(None),
                 Next::Turn => yield_now().await,

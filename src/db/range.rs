@@ -62,9 +62,16 @@ enum State {
         own: Vec<Row>,
     },
     Scanning(Box<Running>),
-    Waiting(Boxed<(Box<Running>, Result<Option<Entry>>)>),
+    Waiting(Boxed<(Box<Running>, Result<Option<Found>>)>),
     Failed(crate::error::Error),
     Ended,
+}
+
+/// The next row of a scan.
+enum Found {
+    /// It lies in what was read, with its value.
+    Here,
+    Apart(Entry),
 }
 
 struct Running {
@@ -215,22 +222,23 @@ impl Range {
     }
 
     /// The next row of a scan under way if memory has it; `None` if the file is needed first.
-    fn remembered(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Entry>>>> {
+    fn remembered(&mut self, context: &mut Context<'_>) -> Option<Poll<Result<Option<Found>>>> {
         if self.takes_turn(context) {
             return Some(Poll::Pending);
         }
         if let Err(forked) = self.engine.here() {
             self.state = State::Ended;
-            return Some(Poll::Ready(Some(Err(forked))));
+            return Some(Poll::Ready(Err(forked)));
         }
         let State::Scanning(running) = &mut self.state else { return None };
         match running.scan.step(&self.engine, &running.pinned) {
+            Step::Ready => Some(Poll::Ready(Ok(Some(Found::Here)))),
             Step::Row(key, lookup::Stored::Inline(value)) => {
-                Some(Poll::Ready(Some(Ok((key, value)))))
+                Some(Poll::Ready(Ok(Some(Found::Apart((key, value))))))
             }
             Step::End => {
                 self.state = State::Ended;
-                Some(Poll::Ready(None))
+                Some(Poll::Ready(Ok(None)))
             }
             Step::Turn => {
                 self.turn = 0;
@@ -265,7 +273,7 @@ async fn advance(
     engine: Arc<Engine>,
     mut running: Box<Running>,
     mut step: Step,
-) -> (Box<Running>, Result<Option<Entry>>) {
+) -> (Box<Running>, Result<Option<Found>>) {
     loop {
         // Kept while the file is read: an expired snapshot's pages may be of another life.
         let state = match running.pinned.state() {
@@ -273,9 +281,10 @@ async fn advance(
             Err(expired) => return (running, Err(expired)),
         };
         match step {
+            Step::Ready => return (running, Ok(Some(Found::Here))),
             Step::Row(key, stored) => {
                 let value = lookup::value(&engine, stored).await;
-                return (running, value.map(|value| Some((key, value))));
+                return (running, value.map(|value| Some(Found::Apart((key, value)))));
             }
             Step::Missing(want) => {
                 if let Err(error) = running.scan.fetch(&engine, &running.pinned, want).await {
@@ -301,20 +310,36 @@ impl Stream for Range {
     ) -> Poll<Option<Result<Entry>>> {
         match self.ready() {
             Some(row) => Poll::Ready(Some(Ok(row))),
-            None => self.poll_read(context),
+            None => self.poll_entry(context).map(Result::transpose),
         }
     }
 }
 
 impl Range {
+    /// Reads on until there is a row, and takes it.
+    fn poll_entry(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Entry>>> {
+        self.poll_read(context).map_ok(|found| match found? {
+            Found::Here => self.scanning().ready(),
+            Found::Apart(entry) => Some(entry),
+        })
+    }
+
+    /// The scan that has just found a row here.
+    fn scanning(&mut self) -> &mut Scan {
+        match &mut self.state {
+            State::Scanning(running) => &mut running.scan,
+            _ => unreachable!("what was read is a scan's that goes on"),
+        }
+    }
+
     /// Reads on until there is a row.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Entry>>> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Found>>> {
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::New { origin, span, own } => match self.start(origin, span, own) {
                     Ok(Some(running)) => self.state = State::Scanning(running),
-                    Ok(None) => return Poll::Ready(None),
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                    Ok(None) => return Poll::Ready(Ok(None)),
+                    Err(error) => return Poll::Ready(Err(error)),
                 },
                 State::Scanning(running) => {
                     self.state = State::Scanning(running);
@@ -328,21 +353,21 @@ impl Range {
                         self.state = State::Waiting(waiting);
                         return Poll::Pending;
                     }
-                    Poll::Ready((running, Ok(Some(row)))) => {
+                    Poll::Ready((running, Ok(Some(found)))) => {
                         self.state = State::Scanning(running);
-                        return Poll::Ready(Some(Ok(row)));
+                        return Poll::Ready(Ok(Some(found)));
                     }
-                    Poll::Ready((_, Ok(None))) => return Poll::Ready(None),
+                    Poll::Ready((_, Ok(None))) => return Poll::Ready(Ok(None)),
                     Poll::Ready((_, Err(error))) => {
                         self.state = State::Failed(error.clone());
-                        return Poll::Ready(Some(Err(error)));
+                        return Poll::Ready(Err(error));
                     }
                 },
                 State::Failed(error) => {
                     self.state = State::Failed(error);
-                    return Poll::Ready(None);
+                    return Poll::Ready(Ok(None));
                 }
-                State::Ended => return Poll::Ready(None),
+                State::Ended => return Poll::Ready(Ok(None)),
             }
         }
     }
@@ -361,7 +386,7 @@ impl Future for TryNext<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Option<Entry>>> {
         match self.range.ready() {
             Some(row) => Poll::Ready(Ok(Some(row))),
-            None => self.range.poll_read(context).map(Option::transpose),
+            None => self.range.poll_entry(context),
         }
     }
 }
@@ -388,8 +413,10 @@ impl<T, F: FnOnce(&[u8], &[u8]) -> T> Future for TryNextWith<'_, F> {
         if let Some(row) = this.range.lend_ready() {
             return Poll::Ready(Ok(Some(row.show(look))));
         }
-        let next = this.range.poll_read(context).map(Option::transpose);
-        next.map_ok(|row| row.map(|(key, value)| look(&key, &value)))
+        this.range.poll_read(context).map_ok(|found| match found? {
+            Found::Here => this.range.scanning().lend_ready().map(|row| row.show(look)),
+            Found::Apart((key, value)) => Some(look(&key, &value)),
+        })
     }
 }
 

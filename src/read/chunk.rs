@@ -6,7 +6,7 @@
 //!                       key, value
 //! ```
 //!
-//! Memory of its own for each row, key or value cost more than copying it. What a caller keeps keeps
+//! Behind the last row may be zeros: no key has no bytes. Memory of its own for each row, key or value cost more than copying it. What a caller keeps keeps
 //! the buffer, which is a window's rows: those of one leaf of every tree, and of memtables within their span.
 
 use std::cmp::Ordering;
@@ -148,7 +148,9 @@ impl Drop for Lent<'_> {
 }
 
 impl From<Rows> for Chunk {
-    fn from(rows: Rows) -> Chunk {
+    fn from(mut rows: Rows) -> Chunk {
+        // `Bytes` count references to a full vector only when it is shared, which one whose rows are lent never is.
+        rows.bytes.resize(rows.bytes.capacity(), 0);
         Chunk { bytes: rows.bytes.into(), apart: rows.apart }
     }
 }
@@ -168,6 +170,11 @@ impl Chunk {
         let (key_len, value_len) = self.header_of_whole()?;
         let value_at = HEADER_BYTES + key_len as usize;
         Some(Lent { bytes: &mut self.bytes, value_at, end: value_at + value_len as usize })
+    }
+
+    /// Whether there is a next row, and its value lies here.
+    pub(crate) fn is_next_whole(&self) -> bool {
+        self.header_of_whole().is_some()
     }
 
     /// The header of the next row, if its value lies here.
@@ -193,7 +200,8 @@ impl Chunk {
     #[inline]
     fn header(&self) -> Option<(u32, u32)> {
         let header = u64::from_le_bytes(*self.bytes.first_chunk::<HEADER_BYTES>()?);
-        Some((header as u32, (header >> 32) as u32))
+        let key_len = header as u32;
+        (key_len > 0).then_some((key_len, (header >> 32) as u32))
     }
 
     #[inline]

@@ -67,6 +67,9 @@ pub(crate) struct Scan {
 
 /// What a step came to.
 pub(crate) enum Next {
+    /// The next row is [ready](Scan::ready).
+    Ready,
+    /// The next row, whose value does not lie with it.
     Row(Value, Stored),
     End,
     Missing(Want),
@@ -139,10 +142,15 @@ impl Scan {
 
     /// The next row, as far as memory goes.
     pub(crate) fn step(&mut self, engine: &Engine, pinned: &Pinned) -> Next {
-        match self.chunk.pop() {
-            Some((key, stored)) => Next::Row(key, stored),
-            None => self.next_window(engine, pinned),
+        self.next_read().unwrap_or_else(|| self.next_window(engine, pinned))
+    }
+
+    /// The next row of those that were read.
+    fn next_read(&mut self) -> Option<Next> {
+        if self.chunk.is_next_whole() {
+            return Some(Next::Ready);
         }
+        self.chunk.pop().map(|(key, stored)| Next::Row(key, stored))
     }
 
     /// Reads windows until one has a row.
@@ -161,8 +169,8 @@ impl Scan {
             };
             drop(state);
             self.go_on_behind(read);
-            if let Some((key, stored)) = self.chunk.pop() {
-                return Next::Row(key, stored);
+            if let Some(next) = self.next_read() {
+                return next;
             }
         }
         Next::Turn
