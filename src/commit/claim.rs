@@ -18,7 +18,7 @@ const COVER_LOW_SHARE: usize = 4;
 const COVER_LOW_BYTES_MIN: usize = 32 << 10;
 const COVER_LOW_BYTES_MAX: usize = 4 << 20;
 
-/// Memory that an operation takes in a memtable besides its bytes: entry, leaf and index.
+/// Memory that an operation takes in a memtable besides its bytes: header, place, leaf and index.
 const ENTRY_OVERHEAD_BYTES: usize = 80;
 
 /// Charged for the first commit to a family since the last freeze. Its memtable's first leaf, filter, index and chunk of rows

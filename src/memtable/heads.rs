@@ -102,3 +102,56 @@ impl Deref for Heads {
         &self.all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers with both ends of the range among them.
+    fn head(number: u64) -> u64 {
+        match number {
+            0..3 => u64::MAX - number,
+            3..6 => number - 3,
+            _ => number << 20,
+        }
+    }
+
+    #[test]
+    fn a_place_is_where_all_heads_in_front_are_below() {
+        let mut state = 5_u64;
+        let mut below = |bound: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        for round in 0..600 {
+            // Few of them have ties across blocks.
+            let kinds = 1 + below(300);
+            let len = [below(257), 16 * below(17), 256][round % 3];
+            let (mut heads, mut model) = (Heads::new(Vec::new()), Vec::new());
+            for _ in 0..len {
+                let head = head(below(kinds));
+                let place = model.partition_point(|&other| other < head);
+                model.insert(place, head);
+                heads.insert(place, head);
+            }
+            if round % 4 == 0 {
+                heads.replace(model.iter().copied());
+            }
+            assert_eq!(heads[..], model[..]);
+            for head in (0..kinds + 2).map(head) {
+                let place = model.partition_point(|&other| other < head);
+                assert_eq!(heads.lower_bound(heads.block_of(head), head), place);
+                for from in
+                    [0, place / 2, place.saturating_sub(16), place.saturating_sub(15), place]
+                {
+                    match heads.lower_bound_near(from, head) {
+                        Some(near) => assert_eq!(near, place),
+                        None => assert!(place > from + 15, "{place} is near {from}"),
+                    }
+                }
+            }
+        }
+    }
+}

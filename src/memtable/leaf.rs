@@ -11,6 +11,9 @@
 //!   as the index has it; it changes only when the leaf splits, and `splits` counts that. Whoever
 //!   locks a leaf and finds the count that its index names holds the interval that its index names.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Ordering;
 use std::mem;
 use std::ops::Range;
@@ -25,7 +28,7 @@ use super::head::{Against, against, common_len, head8};
 use super::heads::{BLOCK, Heads};
 use super::places::{Places, Taken};
 use super::pool::{Arrays, Pool};
-use super::rows::{Rows, Segments};
+use super::rows::{NEAR_BYTES_MAX, Rows, Segments};
 use super::version::{HEADER_BYTES, NewRow, Version, Versions, VersionsAt};
 
 /// Keys in a leaf before it splits: few enough that the ends of all blocks of heads lie in it, many
@@ -43,6 +46,8 @@ const RUN_MIN: usize = 32;
 /// A part of a leaf keeps the chunks if rows that are not its own are at most this part of its bytes. To copy it costs so many
 /// times what was moved since it was copied, at most, and of a leaf that is divided in the middle both parts are copied.
 const DEAD_SHARE: usize = 4;
+/// The header of a row, and a key as long as most are.
+const FRONT_BYTES: usize = 64;
 /// Leading bytes that all heads of a leaf share before it takes its heads anew behind a longer prefix,
 /// when it was split or filled; that reads every key.
 const SHARED_HEAD_BYTES_MAX: usize = 3;
@@ -140,6 +145,9 @@ impl Body {
             Some(segments) => Rows::in_segments(segments, pool),
             None => Rows::with_room(rows.iter().map(bytes_of).sum(), pool),
         };
+        if segments.is_some() {
+            body.places.reserve_lists(rows.len());
+        }
         let mut lists = 0;
         for FillRow { row, place, head, .. } in rows {
             let in_segment = || Version::at(*place, row);
@@ -189,7 +197,17 @@ impl Body {
 
     /// Asks for the newest rows of these places: their misses overlap then, instead of waiting one by one.
     pub(super) fn bring_near(&self, places: impl Iterator<Item = usize> + Clone) {
-        self.places.bring_rows_near(places, &self.rows);
+        // Rows of one leaf have one length, as a rule; lists say nothing of theirs.
+        let bytes = match self.places.lists() {
+            0 => NEAR_BYTES_MAX.min(self.rows.heap_bytes() / self.len().max(1)),
+            _ => NEAR_BYTES_MAX,
+        };
+        self.places.bring_rows_near(places, bytes, &self.rows);
+    }
+
+    /// Asks for the fronts of all rows: headers, and keys as long as most are.
+    fn bring_fronts_near(&self) {
+        self.places.bring_rows_near(0..self.len(), FRONT_BYTES, &self.rows);
     }
 
     /// Asks for what an insert of so many bytes writes besides the heads: places and rows lie apart, so that a key at random would
@@ -289,8 +307,7 @@ impl Body {
 
     fn take_heads(&mut self) {
         let (skip, len) = (self.prefix.len(), self.heads.len());
-        // Those that stay in segments of a log lie all over.
-        self.bring_near(0..len);
+        self.bring_fronts_near();
         let (places, rows) = (&self.places, &self.rows);
         self.heads.replace((0..len).map(|place| head8(&places.at(place, rows).key(rows)[skip..])));
     }
@@ -331,12 +348,17 @@ impl Body {
         let mut left = Body::with_room(self.prefix.clone(), LEAF_KEYS_MAX, self.rows.pool());
         left.rows.share_segments(&self.rows);
         right.rows.share_segments(&self.rows);
+        self.bring_fronts_near();
         let (keeper, dead_bytes) = self.keeper(border);
+        let lists = self.places.lists();
+        left.places.reserve_lists(lists.min(border));
+        right.places.reserve_lists(lists.min(self.len() - border));
         for (place, taken) in self.places.take_all().enumerate() {
             let (part, keeps) = match place < border {
                 true => (&mut left, keeper == Keeper::Left),
                 false => (&mut *right, keeper == Keeper::Right),
             };
+            // Those of a part that keeps them still lie in these chunks here, and had short places in them.
             let taken = if keeps { taken } else { taken.moved(&self.rows, &mut part.rows) };
             part.append(self.heads[place], taken);
         }
@@ -414,80 +436,5 @@ impl Body {
     /// Heap bytes of arrays and rows; lists of further versions are charged apart.
     pub(super) fn heap_bytes(&self) -> usize {
         self.rows.heap_bytes() + self.heads.heap_bytes() + self.places.heap_bytes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::entry::Kind;
-    use super::*;
-    use crate::ids::Seq;
-
-    /// Puts a row as a memtable does; gives the part that was split off, if any was.
-    fn put(body: &mut Body, seq: u64, key: &[u8], value: &[u8]) -> Option<Body> {
-        let bytes = [key, value].concat();
-        let row = NewRow { seq: Seq(seq), kind: Kind::Put, bytes: &bytes, key_len: key.len() };
-        match body.search(key) {
-            Ok(place) => drop(body.add(place, &row)),
-            Err(place) => match body.cut(place) {
-                Some(cut) => return Some(body.split(place, cut, &row)),
-                None => drop(body.insert(place, &row)),
-            },
-        }
-        None
-    }
-
-    fn body() -> Body {
-        Body::new(&Pool::new(0))
-    }
-
-    fn row_bytes(body: &Body) -> usize {
-        (0..body.len()).map(|place| body.at(place).row_bytes()).sum()
-    }
-
-    /// Where the first version of the last key lies.
-    fn last_row_at(body: &Body) -> *const u8 {
-        body.at(body.len() - 1).all()[0].row(body.rows()).as_ptr()
-    }
-
-    #[test]
-    fn keys_that_ascend_in_front_of_one_of_many_versions_seldom_move_them() {
-        let mut body = body();
-        for seq in 0..3000 {
-            put(&mut body, seq, b"last", &[1; 100]);
-        }
-        let (mut at, mut moves, mut splits) = (last_row_at(&body), 0, 0);
-        for key in 0..10_000u32 {
-            // What is in front of the border will not change any more.
-            if let Some(right) = put(&mut body, 9000, format!("key {key:05}").as_bytes(), b"row") {
-                (body, splits) = (right, splits + 1);
-            }
-            moves += usize::from(mem::replace(&mut at, last_row_at(&body)) != at);
-        }
-        assert!(splits > 30 && moves <= 1, "{moves} moves at {splits} splits");
-        assert_eq!(body.at(body.len() - 1).all().len(), 3000);
-        assert_eq!(body.search(b"key 09999"), Ok(body.len() - 2));
-    }
-
-    #[test]
-    fn bytes_that_were_moved_are_given_back_before_they_are_many() {
-        let mut body = body();
-        for seq in 0..300 {
-            put(&mut body, seq, b"hot", &[1; 100]);
-        }
-        for key in 0..100_000u32 {
-            // Of many divisions in the middle the part with the versions goes on.
-            let key = key.wrapping_mul(0x9E37_79B1).to_be_bytes();
-            if let Some(right) = put(&mut body, 9000, &key, &[2; 20])
-                && right.search(b"hot").is_ok()
-            {
-                body = right;
-            }
-            let dead_bytes = body.dead_bytes;
-            assert!(dead_bytes <= row_bytes(&body) / DEAD_SHARE, "{dead_bytes} bytes are dead");
-        }
-        let bytes = row_bytes(&body);
-        assert!(body.rows.heap_bytes() < bytes + bytes / 4 + (32 << 10));
-        assert_eq!(body.at(body.search(b"hot").expect("it is there")).all().len(), 300);
     }
 }

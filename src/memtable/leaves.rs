@@ -42,7 +42,7 @@ impl Leaves {
     pub(super) fn leaf(&self, id: LeafId) -> &Leaf {
         let (chunk, place) = id.place();
         let leaves = self.chunks[chunk].get().expect("the index names only leaves that were put");
-        // A leaf is some lines: its lock, and where its arrays are.
+        // A leaf is some lines: its lock, where its arrays are, and the ends of its blocks of heads.
         ringdb_frames::bring_near(&leaves[place]);
         leaves[place].get().expect("the index names only leaves that were put")
     }

@@ -10,12 +10,12 @@ use std::mem;
 use ringdb_frames::bring_near;
 
 use super::rows::{RowPlace, Rows};
-use super::version::{Version, Versions, VersionsAt};
+use super::version::{HEADER_BYTES, Version, Versions, VersionsAt};
 
 /// Set in the number of a list.
 const LIST: u32 = 1 << 31;
 
-/// A place in the chunks, or the number of a list.
+/// A place in the chunks as [`RowPlace::to_bits`] has it, or the number of a list.
 #[derive(Clone, Copy)]
 pub(super) struct Place(u32);
 
@@ -59,7 +59,7 @@ impl Places {
     /// Puts a key's only version there, which is in the rows already.
     pub(super) fn insert(&mut self, index: usize, versions: Taken, rows: &Rows) {
         let place = match versions {
-            Taken::Row(at) => match at.to_bits().filter(|bits| bits & LIST == 0) {
+            Taken::Row(at) => match at.to_bits() {
                 Some(bits) => Place(bits),
                 None => self.add_list(Versions::One(Version::read(at, rows))),
             },
@@ -99,23 +99,34 @@ impl Places {
         bring_near(&self.all[index.min(self.all.len())..self.all.len().min(index + keys)]);
     }
 
-    /// Asks for the newest rows of these keys: their misses overlap then, instead of waiting one by one.
+    /// Asks for so many bytes of the newest rows of these keys: their misses overlap then, instead of waiting one by one.
     pub(super) fn bring_rows_near(
         &self,
         indices: impl Iterator<Item = usize> + Clone,
+        bytes: usize,
         rows: &Rows,
     ) {
         for index in indices.clone() {
             let place = self.all[index];
             match place.list() {
                 Some(list) => bring_near(&self.lists[list]),
-                None => rows.bring_near(RowPlace::from_bits(place.0)),
+                None => rows.bring_near(RowPlace::from_bits(place.0), bytes),
             }
         }
         if !self.lists.is_empty() {
             let lists = indices.filter_map(|index| self.all[index].list());
-            lists.for_each(|list| rows.bring_near(self.lists[list].newest_at()));
+            lists.for_each(|list| rows.bring_near(self.lists[list].newest_at(), bytes));
         }
+    }
+
+    /// How many keys have lists.
+    pub(super) fn lists(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// So many keys will have lists.
+    pub(super) fn reserve_lists(&mut self, keys: usize) {
+        self.lists.reserve_exact(keys);
     }
 
     /// Bytes of memory on the heap but those of the lists themselves.
@@ -134,7 +145,10 @@ impl Taken {
     /// The same versions, their rows copied to other rows unless they stay in segments.
     pub(super) fn moved(self, from: &Rows, to: &mut Rows) -> Taken {
         match self {
-            Taken::Row(at) => Taken::Row(to.push(Version::read(at, from).row_with_header(from))),
+            Taken::Row(at) => {
+                let bytes = HEADER_BYTES + Version::read(at, from).row_bytes();
+                Taken::Row(to.push(from.row(at, bytes)))
+            }
             Taken::List(versions) => Taken::List(versions.moved(from, to)),
         }
     }

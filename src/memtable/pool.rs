@@ -3,6 +3,7 @@
 //! A memtable is filled by many threads and freed by another one. Left to the allocator, each thread's part of the heap grows to the
 //! most that the thread ever had in memtables, and what is freed into one part is of no use to the others: a quarter of the memory of
 //! a small database. So chunks of rows and arrays of leaves, which all have one size, come back here, and go to whoever needs some.
+//! Lists of further versions do not, nor those of rows that stay in segments: they have any size.
 
 use std::mem;
 use std::sync::Arc;
@@ -93,11 +94,9 @@ impl Pool {
         }
     }
 
-    /// Takes arrays back that it lent.
-    pub(super) fn take_arrays(&self, mut arrays: Arrays) {
+    /// Takes arrays back that it lent, empty.
+    pub(super) fn take_arrays(&self, arrays: Arrays) {
         self.lent.fetch_sub(ARRAYS_BYTES, Ordering::Relaxed);
-        arrays.heads.clear();
-        arrays.places.clear();
         let Some(mut kept) = self.kept.try_lock() else { return };
         if self.has_room_for(ARRAYS_BYTES, &kept) {
             kept.arrays.push(arrays);

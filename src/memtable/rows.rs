@@ -16,9 +16,10 @@ use std::sync::Arc;
 use ringdb_uring::Buf;
 
 use super::pool::Pool;
+use super::version::HEADER_BYTES;
 
-/// Bytes of the first chunk.
-const CHUNK_BYTES_MIN: usize = 512;
+/// Bytes of the first chunk: the last one has room for sixteen rows of 512 bytes, or two of 4,096, and their headers.
+const CHUNK_BYTES_MIN: usize = 512 + HEADER_BYTES;
 /// Each chunk is twice as long as the one before, so many times.
 const CHUNK_DOUBLINGS: usize = 4;
 /// Bytes of a chunk then, unless one row is longer.
@@ -26,8 +27,8 @@ pub(super) const CHUNK_BYTES: usize = CHUNK_BYTES_MIN << CHUNK_DOUBLINGS;
 /// Bytes of a chunk at most, unless one row is longer.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a row that are asked for; the processor itself sees to what follows.
-const NEAR_BYTES_MAX: usize = 256;
+/// Bytes of a row that are asked for, at most; the processor itself sees to what follows.
+pub(super) const NEAR_BYTES_MAX: usize = 256;
 
 /// Chunks of a leaf as most are.
 const NEAR_CHUNKS: usize = 8;
@@ -80,12 +81,6 @@ impl RowPlace {
     #[inline]
     pub(super) fn behind(self, bytes: u32) -> RowPlace {
         RowPlace { offset: self.offset + bytes, ..self }
-    }
-
-    /// So many bytes back.
-    #[inline]
-    pub(super) fn before(self, bytes: u32) -> RowPlace {
-        RowPlace { offset: self.offset - bytes, ..self }
     }
 
     /// In the segment of this number.
@@ -181,11 +176,11 @@ impl Rows {
         &all[place.offset as usize..]
     }
 
-    /// Asks for the row that is there.
+    /// Asks for so many bytes of what is there.
     #[inline]
-    pub(super) fn bring_near(&self, place: RowPlace) {
+    pub(super) fn bring_near(&self, place: RowPlace, bytes: usize) {
         let rest = self.rest(place);
-        ringdb_frames::bring_near(&rest[..rest.len().min(NEAR_BYTES_MAX)]);
+        ringdb_frames::bring_near(&rest[..rest.len().min(bytes)]);
     }
 
     /// Asks for where the first chunks are.

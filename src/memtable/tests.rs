@@ -394,6 +394,41 @@ fn hot_key_keeps_every_version_in_one_leaf() {
     }
 }
 
+/// A place of four bytes reaches some thousand chunks; here are more, of one key's versions.
+#[test]
+fn rows_behind_many_others_are_found_and_moved() {
+    for hot in [[0; 8], [0x80; 8], [0xFF; 8]] {
+        let (memtable, mut random, mut seq) = (memtable(), Random(11), 0);
+        let mut model = BTreeMap::new();
+        let mut put = |key: Vec<u8>, value: Vec<u8>| {
+            seq += 1;
+            put(&memtable, seq, &key, &value);
+            model.insert(key, value);
+        };
+        (0..100).for_each(|_| put(random.next().to_be_bytes().into(), b"early".into()));
+        (0..2_200).for_each(|_| put(hot.into(), vec![7; 5_000]));
+        for number in 0..3_000_u64 {
+            let mut key = match number % 3 {
+                0 => Vec::new(),
+                _ => hot.to_vec(),
+            };
+            key.extend(random.next().to_be_bytes());
+            put(key.clone(), number.to_be_bytes().into());
+            if number % 5 == 0 {
+                put(key, b"again".into());
+            }
+        }
+        // As long as a row may be.
+        put(vec![0xFF; 1 << 16], vec![1; 1 << 16]);
+        let all =
+            scanned(&memtable, Bound::Unbounded, Bound::Unbounded, seq, Direction::Forward, 99);
+        assert!(all.into_iter().map(|(key, _, value)| (key, value)).eq(model.clone()));
+        for (key, value) in model {
+            assert_eq!(memtable.get(&key, Seq(seq)).expect("it was put").value, value);
+        }
+    }
+}
+
 #[test]
 fn charge_never_shrinks_and_stays_near_what_rows_take() {
     let memtable = memtable();
@@ -405,7 +440,7 @@ fn charge_never_shrinks_and_stays_near_what_rows_take() {
         before = memtable.bytes();
     }
     let per_row = memtable.bytes() / count as usize;
-    assert!((150..220).contains(&per_row), "{per_row} bytes a row of 100");
+    assert!((150..190).contains(&per_row), "{per_row} bytes a row of 100");
 }
 
 #[test]

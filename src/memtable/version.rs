@@ -77,12 +77,6 @@ impl Version {
         Version { seq: Seq(header as u64), place, key_len, value_len, kind }
     }
 
-    /// The bytes of its header, key and value, if it has a header.
-    pub(super) fn row_with_header<'a>(&self, rows: &'a Rows) -> &'a [u8] {
-        let header_at = self.place.before(HEADER_BYTES as u32);
-        rows.row(header_at, HEADER_BYTES + self.row_bytes())
-    }
-
     /// Copies a row without a header to the others.
     pub(super) fn new(row: &NewRow<'_>, rows: &mut Rows) -> Version {
         Version::at(rows.push(row.bytes), row)
@@ -111,7 +105,8 @@ impl Version {
         rows.row(self.place, self.row_bytes())
     }
 
-    fn row_bytes(&self) -> usize {
+    /// Bytes of key and value.
+    pub(super) fn row_bytes(&self) -> usize {
         (self.key_len + self.value_len) as usize
     }
 
@@ -177,10 +172,10 @@ impl VersionsAt<'_> {
         &all[..count_until(all, at)]
     }
 
-    /// Bytes of all their rows.
+    /// Bytes of all their rows, and of the header of one that has one.
     pub(super) fn row_bytes(&self) -> usize {
         match self {
-            VersionsAt::One(version) => version.row_bytes(),
+            VersionsAt::One(version) => HEADER_BYTES + version.row_bytes(),
             VersionsAt::Listed(versions) => versions.row_bytes(),
         }
     }
