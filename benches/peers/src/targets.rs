@@ -163,6 +163,21 @@ fn reads(rows: &Rows) -> Vec<Target> {
         at_least("5 point reads, 8 threads / LMDB", 2.0, lmdb("point-reads", 8)),
         at_least("5 scans of 10 / LMDB", 1.2, lmdb("scans-of-10", 1)),
         at_least(
+            "5 half-full memtable: point reads, 1 thread / LMDB",
+            2.0,
+            lmdb("point-reads-half-full", 1),
+        ),
+        at_least(
+            "5 half-full memtable: point reads, 8 threads / LMDB",
+            2.0,
+            lmdb("point-reads-half-full", 8),
+        ),
+        at_least(
+            "5 half-full memtable: scans of 10 / LMDB",
+            1.2,
+            lmdb("scans-of-10-half-full", 1),
+        ),
+        at_least(
             "5 multi_get of 64 / 64 gets",
             1.3,
             quotient(rows.ours("multi-get-of-64", 1), rows.ours("64-gets", 1)),
