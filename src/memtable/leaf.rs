@@ -69,7 +69,7 @@ pub(super) struct Body {
     heads: Heads,
     places: Places,
     rows: Rows,
-    /// Bytes of rows that are in another leaf now, since this one was divided and kept its chunks.
+    /// Bytes of rows that are in another leaf now, since this one was divided and kept its chunks, and of headers that are in lists.
     dead_bytes: usize,
     /// The arrays are the pool's.
     is_lent: bool,
@@ -189,9 +189,11 @@ impl Body {
 
     /// Adds a version to the key at `place`; gives the heap bytes that this took.
     pub(super) fn add(&mut self, place: usize, row: &NewRow<'_>) -> usize {
-        let before = self.heap_bytes();
+        let (before, lists) = (self.heap_bytes(), self.places.lists());
         let version = Version::new(row, &mut self.rows);
         let list = self.places.add(place, version, &self.rows);
+        // A first version that comes into a list leaves its header behind.
+        self.dead_bytes += (self.places.lists() - lists) * HEADER_BYTES;
         self.heap_bytes() - before + list
     }
 

@@ -56,7 +56,7 @@ impl Places {
         }
     }
 
-    /// Puts a key's only version there, which is in the rows already.
+    /// Puts a key there, whose versions are in the rows already.
     pub(super) fn insert(&mut self, index: usize, versions: Taken, rows: &Rows) {
         let place = match versions {
             Taken::Row(at) => match at.to_bits() {

@@ -6,7 +6,7 @@
 //!                       key, value
 //! ```
 //!
-//! Behind the last row may be zeros: no key has no bytes. Memory of its own for each row, key or value cost more than copying it. What a caller keeps keeps
+//! Behind the last row there may be zeros. Memory of its own for each row, key or value cost more than copying it. What a caller keeps keeps
 //! the buffer, which is a window's rows: those of one leaf of every tree, and of memtables within their span.
 
 use std::cmp::Ordering;
@@ -122,6 +122,8 @@ fn header(key_len: usize, value_len: usize, flag: u32) -> [u8; HEADER_BYTES] {
 #[derive(Default)]
 pub(crate) struct Chunk {
     bytes: Bytes,
+    /// How many of the bytes lie behind the last row.
+    spare_bytes: usize,
     apart: VecDeque<Bytes>,
 }
 
@@ -150,8 +152,9 @@ impl Drop for Lent<'_> {
 impl From<Rows> for Chunk {
     fn from(mut rows: Rows) -> Chunk {
         // `Bytes` count references to a full vector only when it is shared, which one whose rows are lent never is.
+        let spare_bytes = rows.bytes.capacity() - rows.bytes.len();
         rows.bytes.resize(rows.bytes.capacity(), 0);
-        Chunk { bytes: rows.bytes.into(), apart: rows.apart }
+        Chunk { bytes: rows.bytes.into(), spare_bytes, apart: rows.apart }
     }
 }
 
@@ -199,9 +202,9 @@ impl Chunk {
 
     #[inline]
     fn header(&self) -> Option<(u32, u32)> {
-        let header = u64::from_le_bytes(*self.bytes.first_chunk::<HEADER_BYTES>()?);
-        let key_len = header as u32;
-        (key_len > 0).then_some((key_len, (header >> 32) as u32))
+        let header = self.bytes.first_chunk().filter(|_| self.bytes.len() > self.spare_bytes);
+        let header = u64::from_le_bytes(*header?);
+        Some((header as u32, (header >> 32) as u32))
     }
 
     #[inline]
@@ -220,21 +223,60 @@ impl Chunk {
 mod tests {
     use super::*;
 
+    /// Memory for rows of so many bytes, of which there may be less.
+    fn filled(bytes: usize, rows: &[(&str, Content<'_>)]) -> Chunk {
+        let mut out = Rows::with_capacity(bytes);
+        rows.iter().for_each(|(key, content)| out.add(key.as_bytes(), *content));
+        out.into()
+    }
+
+    fn value(text: &str) -> Value {
+        Value::copied(text.as_ref())
+    }
+
     #[test]
     fn rows_come_out_as_they_went_in() {
-        let mut rows = Rows::with_capacity(0);
-        rows.add(b"a", Content::Inline(b"1815"));
-        rows.add(b"c", Content::Apart(&Bytes::from_static(b"1912")));
-        rows.add(b"cc", Content::Inline(b""));
-        let mut chunk = Chunk::from(rows);
-        let mut taken = Vec::new();
-        while let Some((key, stored)) = chunk.pop() {
-            let Stored::Inline(value) = stored else { panic!("no reference went in") };
-            taken.push((key, value));
+        let apart = Bytes::from_static(b"1912");
+        let rows = [
+            ("", Content::Inline(b"none")),
+            ("a", Content::Inline(b"1815")),
+            ("c", Content::Apart(&apart)),
+            ("cc", Content::Inline(b"")),
+        ];
+        for spare in 0..40 {
+            let mut chunk = filled(spare, &rows);
+            let mut taken = Vec::new();
+            while let Some((key, stored)) = chunk.pop() {
+                let Stored::Inline(value) = stored else { panic!("no reference went in") };
+                taken.push((key, value));
+            }
+            let expected = [("", "none"), ("a", "1815"), ("c", "1912"), ("cc", "")];
+            assert_eq!(taken, expected.map(|(key, text)| (value(key), value(text))));
+            assert!(!chunk.is_next_whole());
         }
-        let expected = [("a", "1815"), ("c", "1912"), ("cc", "")];
-        let expected =
-            expected.map(|(key, value)| [key, value].map(|text| Value::copied(text.as_ref())));
-        assert_eq!(taken, expected.map(|[key, value]| (key, value)));
+    }
+
+    #[test]
+    fn whole_rows_are_lent_and_taken_until_one_is_not_whole() {
+        let long = "long".repeat(30);
+        let apart = Bytes::from_static(b"1912");
+        let rows = [
+            ("a", Content::Inline(b"1815")),
+            ("b", Content::Inline(long.as_bytes())),
+            ("c", Content::Inline(b"")),
+            ("d", Content::Apart(&apart)),
+        ];
+        for spare in 0..40 {
+            let mut chunk = filled(140 + spare, &rows);
+            let lent =
+                chunk.lend_whole().map(|row| row.show(|key, value| (key.to_vec(), value.to_vec())));
+            assert_eq!(lent, Some((b"a".to_vec(), b"1815".to_vec())));
+            assert_eq!(chunk.pop_whole(), Some((value("b"), value(&long))));
+            assert!(chunk.is_next_whole());
+            assert_eq!(chunk.pop_whole(), Some((value("c"), value(""))));
+            assert!(!chunk.is_next_whole() && chunk.lend_whole().is_none());
+            assert!(chunk.pop().is_some_and(|(key, _)| key == value("d")));
+            assert!(chunk.pop().is_none() && chunk.pop_whole().is_none());
+        }
     }
 }

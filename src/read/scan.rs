@@ -31,7 +31,7 @@ use crate::state::{FamilyView, Generational};
 use crate::tree::{self, Direction, Step, Wanted};
 use crate::value::Value;
 
-/// Rows that the first window takes of a source; later ones take twice what was read so far, up to the maximum. Where the first
+/// Rows that the first window takes of a source; later ones take twice what all sources had so far, up to the maximum. Where the first
 /// leaf ended early, a short scan so does not read many rows of the next one.
 const WINDOW_ROWS_MIN: usize = 12;
 const WINDOW_ROWS_MAX: usize = 512;

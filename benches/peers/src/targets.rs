@@ -172,11 +172,7 @@ fn reads(rows: &Rows) -> Vec<Target> {
             2.0,
             lmdb("point-reads-half-full", 8),
         ),
-        at_least(
-            "5 half-full memtable: scans of 10 / LMDB",
-            1.2,
-            lmdb("scans-of-10-half-full", 1),
-        ),
+        at_least("5 half-full memtable: scans of 10 / LMDB", 1.2, lmdb("scans-of-10-half-full", 1)),
         at_least(
             "5 multi_get of 64 / 64 gets",
             1.3,

@@ -139,7 +139,7 @@ fn a_range_is_a_stream() {
 #[test]
 fn rows_are_lent_in_order_whatever_their_values_are() {
     let Fixture { place: _place, db, rows } = Fixture::new();
-    // In an extent of its own, too long to be copied, short, and empty.
+    // In an extent of its own, of several pages, short, and empty.
     let values = [vec![1; 100_000], vec![2; 40_000], vec![3; 150], vec![]];
     let all: Vec<_> = ["a", "b", "c", "d"].into_iter().zip(values).collect();
     for (key, value) in &all {

@@ -45,6 +45,39 @@ fn a_transaction_sees_its_own_writes_in_reads_and_scans() {
 }
 
 #[test]
+fn a_key_that_is_refused_hides_no_rows_from_its_transaction() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    put(&rows, "a", "1");
+    put(&rows, "b", "1");
+    let tx = begin(&db);
+    tx.put(&rows, "", "refused");
+    assert_eq!(keys(tx.range::<&str>(&rows, ..)), ["", "a", "b"]);
+    assert_eq!(keys(tx.range::<&str>(&rows, ..).rev()), ["b", "a", ""]);
+    fails(block_on(tx.commit()), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_transaction_scans_its_own_values_however_long_they_are() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    for key in ["a", "c", "e"] {
+        put(&rows, key, "old");
+    }
+    let values = [("b", vec![1; 100_000]), ("c", vec![2; 70_000]), ("d", vec![3; 40_000])];
+    let tx = begin(&db);
+    values.iter().for_each(|(key, value)| tx.put(&rows, key, value));
+    let mut range = tx.range::<&str>(&rows, ..);
+    let mut lent = Vec::new();
+    let own = |key: &[u8], value: &[u8]| (key.to_vec(), value.len());
+    while let Some(row) = block_on(range.try_next_with(own)).unwrap() {
+        lent.push(row);
+    }
+    let lens = [("a", 3), ("b", 100_000), ("c", 70_000), ("d", 40_000), ("e", 3)];
+    assert_eq!(lent, lens.map(|(key, len)| (key.as_bytes().to_vec(), len)));
+    let taken = block_on(rows_of(tx.range::<&str>(&rows, ..).rev())).unwrap();
+    assert!(taken.iter().rev().map(|(key, value)| own(key.as_ref(), value.as_ref())).eq(lent));
+}
+
+#[test]
 fn a_transaction_reads_one_state() {
     let Fixture { place: _place, db, rows } = Fixture::new();
     put(&rows, "a", "1");
