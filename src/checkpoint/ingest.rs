@@ -88,7 +88,7 @@ impl Checkpointer<'_> {
         let pipeline = &self.engine.pipeline;
         let last = pipeline.order().last;
         pipeline.visible(last).await?;
-        while !pipeline.places.has_room(last) {
+        while !pipeline.places.has_room(last, 1) {
             yield_now().await;
         }
         Ok(())

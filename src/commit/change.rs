@@ -49,6 +49,7 @@ impl Pipeline {
         let mut order = self.enter()?;
         let payload = encode(&order, request)?;
         let claim = Claim {
+            commits: 1,
             payload_bytes: payload.len(),
             charge_bytes: 0,
             need: request.need(),

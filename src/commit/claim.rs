@@ -31,15 +31,16 @@ pub(crate) fn charge_bytes(payload: usize, operations: usize, new_families: usiz
     payload + operations * ENTRY_OVERHEAD_BYTES + new_families * FAMILY_OVERHEAD_BYTES
 }
 
-/// What a commit needs.
+/// What a commit needs, or several together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
+    pub(crate) commits: usize,
     /// Bytes in the log, none for a commit that is not logged.
     pub(crate) payload_bytes: usize,
     /// Memory in memtables.
     pub(crate) charge_bytes: usize,
     pub(crate) need: Need,
-    /// Nodes that its deletes may touch.
+    /// Nodes that its deletes may touch, if it is relief.
     pub(crate) nodes: u64,
     /// Whether it deletes ranges, and a memtable has as many of those as it should: it waits for the next one.
     pub(crate) ranges_are_full: bool,
@@ -127,7 +128,7 @@ impl Order {
             && !claim.ranges_are_full
             && self.memory_has_room(claim)
             && self.is_covered(claim)
-            && (claim.payload_bytes == 0 || self.log_has_room(claim.payload_bytes))
+            && (claim.payload_bytes == 0 || self.log_has_room(claim))
     }
 
     /// Whether nobody but the owner can make room for the commit: it will be in the next group.
@@ -135,7 +136,7 @@ impl Order {
         !claim.ranges_are_full
             && self.memory_has_room(claim)
             && self.is_covered(claim)
-            && self.segment_has_room(claim.payload_bytes)
+            && self.segment_has_room(claim)
     }
 
     /// Whether memtables have room. A commit that finds them empty always fits.
@@ -150,7 +151,11 @@ impl Order {
 
     fn is_covered(&self, claim: &Claim) -> bool {
         match claim.need {
-            Need::Growth => self.memory.used() + claim.charge_bytes <= self.cover.bytes,
+            Need::Growth => {
+                let has_pages = self.memory.used() + claim.charge_bytes <= self.cover.bytes;
+                // There are deletes among them.
+                has_pages && (claim.nodes == 0 || self.cover.has_nodes(claim.nodes))
+            }
             Need::Relief => self.cover.has_nodes(claim.nodes),
         }
     }
@@ -180,7 +185,7 @@ impl Order {
             }
             Need::Relief => {
                 let logged = claim.payload_bytes > 0;
-                self.cover.segment_waits |= logged && !self.segment_has_room(claim.payload_bytes);
+                self.cover.segment_waits |= logged && !self.segment_has_room(claim);
                 if !self.is_covered(claim) {
                     self.cover.nodes_wanted = self.cover.nodes_wanted.max(claim.nodes);
                     // The checkpoint of those before makes room for these.

@@ -44,14 +44,15 @@ impl OpenGroup {
         self.commits
     }
 
-    /// Bytes the group would write with one more commit of this size.
-    pub(crate) fn padded_with(&self, payload_bytes: usize) -> usize {
-        padded(self.len + COMMIT_HEADER_BYTES + payload_bytes)
+    /// Bytes the group would write with so many commits more, of this size together.
+    pub(crate) fn padded_with(&self, commits: usize, payload_bytes: usize) -> usize {
+        padded(self.len + commits * COMMIT_HEADER_BYTES + payload_bytes)
     }
 
-    /// Whether buffer and list have room for one more commit of this size.
-    pub(crate) fn fits(&self, payload_bytes: usize) -> bool {
-        self.padded_with(payload_bytes) <= self.buf.len() && self.pieces.len() < PIECES_MAX
+    /// Whether buffer and list have room for so many commits more, of this size together.
+    pub(crate) fn fits(&self, commits: usize, payload_bytes: usize) -> bool {
+        let has_bytes = self.padded_with(commits, payload_bytes) <= self.buf.len();
+        has_bytes && self.pieces.len() + commits <= PIECES_MAX
     }
 
     pub(crate) fn push(&mut self, seq: Seq, payload: &Bytes) {

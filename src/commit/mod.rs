@@ -1,7 +1,7 @@
 //! The commit pipeline: reserve, order, apply, flush, show.
 //!
-//! 1. *Reserve.* `try_order` looks whether memtables, log and places have room. If not, the task
-//!    joins a first-come queue; nothing has happened yet and it may leave. (I11)
+//! 1. *Reserve.* `admit` looks whether memtables, log and places have room. If not, the task joins a
+//!    queue, first come first served; nothing has happened yet and it may leave. (I11)
 //! 2. *Order.* Under the one short lock: refuse if poisoned or closed, check the families, take
 //!    the next seq, copy the record into the open group. Nothing waits after it has a seq. (I4)
 //! 3. *Apply.* Outside the lock, in parallel with all others: insert into the memtables, mark the
@@ -23,6 +23,7 @@ pub(crate) mod group;
 mod models;
 mod order;
 mod places;
+mod queue;
 pub(crate) mod signal;
 mod submission;
 mod watch;
@@ -54,9 +55,10 @@ use crate::state::{Family, Generational};
 pub(crate) use change::Request;
 pub(crate) use changed::Changed;
 pub(crate) use claim::charge_bytes;
-pub(crate) use order::{Gate, Order, Ticket};
+pub(crate) use order::{Gate, Order};
 use places::places_for;
 pub(crate) use places::{Places, Shown};
+pub(crate) use queue::Ticket;
 pub(crate) use submission::{Admission, Submission, apply_op, row_kind};
 
 /// A log that has been idle for this long is sealed, so that only an unsealed last group can be
@@ -148,7 +150,7 @@ impl Pipeline {
             return;
         }
         let queue = std::mem::take(&mut self.order.lock().queue);
-        queue.iter().for_each(|ticket| wake(ticket));
+        queue.tickets().for_each(|ticket| ticket.wake());
         self.places.wake_all();
         self.keeper.raise();
         self.checkpointer.raise();
@@ -268,7 +270,7 @@ impl Pipeline {
     /// Nothing more is accepted: those who wait for room look again and are told so.
     pub(crate) fn refuse_waiters(&self) {
         let queue = std::mem::take(&mut self.order.lock().queue);
-        queue.iter().for_each(|ticket| wake(ticket));
+        queue.tickets().for_each(|ticket| ticket.wake());
         self.changed.notify();
     }
 
@@ -288,7 +290,7 @@ impl Pipeline {
     /// Lets the first in the queue look again.
     pub(crate) fn wake_front(&self) {
         let front = self.order.lock().queue.front().cloned();
-        front.iter().for_each(|ticket| wake(ticket));
+        front.iter().for_each(|ticket| ticket.wake());
     }
 
     /// Room may have come back because places were swept.
@@ -312,7 +314,7 @@ impl Pipeline {
             // The log grew by a segment: it may be long enough for a checkpoint now.
             self.checkpointer.raise();
         }
-        front.iter().for_each(|ticket| wake(ticket));
+        front.iter().for_each(|ticket| ticket.wake());
         closed.fill();
         self.seal(closed, place, last)
     }
@@ -443,11 +445,4 @@ pub(crate) fn forked() -> Error {
 /// Why a commit is refused after `close`.
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database is closed")
-}
-
-fn wake(ticket: &Ticket) {
-    let waker = ticket.waker.lock().take();
-    if let Some(waker) = waker {
-        waker.wake();
-    }
 }

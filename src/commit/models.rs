@@ -85,7 +85,7 @@ fn a_place_serves_its_next_life() {
         for seq in 1..=4 {
             places.mark_applied(Seq(seq), Shown::WhenApplied);
         }
-        assert!(places.has_room(Seq(4)));
+        assert!(places.has_room(Seq(4), 1));
         let other = places.clone();
         let second = thread::spawn(move || other.mark_applied(Seq(5), Shown::WhenApplied));
         block_on(visible(&places, 5));

@@ -1,18 +1,17 @@
 //! What the one short lock guards: the order of commits and everything that follows from it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use ringdb_uring::Buf;
-use ringdb_uring::threads::Mutex;
 
 use crate::commit::Start;
-use crate::commit::claim::Cover;
+use crate::commit::claim::{Claim, Cover};
 use crate::commit::exclusive::Turn;
 use crate::commit::group::OpenGroup;
+use crate::commit::queue::Queue;
 use crate::commit::window::Window;
 use crate::error::Error;
 use crate::format::catalog::Logging;
@@ -34,12 +33,6 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// A log counts as padding if its rows take this part of it at most in memory.
 const PADDED_SHARE: u64 = 4;
-
-/// A task that waits for room; first come, first served.
-#[derive(Default)]
-pub(crate) struct Ticket {
-    pub(crate) waker: Mutex<Option<Waker>>,
-}
 
 /// Whether new commits are accepted.
 #[derive(Clone, Debug)]
@@ -153,7 +146,7 @@ pub(crate) struct Order {
     pub(crate) flush: SmoothedFlush,
     pub(crate) memory: Memory,
     pub(crate) cover: Cover,
-    pub(crate) queue: VecDeque<Arc<Ticket>>,
+    pub(crate) queue: Queue,
     pub(crate) gate: Gate,
     pub(super) turn: Turn,
     pub(crate) dirty: Vec<Arc<Family>>,
@@ -194,7 +187,7 @@ impl Order {
             flush: SmoothedFlush::default(),
             memory: Memory::new(shares.memtable_bytes_max),
             cover: Cover::default(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             gate: Gate::Open,
             turn: Turn::Everybodys,
             dirty: Vec::new(),
@@ -210,22 +203,23 @@ impl Order {
         }
     }
 
-    /// Whether a logged commit of this size can join the open group.
-    pub(crate) fn log_has_room(&self, payload_bytes: usize) -> bool {
-        self.group_has_room(payload_bytes) && self.segment_has_room(payload_bytes)
+    /// Whether logged commits can join the open group.
+    pub(super) fn log_has_room(&self, claim: &Claim) -> bool {
+        self.group_has_room(claim) && self.segment_has_room(claim)
     }
 
-    fn group_has_room(&self, payload_bytes: usize) -> bool {
-        let alone = match self.grouping {
+    fn group_has_room(&self, claim: &Claim) -> bool {
+        let would_share = match self.grouping {
             Grouping::Shared => false,
-            Grouping::PerCommit => !self.group.is_empty(),
+            Grouping::PerCommit => claim.commits > 1 || !self.group.is_empty(),
         };
-        !alone && self.group.fits(payload_bytes)
+        !would_share && self.group.fits(claim.commits, claim.payload_bytes)
     }
 
-    /// Whether the log's segments take the open group with the commit in it.
-    pub(crate) fn segment_has_room(&self, payload_bytes: usize) -> bool {
-        self.group.padded_with(payload_bytes) as u64 <= self.log.room_bytes()
+    /// Whether the log's segments take the open group with the commits in it.
+    pub(super) fn segment_has_room(&self, claim: &Claim) -> bool {
+        let group_bytes = self.group.padded_with(claim.commits, claim.payload_bytes);
+        group_bytes as u64 <= self.log.room_bytes()
     }
 
     /// Whether there are commits to unlogged families that no published tree has.
@@ -308,7 +302,7 @@ impl Order {
         }
         let commits = self.group.commits();
         match self.regroup {
-            Some(regroup) if self.paced => commits == regroup.commits || !self.group.fits(64 << 10),
+            Some(regroup) if self.paced => commits == regroup.commits || !self.group.fits(1, 64 << 10),
             Some(_) | None => commits == 1,
         }
     }

@@ -103,9 +103,9 @@ impl Places {
         Seq(self.durable.load(Ordering::SeqCst))
     }
 
-    /// Whether the commit after `last` may be ordered.
-    pub(crate) fn has_room(&self, last: Seq) -> bool {
-        last.0 + 1 - self.swept.load(Ordering::SeqCst) < self.ring.len() as u64
+    /// Whether so many commits after `last` may be ordered.
+    pub(crate) fn has_room(&self, last: Seq, commits: usize) -> bool {
+        last.0 + commits as u64 - self.swept.load(Ordering::SeqCst) < self.ring.len() as u64
     }
 
     /// The commit's inserts are done.
@@ -277,8 +277,10 @@ mod tests {
     #[test]
     fn room_ends_when_all_places_are_taken() {
         let places = Places::new(Seq(0), PLACES_MAX);
-        assert!(places.has_room(Seq(PLACES_MAX - 2)));
-        assert!(!places.has_room(Seq(PLACES_MAX - 1)));
+        assert!(places.has_room(Seq(PLACES_MAX - 2), 1));
+        assert!(!places.has_room(Seq(PLACES_MAX - 1), 1));
+        assert!(places.has_room(Seq(0), PLACES_MAX as usize - 1));
+        assert!(!places.has_room(Seq(0), PLACES_MAX as usize));
     }
 
     #[test]

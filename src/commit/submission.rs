@@ -16,7 +16,7 @@ use crate::commit::claim::{Claim, charge_bytes};
 use crate::commit::footprint::{Footprint, Reads};
 use crate::commit::group;
 use crate::commit::window::{BACKLOG_INSIDE_MAX, Sealed, Verdict};
-use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked, wake};
+use crate::commit::{Gate, Order, Pipeline, Shown, Ticket, forked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Logging;
 use crate::format::record::{Found, Op, Ops};
@@ -65,10 +65,11 @@ impl Submission<'_> {
     fn claim(&self, order: &Order) -> Claim {
         let new_families = self.families.iter().filter(|family| !order.is_dirty(family)).count();
         Claim {
+            commits: 1,
             payload_bytes: if self.is_logged() { self.payload.len() } else { 0 },
             charge_bytes: charge_bytes(self.payload.len(), self.operations, new_families),
             need: self.need,
-            nodes: self.operations as u64,
+            nodes: if self.need == Need::Relief { self.operations as u64 } else { 0 },
             ranges_are_full: self.has_ranges && self.families.iter().any(has_full_ranges),
         }
     }
@@ -145,11 +146,11 @@ impl Pipeline {
     /// A task that waited for room gives up. (I11)
     pub(crate) fn withdraw(&self, ticket: &Arc<Ticket>) {
         let mut order = self.order();
-        order.queue.retain(|queued| !Arc::ptr_eq(queued, ticket));
+        order.queue.remove(ticket);
         self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
         let front = order.queue.front().cloned();
         drop(order);
-        front.iter().for_each(|ticket| wake(ticket));
+        front.iter().for_each(|ticket| ticket.wake());
     }
 
     /// The commit lock, unless nothing is accepted any more.
@@ -177,15 +178,17 @@ impl Pipeline {
         waker: Option<&Waker>,
     ) -> Result<Admission<()>> {
         let payload_bytes = claim.payload_bytes;
-        let is_first = match (&*ticket, order.queue.front()) {
-            (_, None) => true,
-            (Some(mine), Some(front)) => Arc::ptr_eq(mine, front),
-            (None, Some(_)) => false,
-        };
+        let is_first = order.queue.is_first(ticket.as_ref());
         if is_first && let Some(bytes) = self.prepare_buffer(order, payload_bytes, brought) {
             return Ok(Admission::NeedsBuffer(bytes));
         }
-        if is_first && order.has_room(claim) && self.places.has_room(order.last) {
+        let fits = match ticket {
+            _ if is_first => self.has_room(order, claim),
+            // There is room for all who came before as well.
+            None => self.has_room(order, &order.queue.with(claim)),
+            Some(_) => false,
+        };
+        if fits {
             return Ok(Admission::Ordered(()));
         }
         order.want(claim);
@@ -203,18 +206,19 @@ impl Pipeline {
             }
         }
         let Some(waker) = waker else { return Ok(Admission::Wait) };
-        let ticket = ticket.get_or_insert_with(|| {
-            let ticket = Arc::new(Ticket::default());
-            order.queue.push_back(ticket.clone());
-            ticket
-        });
-        *ticket.waker.lock() = Some(waker.clone());
+        let ticket = ticket.get_or_insert_default();
+        ticket.wait_with(waker);
+        order.queue.wait_for(ticket, *claim);
         self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
         // Places are swept outside the lock: look again now that the sweep can see us waiting.
-        if is_first && self.places.has_room(order.last) && order.has_room(claim) {
+        if is_first && self.has_room(order, claim) {
             return Ok(Admission::Ordered(()));
         }
         Ok(Admission::Wait)
+    }
+
+    fn has_room(&self, order: &Order, claim: &Claim) -> bool {
+        order.has_room(claim) && self.places.has_room(order.last, claim.commits)
     }
 
     /// A commit that no ordinary buffer holds needs one of its own, on an empty group.
@@ -262,7 +266,7 @@ impl Pipeline {
         owner: Owner,
     ) {
         if let Some(mine) = ticket.take() {
-            order.queue.retain(|queued| !Arc::ptr_eq(queued, &mine));
+            order.queue.remove(&mine);
             self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
         }
         let front = order.queue.front().cloned();
@@ -271,7 +275,7 @@ impl Pipeline {
         if kick {
             blocking::kick(&self.io);
         }
-        front.iter().for_each(|ticket| wake(ticket));
+        front.iter().for_each(|ticket| ticket.wake());
     }
 
     fn apply(&self, seq: Seq, submission: &Submission<'_>, shown: Shown) {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use futures::FutureExt;
 use futures::future::join_all;
 use ringdb::sim::{Choice, Disk};
-use ringdb::{ColumnFamily, Db, Durability, Error, Options, Submit};
+use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Options, Submit};
 
 use crate::cancel::{assert_whole, every_k, well};
 use crate::fixture::{Fixture, Watchdog, assert_sound, block_on, family, get, put, rows_of};
@@ -115,6 +115,68 @@ fn a_dropped_wait_for_room_did_nothing_and_gives_its_turn_away() {
         }
     }
     block_on(db.close()).unwrap();
+}
+
+#[test]
+fn who_waits_for_room_and_has_it_again_holds_nobody_up() {
+    let disk = Disk::new();
+    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    disk.pause();
+    let (key, mut waiting) = waits_for_room(&db, &rows, "waits", &[7; 32 << 10]);
+    disk.resume();
+    // It is told, and does not look, as a thread that waits for its processor.
+    until_room(&db, &rows);
+    assert!(get(&rows, &key).is_none());
+    let commit = waiting.as_mut().now_or_never().expect("there is room").unwrap();
+    block_on(commit).unwrap();
+    assert!(get(&rows, &key).is_some());
+    block_on(db.close()).unwrap();
+}
+
+#[test]
+fn later_commits_leave_the_room_that_one_waits_for() {
+    let disk = Disk::new();
+    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    disk.pause();
+    // Most of a group: of 8 MiB for memtables it takes 256 KiB.
+    let wide = [vec![7; 60 << 10], vec![7; 60 << 10], vec![7; 60 << 10]];
+    let mut waiting = loop {
+        let mut batch = db.batch();
+        wide.iter().zip(0u8..).for_each(|(value, n)| drop(batch.put(&rows, [n], value)));
+        let mut submit = Box::pin(batch.submit());
+        match submit.as_mut().now_or_never() {
+            None => break submit,
+            Some(ordered) => drop(ordered.unwrap()),
+        }
+    };
+    disk.resume();
+    until_room(&db, &rows);
+    disk.pause();
+    let passed = (0..FILL_BYTES_MAX >> 10).take_while(|n| {
+        let mut batch = db.batch();
+        let put = batch.put(&rows, n.to_be_bytes(), [1; 1 << 10]).durability(Durability::Buffered);
+        put.try_submit().inspect_err(|error| assert_eq!(error.kind(), ErrorKind::Busy)).is_ok()
+    });
+    let passed = passed.count();
+    assert!((1..1000).contains(&passed), "{passed}: as long as they leave it room");
+    let commit = waiting.as_mut().now_or_never().expect("its room was left").unwrap();
+    disk.resume();
+    block_on(commit).unwrap();
+    block_on(db.close()).unwrap();
+}
+
+/// Commits one row once there is room, which may take a segment of the log.
+fn until_room(db: &Db, rows: &ColumnFamily) {
+    let _watchdog = Watchdog::new("room for a commit that came later");
+    loop {
+        match db.batch().put(rows, "later", "1").try_submit() {
+            Ok(commit) => break drop(block_on(commit).unwrap()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Busy),
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// A submission that found no room at its first poll, and its key. Room that the disk's stop was too late for is filled.
