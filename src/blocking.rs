@@ -16,6 +16,9 @@ use ringdb_uring::{Blocked, Io};
 #[cfg(not(ringdb_shuttle))]
 mod alarm;
 
+/// Turns that a thread gives away for a step of another one before it waits in earnest. A model checker tries every order anyway.
+const STEP_TURNS: u32 = if cfg!(any(ringdb_loom, ringdb_shuttle)) { 0 } else { 8 };
+
 thread_local! {
     /// What the poll under way left behind; `None` outside of `block_on`.
     static LEFT: RefCell<Option<Left>> = const { RefCell::new(None) };
@@ -30,6 +33,8 @@ struct Left {
     waits_for: Option<Io>,
     /// The ring whose owner has not been told that there is more: the thread may be it itself.
     owed: Option<Io>,
+    /// It waits for a step of another thread, which needs no more than a processor for it.
+    waits_for_step: bool,
 }
 
 /// Runs a future to its end on this thread, driving the ring of the database that it waits for.
@@ -104,7 +109,13 @@ impl Drop for Collecting {
 
 impl Left {
     /// Waits until woken, driving the ring that the future waits for.
-    fn wait(self, blocked: &Arc<Blocked>) {
+    fn wait(mut self, blocked: &Arc<Blocked>) {
+        if self.waits_for_step {
+            self.owed.take().iter().for_each(Io::kick);
+            if gives_turns_until(|| blocked.is_woken()) {
+                return;
+            }
+        }
         let kick = || self.owed.iter().for_each(Io::kick);
         match &self.waits_for {
             Some(io) if self.owed.as_ref().is_none_or(|owed| owed.is_same(io)) => {
@@ -122,6 +133,21 @@ impl Left {
             }
         }
     }
+}
+
+/// Gives turns away, as many as a step of another thread may need; says whether it happened.
+///
+/// A sleep would cost each of those who wait for it a wake-up, by the thread that is behind already, and the woken ones take a
+/// processor from others, which may be in the midst of such a step. So threads that compute get turns, too: who waits here computes as
+/// they do, and has its share as they have theirs.
+fn gives_turns_until(happened: impl Fn() -> bool) -> bool {
+    for _ in 0..STEP_TURNS {
+        thread::yield_now();
+        if happened() {
+            return true;
+        }
+    }
+    false
 }
 
 /// Runs a future to its end on a thread of our own, which never drives: it would keep the ring from
@@ -149,6 +175,11 @@ pub(crate) fn note(io: &Io) {
             left.waits_for.get_or_insert_with(|| io.clone());
         }
     });
+}
+
+/// The future being polled waits for a step of another thread, which lost its processor or is about to take it.
+pub(crate) fn note_step() {
+    LEFT.with(|left| left.borrow_mut().iter_mut().for_each(|left| left.waits_for_step = true));
 }
 
 /// Tells the owner now what this thread owes it, because the poll under way may go on for long.

@@ -155,6 +155,11 @@ impl Places {
         false
     }
 
+    /// Whether those that are not visible wait for one that is not applied, and so for nothing but a thread that is about to insert.
+    pub(crate) fn wait_for_insert(&self) -> bool {
+        self.mark(self.visible().0 + 1).is_none()
+    }
+
     /// As `poll_visible`, for a task that has no commit of its own.
     pub(crate) fn watch_visible(&self, seq: Seq, context: &mut Context<'_>) -> bool {
         self.visible_watchers.poll(seq, context, || self.visible())
@@ -245,6 +250,7 @@ mod tests {
         places.mark_durable(Seq(13));
         places.mark_applied(Seq(12), Shown::WhenDurable);
         assert_eq!(places.visible(), Seq(10));
+        assert!(places.wait_for_insert());
         places.mark_applied(Seq(11), Shown::WhenDurable);
         assert_eq!(places.visible(), Seq(12));
     }
@@ -257,6 +263,7 @@ mod tests {
         places.mark_applied(Seq(2), Shown::WhenDurable);
         places.mark_applied(Seq(3), Shown::WhenApplied);
         assert_eq!((places.visible(), places.applied()), (Seq(1), Seq(3)));
+        assert!(!places.wait_for_insert());
         places.mark_durable(Seq(2));
         assert_eq!(places.visible(), Seq(3));
     }

@@ -275,9 +275,13 @@ impl Future for Commit {
     type Output = Result<Seq>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Seq>> {
-        let polled = self.engine.pipeline.poll_shown(self.seq, context);
+        let pipeline = &self.engine.pipeline;
+        let polled = pipeline.poll_shown(self.seq, context);
         if polled.is_pending() {
             blocking::note(&self.engine.io);
+            if pipeline.places.wait_for_insert() {
+                blocking::note_step();
+            }
         }
         polled.map_ok(|()| self.seq)
     }

@@ -144,7 +144,9 @@ fn later_commits_leave_the_room_that_one_waits_for() {
     let wide = [vec![7; 60 << 10], vec![7; 60 << 10], vec![7; 60 << 10]];
     let mut waiting = loop {
         let mut batch = db.batch();
-        wide.iter().zip(0u8..).for_each(|(value, n)| drop(batch.put(&rows, [n], value)));
+        for (value, n) in wide.iter().zip(0u8..) {
+            batch.put(&rows, [n], value);
+        }
         let mut submit = Box::pin(batch.submit());
         match submit.as_mut().now_or_never() {
             None => break submit,
@@ -172,7 +174,10 @@ fn until_room(db: &Db, rows: &ColumnFamily) {
     let _watchdog = Watchdog::new("room for a commit that came later");
     loop {
         match db.batch().put(rows, "later", "1").try_submit() {
-            Ok(commit) => break drop(block_on(commit).unwrap()),
+            Ok(commit) => {
+                block_on(commit).unwrap();
+                return;
+            }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Busy),
         }
         std::thread::yield_now();
