@@ -302,7 +302,9 @@ impl Order {
         }
         let commits = self.group.commits();
         match self.regroup {
-            Some(regroup) if self.paced => commits == regroup.commits || !self.group.fits(1, 64 << 10),
+            Some(regroup) if self.paced => {
+                commits == regroup.commits || !self.group.fits(1, 64 << 10)
+            }
             Some(_) | None => commits == 1,
         }
     }
