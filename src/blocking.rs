@@ -141,13 +141,15 @@ impl Left {
 /// processor from others, which may be in the midst of such a step. So threads that compute get turns, too: who waits here computes as
 /// they do, and has its share as they have theirs.
 fn gives_turns_until(happened: impl Fn() -> bool) -> bool {
-    for _ in 0..STEP_TURNS {
-        thread::yield_now();
-        if happened() {
-            return true;
+    let mut turns = STEP_TURNS;
+    while !happened() {
+        if turns == 0 {
+            return false;
         }
+        turns -= 1;
+        thread::yield_now();
     }
-    false
+    true
 }
 
 /// Runs a future to its end on a thread of our own, which never drives: it would keep the ring from

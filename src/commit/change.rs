@@ -50,6 +50,7 @@ impl Pipeline {
         let payload = encode(&order, request)?;
         let claim = Claim {
             commits: 1,
+            pieces: 0,
             payload_bytes: payload.len(),
             charge_bytes: 0,
             need: request.need(),

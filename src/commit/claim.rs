@@ -35,6 +35,8 @@ pub(crate) fn charge_bytes(payload: usize, operations: usize, new_families: usiz
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) commits: usize,
+    /// How many of them are copied to the group when it closes.
+    pub(crate) pieces: usize,
     /// Bytes in the log, none for a commit that is not logged.
     pub(crate) payload_bytes: usize,
     /// Memory in memtables.
@@ -139,14 +141,14 @@ impl Order {
             && self.segment_has_room(claim)
     }
 
-    /// Whether memtables have room. A commit that finds them empty always fits.
+    /// Whether memtables have room. A commit alone that finds them empty always fits.
     fn memory_has_room(&self, claim: &Claim) -> bool {
         let max = match claim.need {
             Need::Growth => self.memory.max - self.memory.max / RELIEF_SHARE,
             Need::Relief => self.memory.max,
         };
         let used = self.memory.used();
-        used == 0 || used + claim.charge_bytes <= max
+        used == 0 && claim.commits == 1 || used + claim.charge_bytes <= max
     }
 
     fn is_covered(&self, claim: &Claim) -> bool {

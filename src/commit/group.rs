@@ -49,10 +49,14 @@ impl OpenGroup {
         padded(self.len + commits * COMMIT_HEADER_BYTES + payload_bytes)
     }
 
-    /// Whether buffer and list have room for so many commits more, of this size together.
+    /// Whether the buffer has room for so many commits more, of this size together.
     pub(crate) fn fits(&self, commits: usize, payload_bytes: usize) -> bool {
-        let has_bytes = self.padded_with(commits, payload_bytes) <= self.buf.len();
-        has_bytes && self.pieces.len() + commits <= PIECES_MAX
+        self.padded_with(commits, payload_bytes) <= self.buf.len()
+    }
+
+    /// Whether the list has room for so many larger records more.
+    pub(crate) fn lists(&self, pieces: usize) -> bool {
+        self.pieces.len() + pieces <= PIECES_MAX
     }
 
     pub(crate) fn push(&mut self, seq: Seq, payload: &Bytes) {
@@ -68,10 +72,10 @@ impl OpenGroup {
         let start = self.len + header.len();
         self.buf[self.len..start].copy_from_slice(&header);
         self.len = start + payload.len();
-        if payload.len() <= COPY_BYTES_MAX {
-            self.buf[start..self.len].copy_from_slice(payload);
-        } else {
+        if is_piece(payload.len()) {
             self.pieces.push((start, payload.clone()));
+        } else {
+            self.buf[start..self.len].copy_from_slice(payload);
         }
     }
 
@@ -113,6 +117,11 @@ impl ClosedGroup {
             self.buf[start..start + payload.len()].copy_from_slice(&payload);
         }
     }
+}
+
+/// Whether a record of this size is copied when the group closes.
+pub(crate) fn is_piece(payload_bytes: usize) -> bool {
+    payload_bytes > COPY_BYTES_MAX
 }
 
 /// The length a group takes in the log.

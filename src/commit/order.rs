@@ -209,11 +209,13 @@ impl Order {
     }
 
     fn group_has_room(&self, claim: &Claim) -> bool {
+        // Of several, each needs a group.
         let would_share = match self.grouping {
             Grouping::Shared => false,
             Grouping::PerCommit => claim.commits > 1 || !self.group.is_empty(),
         };
-        !would_share && self.group.fits(claim.commits, claim.payload_bytes)
+        let fits = self.group.fits(claim.commits, claim.payload_bytes);
+        !would_share && fits && self.group.lists(claim.pieces)
     }
 
     /// Whether the log's segments take the open group with the commits in it.

@@ -155,9 +155,9 @@ impl Places {
         false
     }
 
-    /// Whether those that are not visible wait for one that is not applied, and so for nothing but a thread that is about to insert.
-    pub(crate) fn wait_for_insert(&self) -> bool {
-        self.mark(self.visible().0 + 1).is_none()
+    /// Whether the commit waits for nothing but threads that are about to insert, as far as the first one that is not visible tells.
+    pub(crate) fn waits_for_insert(&self, seq: Seq) -> bool {
+        self.mark(seq.0) == Some(Shown::WhenApplied) && self.mark(self.visible().0 + 1).is_none()
     }
 
     /// As `poll_visible`, for a task that has no commit of its own.
@@ -250,9 +250,11 @@ mod tests {
         places.mark_durable(Seq(13));
         places.mark_applied(Seq(12), Shown::WhenDurable);
         assert_eq!(places.visible(), Seq(10));
-        assert!(places.wait_for_insert());
+        assert!(!places.waits_for_insert(Seq(12)));
+        places.mark_applied(Seq(13), Shown::WhenApplied);
+        assert!(places.waits_for_insert(Seq(13)) && !places.waits_for_insert(Seq(12)));
         places.mark_applied(Seq(11), Shown::WhenDurable);
-        assert_eq!(places.visible(), Seq(12));
+        assert_eq!(places.visible(), Seq(13));
     }
 
     #[test]
@@ -263,7 +265,7 @@ mod tests {
         places.mark_applied(Seq(2), Shown::WhenDurable);
         places.mark_applied(Seq(3), Shown::WhenApplied);
         assert_eq!((places.visible(), places.applied()), (Seq(1), Seq(3)));
-        assert!(!places.wait_for_insert());
+        assert!(!places.waits_for_insert(Seq(3)));
         places.mark_durable(Seq(2));
         assert_eq!(places.visible(), Seq(3));
     }

@@ -1,8 +1,12 @@
 //! Commits that wait for room, first come, first served.
 //!
-//! Whoever comes later passes them if there is room for all of them and for it besides: it takes nothing from anybody. Those in the
-//! queue are on their way then, and each needs its processor for a moment. Were later commits to line up behind them, writers that come
-//! back before the queue is empty would keep it from ever becoming empty, and every commit would cost a switch of threads.
+//! Whoever comes later passes them if there is room for all of them and for it besides, in one group of the log too: it takes no room
+//! from them, but perhaps a block of padding. Those in the queue are on their way then, and each needs its processor for a moment.
+//! Were later commits to line up behind them, writers that come back before the queue is empty would keep it from ever becoming empty,
+//! and every commit would cost a switch of threads.
+//!
+//! What a ticket claims is what it claimed when its task looked last. A freeze since may have made that a little more: then its task
+//! lacks room, says so, and waits for another round.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +41,7 @@ impl Ticket {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: VecDeque<(Arc<Ticket>, Claim)>,
+    pieces: usize,
     payload_bytes: usize,
     charge_bytes: usize,
     nodes: u64,
@@ -76,6 +81,7 @@ impl Queue {
         let grows = claim.need == Need::Growth || self.growing > 0;
         Claim {
             commits: claim.commits + self.waiting.len(),
+            pieces: claim.pieces + self.pieces,
             payload_bytes: claim.payload_bytes + self.payload_bytes,
             charge_bytes: claim.charge_bytes + self.charge_bytes,
             need: if grows { Need::Growth } else { Need::Relief },
@@ -84,16 +90,23 @@ impl Queue {
         }
     }
 
-    /// The ticket waits for this; at the end, if it does not wait already.
-    pub(super) fn wait_for(&mut self, ticket: &Arc<Ticket>, claim: Claim) {
+    /// The ticket waits for this: at the end, if it is a new one.
+    pub(super) fn wait_for<'t>(
+        &mut self,
+        ticket: &'t mut Option<Arc<Ticket>>,
+        claim: Claim,
+    ) -> &'t Arc<Ticket> {
+        let waiting = ticket.as_ref().and_then(|ticket| self.position(ticket));
+        let ticket = ticket.get_or_insert_default();
         self.count(&claim);
-        match self.position(ticket) {
+        match waiting {
             None => self.waiting.push_back((ticket.clone(), claim)),
             Some(index) => {
                 let before = std::mem::replace(&mut self.waiting[index].1, claim);
                 self.discount(&before);
             }
         }
+        ticket
     }
 
     /// The ticket waits no more.
@@ -109,6 +122,7 @@ impl Queue {
     }
 
     fn count(&mut self, claim: &Claim) {
+        self.pieces += claim.pieces;
         self.payload_bytes += claim.payload_bytes;
         self.charge_bytes += claim.charge_bytes;
         self.nodes += claim.nodes;
@@ -117,6 +131,7 @@ impl Queue {
     }
 
     fn discount(&mut self, claim: &Claim) {
+        self.pieces -= claim.pieces;
         self.payload_bytes -= claim.payload_bytes;
         self.charge_bytes -= claim.charge_bytes;
         self.nodes -= claim.nodes;
@@ -132,6 +147,7 @@ mod tests {
     fn claim(payload_bytes: usize, need: Need) -> Claim {
         Claim {
             commits: 1,
+            pieces: 1,
             payload_bytes,
             charge_bytes: 2 * payload_bytes,
             need,
@@ -142,24 +158,25 @@ mod tests {
 
     fn sums(queue: &Queue) -> (usize, usize, usize, u64, Need, bool) {
         let all = queue.with(&claim(0, Need::Relief));
-        let Claim { commits, payload_bytes, charge_bytes, need, nodes, ranges_are_full } = all;
-        (commits, payload_bytes, charge_bytes, nodes, need, ranges_are_full)
+        assert_eq!(all.pieces, all.commits);
+        (all.commits, all.payload_bytes, all.charge_bytes, all.nodes, all.need, all.ranges_are_full)
     }
 
     #[test]
     fn what_all_claim_is_known_while_they_come_and_go() {
-        let (first, second) = (Arc::new(Ticket::default()), Arc::new(Ticket::default()));
+        let (mut first, mut second) = (None, None);
         let mut queue = Queue::default();
-        assert!(queue.is_first(None) && queue.is_first(Some(&first)));
-        queue.wait_for(&first, claim(100, Need::Growth));
-        queue.wait_for(&second, Claim { ranges_are_full: true, ..claim(10, Need::Relief) });
-        assert!(queue.is_first(Some(&first)) && !queue.is_first(Some(&second)));
+        assert!(queue.is_first(None));
+        queue.wait_for(&mut first, claim(100, Need::Growth));
+        queue.wait_for(&mut second, Claim { ranges_are_full: true, ..claim(10, Need::Relief) });
+        assert!(queue.is_first(first.as_ref()) && !queue.is_first(second.as_ref()));
         assert!(!queue.is_first(None));
         assert_eq!(sums(&queue), (3, 110, 220, 9, Need::Growth, true));
         // It looked again, and wants something else now.
-        queue.wait_for(&first, claim(70, Need::Growth));
+        queue.wait_for(&mut first, claim(70, Need::Growth));
         assert_eq!(sums(&queue), (3, 80, 160, 9, Need::Growth, true));
-        assert!(queue.is_first(Some(&first)), "it keeps its place");
+        assert!(queue.is_first(first.as_ref()), "it keeps its place");
+        let (first, second) = (first.expect("it waits"), second.expect("it waits"));
         queue.remove(&first);
         assert_eq!(sums(&queue), (2, 10, 20, 6, Need::Relief, true));
         assert!(queue.is_first(Some(&second)));

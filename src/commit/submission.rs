@@ -64,9 +64,11 @@ impl Submission<'_> {
     /// What it needs in this order: families that nobody wrote to since the last freeze cost more.
     fn claim(&self, order: &Order) -> Claim {
         let new_families = self.families.iter().filter(|family| !order.is_dirty(family)).count();
+        let payload_bytes = if self.is_logged() { self.payload.len() } else { 0 };
         Claim {
             commits: 1,
-            payload_bytes: if self.is_logged() { self.payload.len() } else { 0 },
+            pieces: group::is_piece(payload_bytes).into(),
+            payload_bytes,
             charge_bytes: charge_bytes(self.payload.len(), self.operations, new_families),
             need: self.need,
             nodes: if self.need == Need::Relief { self.operations as u64 } else { 0 },
@@ -80,7 +82,7 @@ impl Submission<'_> {
 }
 
 impl Pipeline {
-    /// Orders and applies the commit if there is room and nobody came before.
+    /// Orders and applies the commit if there is room for it and all who came before.
     pub(crate) fn try_submit(
         &self,
         submission: &Submission<'_>,
@@ -206,9 +208,7 @@ impl Pipeline {
             }
         }
         let Some(waker) = waker else { return Ok(Admission::Wait) };
-        let ticket = ticket.get_or_insert_default();
-        ticket.wait_with(waker);
-        order.queue.wait_for(ticket, *claim);
+        order.queue.wait_for(ticket, *claim).wait_with(waker);
         self.waiting.store(order.queue.len() as u64, Ordering::SeqCst);
         // Places are swept outside the lock: look again now that the sweep can see us waiting.
         if is_first && self.has_room(order, claim) {

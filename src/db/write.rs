@@ -279,7 +279,7 @@ impl Future for Commit {
         let polled = pipeline.poll_shown(self.seq, context);
         if polled.is_pending() {
             blocking::note(&self.engine.io);
-            if pipeline.places.wait_for_insert() {
+            if pipeline.places.waits_for_insert(self.seq) {
                 blocking::note_step();
             }
         }

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use futures::FutureExt;
 use futures::future::join_all;
 use ringdb::sim::{Choice, Disk};
-use ringdb::{ColumnFamily, Db, Durability, Error, ErrorKind, Options, Submit};
+use ringdb::{
+    ColumnFamily, ColumnFamilyOptions, Db, Durability, Error, ErrorKind, Options, Submit,
+};
 
 use crate::cancel::{assert_whole, every_k, well};
 use crate::fixture::{Fixture, Watchdog, assert_sound, block_on, family, get, put, rows_of};
@@ -118,7 +120,7 @@ fn a_dropped_wait_for_room_did_nothing_and_gives_its_turn_away() {
 }
 
 #[test]
-fn who_waits_for_room_and_has_it_again_holds_nobody_up() {
+fn who_waits_for_room_and_has_it_again_holds_up_nobody_who_comes_later() {
     let disk = Disk::new();
     let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
     let rows = family(&db, "rows");
@@ -140,7 +142,7 @@ fn later_commits_leave_the_room_that_one_waits_for() {
     let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
     let rows = family(&db, "rows");
     disk.pause();
-    // Most of a group: of 8 MiB for memtables it takes 256 KiB.
+    // Most of a group, which takes 256 KiB of 8 MiB for memtables, or of a segment.
     let wide = [vec![7; 60 << 10], vec![7; 60 << 10], vec![7; 60 << 10]];
     let mut waiting = loop {
         let mut batch = db.batch();
@@ -165,6 +167,28 @@ fn later_commits_leave_the_room_that_one_waits_for() {
     assert!((1..1000).contains(&passed), "{passed}: as long as they leave it room");
     let commit = waiting.as_mut().now_or_never().expect("its room was left").unwrap();
     disk.resume();
+    block_on(commit).unwrap();
+    block_on(db.close()).unwrap();
+}
+
+#[test]
+fn a_batch_that_fits_only_empty_memtables_is_not_passed() {
+    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&Disk::new())).unwrap();
+    // Without a log it is all about memory: 8 MiB, of which each delete takes more than 80 bytes.
+    let options = ColumnFamilyOptions::new().unlogged();
+    let rows = block_on(db.create_column_family("rows", options)).unwrap();
+    block_on(rows.put("before", "1")).unwrap();
+    let mut batch = db.batch();
+    for n in 0..120_000u64 {
+        batch.delete(&rows, n.to_be_bytes());
+    }
+    let mut waiting = Box::pin(batch.submit());
+    assert!(waiting.as_mut().now_or_never().is_none(), "a row is in the way");
+    block_on(db.checkpoint()).unwrap();
+    let mut batch = db.batch();
+    let error = batch.delete(&rows, "later").try_submit().expect_err("it takes the other's room");
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    let commit = waiting.as_mut().now_or_never().expect("nothing is in the way").unwrap();
     block_on(commit).unwrap();
     block_on(db.close()).unwrap();
 }

@@ -77,7 +77,7 @@ impl Drop for Busy {
 
 /// Single puts that are not synced.
 pub fn unsynced(bench: &mut Bench<'_>) -> Outcome<()> {
-    for actors in [1, 8] {
+    for actors in [1, 8, 64] {
         let race = Race { beside: Beside::Nothing, ..threads("unsynced-puts", 1, actors) };
         run(bench, race, Durability::Unsynced)?;
     }
