@@ -16,10 +16,7 @@ use ringdb_uring::{Blocked, Io};
 #[cfg(not(ringdb_shuttle))]
 mod alarm;
 
-/// How often a thread looks whether another one has made its step, which takes a microsecond on a processor. A model checker tries every
-/// order anyway.
-const STEP_LOOKS: u32 = if cfg!(any(ringdb_loom, ringdb_shuttle)) { 0 } else { 32 };
-/// Turns that it then gives away for the step before it waits in earnest.
+/// Turns that a thread gives away for a step of another one before it waits in earnest. A model checker tries every order anyway.
 const STEP_TURNS: u32 = if cfg!(any(ringdb_loom, ringdb_shuttle)) { 0 } else { 8 };
 
 thread_local! {
@@ -115,7 +112,7 @@ impl Left {
     fn wait(mut self, blocked: &Arc<Blocked>) {
         if self.waits_for_step {
             self.owed.take().iter().for_each(Io::kick);
-            if is_stepped(|| blocked.is_woken()) {
+            if gives_turns_until(|| blocked.is_woken()) {
                 return;
             }
         }
@@ -138,25 +135,21 @@ impl Left {
     }
 }
 
-/// Waits for a step of another thread, first of one that has a processor, then of one that lost it; says whether it happened.
+/// Gives turns away, as many as a step of another thread may need; says whether it happened.
 ///
 /// A sleep would cost each of those who wait for it a wake-up, by the thread that is behind already, and the woken ones take a
 /// processor from others, which may be in the midst of such a step. So threads that compute get turns, too: who waits here computes as
 /// they do, and has its share as they have theirs.
-fn is_stepped(happened: impl Fn() -> bool) -> bool {
-    for _ in 0..STEP_LOOKS {
-        if happened() {
-            return true;
+fn gives_turns_until(happened: impl Fn() -> bool) -> bool {
+    let mut turns = STEP_TURNS;
+    while !happened() {
+        if turns == 0 {
+            return false;
         }
-        std::hint::spin_loop();
-    }
-    for _ in 0..STEP_TURNS {
+        turns -= 1;
         thread::yield_now();
-        if happened() {
-            return true;
-        }
     }
-    false
+    true
 }
 
 /// Runs a future to its end on a thread of our own, which never drives: it would keep the ring from
