@@ -90,9 +90,7 @@ fn commits_that_are_dropped_after_submit_happen() {
 
 #[test]
 fn a_dropped_wait_for_room_did_nothing_and_gives_its_turn_away() {
-    let disk = Disk::new();
-    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
+    let (disk, db, rows) = small();
     let value = vec![7; 32 << 10];
     let watchdog = Watchdog::new("Submit");
     for round in 0..6usize {
@@ -121,9 +119,7 @@ fn a_dropped_wait_for_room_did_nothing_and_gives_its_turn_away() {
 
 #[test]
 fn who_waits_for_room_and_has_it_again_holds_up_nobody_who_comes_later() {
-    let disk = Disk::new();
-    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
+    let (disk, db, rows) = small();
     disk.pause();
     let (key, mut waiting) = waits_for_room(&db, &rows, "waits", &[7; 32 << 10]);
     disk.resume();
@@ -138,9 +134,7 @@ fn who_waits_for_room_and_has_it_again_holds_up_nobody_who_comes_later() {
 
 #[test]
 fn later_commits_leave_the_room_that_one_waits_for() {
-    let disk = Disk::new();
-    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
-    let rows = family(&db, "rows");
+    let (disk, db, rows) = small();
     disk.pause();
     // Most of a group, which takes 256 KiB of 8 MiB for memtables, or of a segment.
     let wide = [vec![7; 60 << 10], vec![7; 60 << 10], vec![7; 60 << 10]];
@@ -191,6 +185,14 @@ fn a_batch_that_fits_only_empty_memtables_is_not_passed() {
     let commit = waiting.as_mut().now_or_never().expect("nothing is in the way").unwrap();
     block_on(commit).unwrap();
     block_on(db.close()).unwrap();
+}
+
+/// A database whose memtables take 8 MiB, and the disk under it.
+fn small() -> (Disk, Db, ColumnFamily) {
+    let disk = Disk::new();
+    let db = block_on(Options::new().memory_bytes(16 << 20).open_sim(&disk)).unwrap();
+    let rows = family(&db, "rows");
+    (disk, db, rows)
 }
 
 /// Commits one row once there is room, which may take a segment of the log.
