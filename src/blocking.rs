@@ -158,10 +158,18 @@ pub(crate) fn wait_for<F: Future>(future: F) -> F::Output {
     #[cfg(ringdb_shuttle)]
     return shuttle::future::block_on(future);
     #[cfg(not(ringdb_shuttle))]
-    alarm::run(future)
+    alarm::run(None, future)
 }
 
-/// Resolves at that time, inside of [`wait_for`], whose thread sleeps until then unless it is woken. A model has no clock: there
+/// The same on a thread that works on the file beside commits: it makes what it waits for itself, where that is quicker.
+pub(crate) fn work_for<F: Future>(io: &Io, future: F) -> F::Output {
+    #[cfg(ringdb_shuttle)]
+    return wait_for(future);
+    #[cfg(not(ringdb_shuttle))]
+    alarm::run(Some(io), future)
+}
+
+/// Resolves at that time, inside of [`wait_for`] and [`work_for`], whose thread sleeps until then unless it is woken. A model has no clock: there
 /// it never does.
 pub(crate) async fn alarm(at: Instant) {
     #[cfg(ringdb_shuttle)]

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-use ringdb_uring::Turns;
+use ringdb_uring::{Io, Turns};
 
 thread_local! {
     /// The earliest time that the poll under way waits for.
@@ -22,6 +22,12 @@ struct Sleeper {
     is_woken: AtomicBool,
 }
 
+impl Sleeper {
+    fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Acquire)
+    }
+}
+
 impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
         if !self.is_woken.swap(true, Ordering::Release) {
@@ -30,8 +36,8 @@ impl Wake for Sleeper {
     }
 }
 
-/// Polls the future when it was woken and when an alarm is due, to its end.
-pub(super) fn run<F: Future>(future: F) -> F::Output {
+/// Polls the future when it was woken and when an alarm is due, to its end. Meanwhile the thread helps with what waits for that file.
+pub(super) fn run<F: Future>(helped: Option<&Io>, future: F) -> F::Output {
     let mut future = pin!(future);
     let thread = thread::current();
     let sleeper = Arc::new(Sleeper { thread, is_woken: AtomicBool::new(false) });
@@ -45,12 +51,15 @@ pub(super) fn run<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = polled {
             return output;
         }
+        if let Some(io) = helped {
+            io.help(&|| sleeper.is_woken());
+        }
         sleep(&sleeper, due, &turns);
     }
 }
 
 fn sleep(sleeper: &Sleeper, due: Option<Instant>, turns: &Turns) {
-    if sleeper.is_woken.load(Ordering::Acquire) {
+    if sleeper.is_woken() {
         // It gave way of itself: to the threads of whoever commits as well.
         turns.give();
     }
@@ -92,7 +101,7 @@ mod tests {
         let now = Instant::now();
         let soon = pin!(alarm(now + Duration::from_millis(5)));
         let late = pin!(alarm(now + Duration::from_secs(3600)));
-        assert!(matches!(run(select(late, soon)), Either::Right(_)));
+        assert!(matches!(run(None, select(late, soon)), Either::Right(_)));
         assert!(now.elapsed() >= Duration::from_millis(5));
     }
 
@@ -101,7 +110,7 @@ mod tests {
         let (sender, receiver) = futures::channel::oneshot::channel();
         let waker = thread::spawn(move || sender.send(7));
         let late = pin!(alarm(Instant::now() + Duration::from_secs(3600)));
-        let Either::Left((Ok(sent), _)) = run(select(receiver, late)) else {
+        let Either::Left((Ok(sent), _)) = run(None, select(receiver, late)) else {
             panic!("the alarm is an hour away");
         };
         assert_eq!(sent, 7);

@@ -45,7 +45,7 @@ use std::sync::atomic::Ordering;
 
 use futures::channel::oneshot;
 
-use crate::blocking::wait_for;
+use crate::blocking::{wait_for, work_for};
 use crate::commit::Gate;
 use crate::engine::{Command, Engine, Loaded};
 use crate::error::{ErrorKind, Result};
@@ -80,7 +80,7 @@ pub(crate) fn run(engine: Arc<Engine>, keeper: Keeper) {
 
 fn serve(engine: &Arc<Engine>, keeper: Keeper) {
     let stop = crate::commit::signal::Signal::default();
-    wait_for(async {
+    work_for(&engine.io, async {
         let keeping = keeper.run(engine, &stop);
         let checkpointing = async {
             Checkpointer::new(engine).run().await;

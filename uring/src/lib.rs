@@ -18,7 +18,8 @@
 //!
 //! - **One owner, and it is a role.** A background thread holds it while there is something to
 //!   do and nobody else does; a caller that would block anyway may drive ([`Io::drive`]), and its
-//!   durable write then costs one system call and no hop between threads.
+//!   durable write then costs one system call and no hop between threads. One that never drives may
+//!   make what it waits for itself, while the feed writes ([`Io::help`]).
 //! - **Buffers belong to operations**, never to futures: any future may be dropped at any time.
 //! - **Errors are reported once and never retried**; short transfers are resumed.
 //! - **Everything is bounded**: operations in the kernel, operations inside the queue, bytes of
@@ -58,6 +59,7 @@ mod errors;
 mod feed;
 mod file;
 mod fork;
+mod help;
 mod io;
 mod lock;
 #[cfg(all(test, any(ringdb_loom, ringdb_shuttle)))]

@@ -156,6 +156,7 @@ impl<'a> Opened<'a> {
             path: self.path.to_owned(),
             report,
             executor: chosen.executor,
+            file: Some(self.file),
             owner: Owner::new(chosen.backend),
             storage,
         })
@@ -190,6 +191,7 @@ fn open_sim(path: &Path, settings: &Settings, disk: &Disk) -> Result<Arc<Shared>
         path: path.to_owned(),
         report,
         executor: Executor::Caller(file),
+        file: None,
         owner: Owner::new(Box::new(backend)),
         storage: Storage::Sim(lock),
     })

@@ -123,7 +123,7 @@ impl Owner {
             return Ok(Left::Working);
         }
         shared.wake.publish(Mood::Parked);
-        if self.pushes_seen != shared.core.pushes() && !shared.core.is_idle() {
+        if self.pushes_seen != shared.core.pushes() && shared.core.has_waiting() {
             return Ok(Left::Working);
         }
         self.adopt_feed(shared);
@@ -223,7 +223,7 @@ impl Owner {
 
     /// The last look before sleeping.
     fn finds_work(&mut self, shared: &Shared) -> bool {
-        self.ask(shared) || self.pushes_seen != shared.core.pushes() && !shared.core.is_idle()
+        self.ask(shared) || self.pushes_seen != shared.core.pushes() && shared.core.has_waiting()
     }
 
     fn is_drained(&self, shared: &Shared) -> bool {

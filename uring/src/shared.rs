@@ -15,6 +15,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::buf::Buf;
+use crate::calls::Calls;
 use crate::errors::OwnerGone;
 use crate::feed::Feed;
 use crate::fork::Birth;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) report: Mutex<Report>,
     pub(crate) birth: Birth,
     executor: Executor,
+    /// What threads that help write to, one at a time; nothing where whoever pushes does the work, and once closed.
+    pub(crate) helped: Mutex<Option<Arc<dyn Calls>>>,
     pub(crate) role: Mutex<Option<Owner>>,
     pub(crate) standbys: Standbys,
     pub(crate) turns: Turns,
@@ -78,6 +81,8 @@ pub(crate) struct Parts {
     pub(crate) path: PathBuf,
     pub(crate) report: Report,
     pub(crate) executor: Executor,
+    /// The file, if threads may help.
+    pub(crate) file: Option<Arc<dyn Calls>>,
     pub(crate) owner: Owner,
     pub(crate) storage: Storage,
 }
@@ -92,6 +97,7 @@ impl Shared {
             report: Mutex::new(parts.report),
             birth: Birth::now(),
             executor: parts.executor,
+            helped: Mutex::new(parts.file),
             role: Mutex::new(Some(parts.owner)),
             standbys: Standbys::default(),
             turns: Turns::new(),
@@ -133,6 +139,19 @@ impl Shared {
             Executor::Caller(_) => self.run_caller(),
         }
         place
+    }
+
+    /// What ended outside of the role may have made room for more, or a sync ready.
+    pub(crate) fn tell_of_room(&self) {
+        if !self.core.has_news() {
+            return;
+        }
+        match &self.executor {
+            #[cfg(target_os = "linux")]
+            Executor::Owner(_) => self.wake.wake(Urgency::Now, &self.core.stats),
+            Executor::Pool => self.core.wake_worker(),
+            Executor::Caller(_) => {}
+        }
     }
 
     /// A buffer to read into.
@@ -312,6 +331,9 @@ impl Shared {
         owner.into_iter().for_each(Owner::stop);
         let feed = self.feed.lock().take();
         drop(feed);
+        // One that helps is waited for, and none does any more.
+        let file = self.helped.lock().take();
+        drop(file);
         let storage = self.storage.lock().take();
         drop(storage);
         let before = std::mem::replace(&mut *self.closing.lock(), Closing::Over);

@@ -8,12 +8,11 @@
 //! does the work at once.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::backend::perform::{perform, write_durably};
+use crate::backend::perform::{complete, write_durably};
 use crate::calls::Calls;
 use crate::errors::copy;
 use crate::feed::{FeedDone, FeedWrite};
@@ -76,11 +75,9 @@ impl Blocking {
 }
 
 fn work(file: &dyn Calls, core: &Core, listener: &Listener) {
-    while let Some(mut work) = core.pop_wait() {
-        let result = catch_unwind(AssertUnwindSafe(|| perform(file, core, &mut work)));
-        let result = result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
+    while let Some(work) = core.pop_wait() {
         // What its end makes ready this worker takes next, and wakes others for the rest.
-        if core.finish(work, result)
+        if complete(file, core, work)
             && let Some(shared) = listener.lock().upgrade()
         {
             shared.queue_is_idle();

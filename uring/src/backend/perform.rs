@@ -1,6 +1,7 @@
 //! Doing one act on a file with blocking calls.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::calls::{Calls, Durably, read_full, resize, sync, write_full};
 use crate::feed::FeedWrite;
@@ -25,6 +26,12 @@ pub(crate) fn perform(file: &dyn Calls, core: &Core, work: &mut Work) -> io::Res
         Work::Sync(_) => sync(file, stats),
         Work::Resize(_, to, _) => resize(file, core.len_bytes(), *to, stats),
     }
+}
+
+/// Performs the act and ends it; a panic is an error of the act. True if that left the queue idle.
+pub(crate) fn complete(file: &dyn Calls, core: &Core, mut work: Work) -> bool {
+    let result = catch_unwind(AssertUnwindSafe(|| perform(file, core, &mut work)));
+    core.finish(work, result.unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))))
 }
 
 /// Writes for the feed, both steps.

@@ -9,7 +9,7 @@ use crate::fork::Birth;
 use crate::queue::{Queue, Request};
 use crate::report::SyncMethod;
 use crate::stats::Counters;
-use crate::threads::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::threads::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::threads::{Condvar, Mutex};
 use crate::wake::Urgency;
 use crate::work::{Resize, Work};
@@ -37,6 +37,10 @@ impl From<Refusal> for io::Error {
     }
 }
 
+/// Behind a write of the feed a thread that helps makes up to so many acts: whoever writes next comes before that, or nobody does for
+/// a while.
+const HELPED_MAX: u32 = 64;
+
 struct Guarded {
     queue: Queue,
     refusal: Option<Refusal>,
@@ -48,6 +52,8 @@ pub(crate) struct Core {
     guarded: Mutex<Guarded>,
     work_waits: Condvar,
     pushes: AtomicU64,
+    /// Acts that threads which help have made since the last write of the feed.
+    helped: AtomicU32,
     len_bytes: AtomicU64,
     method: AtomicU8,
     sync_failed: AtomicBool,
@@ -64,6 +70,7 @@ impl Core {
             guarded: Mutex::new(Guarded { queue, refusal: None, workers_stop: false }),
             work_waits: Condvar::new(),
             pushes: AtomicU64::new(0),
+            helped: AtomicU32::new(HELPED_MAX),
             len_bytes: AtomicU64::new(len_bytes),
             method: AtomicU8::new(method as u8),
             sync_failed: AtomicBool::new(false),
@@ -89,9 +96,19 @@ impl Core {
         (place, urgency)
     }
 
-    /// How many requests were taken in: it changes when there may be something new to pop.
+    /// How many requests were taken in, and more: it changes when there may be something new to pop.
     pub(crate) fn pushes(&self) -> u64 {
         self.pushes.load(Ordering::SeqCst)
+    }
+
+    /// Says that there may be something new to pop, though nothing was pushed: what ended elsewhere made room, or a sync ready. False if
+    /// nobody should come for it.
+    pub(crate) fn has_news(&self) -> bool {
+        let is_due = self.guarded.lock().queue.is_due();
+        if is_due {
+            self.pushes.fetch_add(1, Ordering::SeqCst);
+        }
+        is_due
     }
 
     /// Forgets a request that still stands in line.
@@ -103,6 +120,16 @@ impl Core {
     /// The next act, if there is one.
     pub(crate) fn pop(&self) -> Option<Work> {
         self.guarded.lock().queue.pop()
+    }
+
+    /// The next act for a thread that helps, while the feed writes.
+    pub(crate) fn pop_to_help(&self) -> Option<Work> {
+        if self.helped.load(Ordering::Relaxed) >= HELPED_MAX {
+            return None;
+        }
+        let work = self.guarded.lock().queue.pop_to_help()?;
+        self.helped.fetch_add(1, Ordering::Relaxed);
+        Some(work)
     }
 
     /// The next act, waiting for one; `None` when the workers are to stop.
@@ -219,6 +246,11 @@ impl Core {
         })
     }
 
+    /// Whether anything waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.guarded.lock().queue.has_waiting()
+    }
+
     /// Whether nothing waits and nothing flies.
     pub(crate) fn is_idle(&self) -> bool {
         self.guarded.lock().queue.is_idle()
@@ -251,6 +283,7 @@ impl Core {
 
     /// Takes note of how a write of the feed ended.
     pub(crate) fn feed_landed(&self, write: &FeedWrite, result: &io::Result<()>) {
+        self.helped.store(0, Ordering::Relaxed);
         match result {
             Err(cause) => {
                 self.stats.failed.bump();

@@ -181,13 +181,31 @@ impl Queue {
 
     /// The next act, if the shares have room for one.
     pub(crate) fn pop(&mut self) -> Option<Work> {
-        let work = self.choose()?;
+        let work = self.choose_read().or_else(|| self.choose_but_read())?;
+        Some(self.taken(work))
+    }
+
+    /// The next act for a thread that helps: not a read, which others make many of at once, nor a cut.
+    pub(crate) fn pop_to_help(&mut self) -> Option<Work> {
+        if let Some((_, Resize::Shrink(_), _)) = self.resizes.front() {
+            return None;
+        }
+        let work = self.choose_but_read()?;
+        Some(self.taken(work))
+    }
+
+    fn taken(&mut self, work: Work) -> Work {
+        self.queued -= match &work {
+            Work::Write(run) => run.parts.len(),
+            Work::Sync(waiters) => waiters.len(),
+            Work::Read(_) | Work::Durable(..) | Work::Resize(..) => 1,
+        };
         while self.queued < self.limits.queued_max
             && let Some((number, request)) = self.line.pop_first()
         {
             self.admit(number, request);
         }
-        Some(work)
+        work
     }
 
     /// Whether a worker of a pool should come for something. One writer of pages is enough until
@@ -231,10 +249,15 @@ impl Queue {
         self.ready.push(Waiter::Durable(part));
     }
 
+    /// Whether anything waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.queued > 0 || !self.line.is_empty()
+    }
+
     /// Whether nothing waits and nothing flies.
     pub(crate) fn is_idle(&self) -> bool {
         let Flying { reads, writes, syncs, resizes, .. } = self.flying;
-        self.queued == 0 && self.line.is_empty() && reads + writes + syncs + resizes == 0
+        !self.has_waiting() && reads + writes + syncs + resizes == 0
     }
 
     /// Everything that was not given out, to be refused.
@@ -281,19 +304,11 @@ impl Queue {
         }
     }
 
-    fn choose(&mut self) -> Option<Work> {
-        let work = self
-            .choose_read()
-            .or_else(|| self.choose_sync())
+    fn choose_but_read(&mut self) -> Option<Work> {
+        self.choose_sync()
             .or_else(|| self.choose_durable())
             .or_else(|| self.choose_resize())
-            .or_else(|| self.choose_write())?;
-        self.queued -= match &work {
-            Work::Write(run) => run.parts.len(),
-            Work::Sync(waiters) => waiters.len(),
-            Work::Read(_) | Work::Durable(..) | Work::Resize(..) => 1,
-        };
-        Some(work)
+            .or_else(|| self.choose_write())
     }
 
     fn choose_read(&mut self) -> Option<Work> {

@@ -53,6 +53,22 @@ fn reads_go_first_and_nothing_waits_without_need() {
 }
 
 #[test]
+fn one_who_helps_takes_neither_reads_nor_cuts() {
+    let mut queue = queue(128);
+    push(&mut queue, "wdgrwg");
+    let popped = std::iter::from_fn(|| queue.pop_to_help()).collect::<Vec<_>>();
+    assert_eq!(letters(&popped), "dgww", "one growth at a time");
+    assert_eq!(letters(&pop_all(&mut queue)), "r");
+    popped.iter().for_each(|work| queue.landed(work));
+    queue.push(Request::Resize(Resize::Shrink(0), pair().0));
+    let grown = queue.pop_to_help().unwrap();
+    assert_eq!(letter(&grown), 'g');
+    queue.landed(&grown);
+    assert!(queue.pop_to_help().is_none(), "the cut is next");
+    assert!(queue.has_waiting());
+}
+
+#[test]
 fn the_owner_is_woken_for_each_read_of_a_few_and_for_some_of_many() {
     let mut queue = queue(128);
     let urgency = |queue: &mut Queue| {

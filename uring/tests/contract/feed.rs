@@ -51,12 +51,18 @@ impl Blocks {
         drop(self.wait(|log| log.done.len() >= count || log.abandoned.is_some()));
     }
 
-    /// The next answer waits until [`Blocks::open_gate`].
-    fn shut_gate(&self) {
-        self.log.lock().unwrap().gate_shut = true;
+    /// Whoever is the owner waits for an answer, until [`Blocks::open_gate`].
+    pub fn hold_the_owner(&self, io: &Io) {
+        let asked = {
+            let mut log = self.log.lock().unwrap();
+            log.gate_shut = true;
+            log.asked
+        };
+        io.kick();
+        drop(self.wait(|log| log.asked > asked));
     }
 
-    fn open_gate(&self) {
+    pub fn open_gate(&self) {
         self.log.lock().unwrap().gate_shut = false;
         self.changed.notify_all();
     }
@@ -131,10 +137,8 @@ pub fn hold_the_role(io: &Io, disk: Option<&Disk>) -> Held {
         return Held::Disk(disk.clone());
     }
     let feed = Arc::new(Blocks::default());
-    feed.shut_gate();
     io.set_feed(feed.clone());
-    io.kick();
-    drop(feed.wait(|log| log.asked > 0));
+    feed.hold_the_owner(io);
     Held::Feed(feed)
 }
 

@@ -10,6 +10,7 @@ mod creation;
 mod drive;
 mod faults;
 mod feed;
+mod help;
 mod lock;
 mod order;
 mod place;
