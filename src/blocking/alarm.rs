@@ -52,7 +52,8 @@ pub(super) fn run<F: Future>(helped: Option<&Io>, future: F) -> F::Output {
             return output;
         }
         if let Some(io) = helped {
-            io.help(&|| sleeper.is_woken());
+            let is_due = || due.is_some_and(|due| Instant::now() >= due);
+            io.help(&|| sleeper.is_woken() || is_due());
         }
         sleep(&sleeper, due, &turns);
     }

@@ -295,7 +295,7 @@ impl Io {
     }
 
     /// Makes page writes, durable writes, growths and syncs of the queue on this thread, whoever asked for them, until the queue has none
-    /// or `is_over`; nothing unless the feed writes. For a thread that waits for such and never drives: beside a feed that writes, its
+    /// in front of a cut, or `is_over`; 64 behind a write of the feed, and nothing with buffered I/O. For a thread that waits for such and never drives: beside a feed that writes, its
     /// own call is quicker than two wake-ups, and the owner has the feed to itself. One thread helps at a time.
     pub fn help(&self, is_over: &dyn Fn() -> bool) {
         if self.shared().birth.is_here() {

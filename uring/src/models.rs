@@ -333,7 +333,11 @@ mod whole {
     }
 
     fn on(backend: BackendChoice, path: &Path, waits: fn(u64) -> Waits, wakes: Wakes) {
-        let settings = Settings { backend, direct: DirectIo::Off, ..Settings::default() };
+        let direct = match backend {
+            BackendChoice::Sim(_) => DirectIo::Off,
+            _ => DirectIo::Auto, // With buffered I/O nobody helps.
+        };
+        let settings = Settings { backend, direct, ..Settings::default() };
         if !path.exists() {
             Io::create(path, &settings, FILE_BYTES, &[]).expect("the file is made");
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use crate::BLOCK_BYTES;
 use crate::backend::blocking::{self, Blocking, Listener};
 use crate::backend::{Backend, Bell};
+use crate::calls::Calls;
 use crate::errors::OpenError;
 use crate::file::{OsFile, Plugs};
 use crate::lock::{Claim, flock};
@@ -156,7 +157,8 @@ impl<'a> Opened<'a> {
             path: self.path.to_owned(),
             report,
             executor: chosen.executor,
-            file: Some(self.file),
+            // With buffered I/O a sync takes as long as all that was written before it, by whomever: too long for a thread that helps.
+            file: self.direct.0.then_some(self.file as Arc<dyn Calls>),
             owner: Owner::new(chosen.backend),
             storage,
         })

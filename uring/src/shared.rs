@@ -61,8 +61,8 @@ pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     pub(crate) report: Mutex<Report>,
     pub(crate) birth: Birth,
-    executor: Executor,
-    /// What threads that help write to, one at a time; nothing where whoever pushes does the work, and once closed.
+    pub(crate) executor: Executor,
+    /// The file of threads that help, one at a time; none where nobody does, and once closed.
     pub(crate) helped: Mutex<Option<Arc<dyn Calls>>>,
     pub(crate) role: Mutex<Option<Owner>>,
     pub(crate) standbys: Standbys,
@@ -143,7 +143,7 @@ impl Shared {
 
     /// What ended outside of the role may have made room for more, or a sync ready.
     pub(crate) fn tell_of_room(&self) {
-        if !self.core.has_news() {
+        if !self.core.announces_news() {
             return;
         }
         match &self.executor {

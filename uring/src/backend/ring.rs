@@ -52,7 +52,7 @@ pub(crate) struct Ring {
     feeds: u64,
     feed_over: Option<FeedDone>,
     over: Vec<(Work, io::Result<()>)>,
-    /// Cuts the file off when nothing is in flight; nothing is begun before that but the feed's writes.
+    /// Cuts the file off when nothing is in flight; nothing is begun here before that but the feed's writes.
     cut: Option<Work>,
     bell: Bell,
     completions: Vec<cqueue::Entry>,

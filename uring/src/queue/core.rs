@@ -53,7 +53,7 @@ pub(crate) struct Core {
     work_waits: Condvar,
     pushes: AtomicU64,
     /// Acts that threads which help have made since the last write of the feed.
-    helped: AtomicU32,
+    helped_behind_feed: AtomicU32,
     len_bytes: AtomicU64,
     method: AtomicU8,
     sync_failed: AtomicBool,
@@ -70,7 +70,7 @@ impl Core {
             guarded: Mutex::new(Guarded { queue, refusal: None, workers_stop: false }),
             work_waits: Condvar::new(),
             pushes: AtomicU64::new(0),
-            helped: AtomicU32::new(HELPED_MAX),
+            helped_behind_feed: AtomicU32::new(HELPED_MAX),
             len_bytes: AtomicU64::new(len_bytes),
             method: AtomicU8::new(method as u8),
             sync_failed: AtomicBool::new(false),
@@ -103,7 +103,7 @@ impl Core {
 
     /// Says that there may be something new to pop, though nothing was pushed: what ended elsewhere made room, or a sync ready. False if
     /// nobody should come for it.
-    pub(crate) fn has_news(&self) -> bool {
+    pub(crate) fn announces_news(&self) -> bool {
         let is_due = self.guarded.lock().queue.is_due();
         if is_due {
             self.pushes.fetch_add(1, Ordering::SeqCst);
@@ -122,14 +122,18 @@ impl Core {
         self.guarded.lock().queue.pop()
     }
 
-    /// The next act for a thread that helps, while the feed writes.
-    pub(crate) fn pop_to_help(&self) -> Option<Work> {
-        if self.helped.load(Ordering::Relaxed) >= HELPED_MAX {
+    /// The next act for a thread that helps, while the feed writes; and whether that let others in from the line.
+    pub(crate) fn pop_to_help(&self) -> Option<(Work, bool)> {
+        if self.helped_behind_feed.load(Ordering::Relaxed) >= HELPED_MAX {
             return None;
         }
-        let work = self.guarded.lock().queue.pop_to_help()?;
-        self.helped.fetch_add(1, Ordering::Relaxed);
-        Some(work)
+        let mut guarded = self.guarded.lock();
+        let stood = guarded.queue.standing();
+        let work = guarded.queue.pop_to_help()?;
+        let let_in = guarded.queue.standing() < stood;
+        drop(guarded);
+        self.helped_behind_feed.fetch_add(1, Ordering::Relaxed);
+        Some((work, let_in))
     }
 
     /// The next act, waiting for one; `None` when the workers are to stop.
@@ -283,7 +287,7 @@ impl Core {
 
     /// Takes note of how a write of the feed ended.
     pub(crate) fn feed_landed(&self, write: &FeedWrite, result: &io::Result<()>) {
-        self.helped.store(0, Ordering::Relaxed);
+        self.helped_behind_feed.store(0, Ordering::Relaxed);
         match result {
             Err(cause) => {
                 self.stats.failed.bump();

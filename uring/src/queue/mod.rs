@@ -249,6 +249,11 @@ impl Queue {
         self.ready.push(Waiter::Durable(part));
     }
 
+    /// How many stand in line.
+    pub(crate) fn standing(&self) -> usize {
+        self.line.len()
+    }
+
     /// Whether anything waits.
     pub(crate) fn has_waiting(&self) -> bool {
         self.queued > 0 || !self.line.is_empty()
