@@ -221,6 +221,19 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// What of a key is behind a prefix, if it begins so.
+///
+/// Most prefixes are a few bytes: to call what compares two slices takes longer than to compare them.
+#[inline]
+pub(crate) fn behind<'a>(key: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    const FEW: usize = 8;
+    if prefix.len() > FEW {
+        return key.strip_prefix(prefix);
+    }
+    let (front, rest) = key.split_at_checked(prefix.len())?;
+    front.iter().zip(prefix).all(|(one, other)| one == other).then_some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +311,20 @@ mod tests {
             let mut bytes = start.to_le_bytes().to_vec();
             bytes.extend_from_slice(&pages.to_le_bytes());
             assert_eq!(reader(&bytes).extent().is_ok(), sound, "{start} {pages}");
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_prefix_is_what_the_standard_library_says() {
+        let key = b"a key of more than eight bytes";
+        for len in 0..key.len() + 1 {
+            assert_eq!(behind(key, &key[..len]), Some(&key[len..]));
+            assert_eq!(behind(&key[..len], key), (len == key.len()).then_some(&b""[..]));
+            for at in 0..len {
+                let mut other = key[..len].to_vec();
+                other[at] ^= 1;
+                assert_eq!(behind(key, &other), None);
+            }
         }
     }
 }

@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use crate::format::codec::behind;
+
 /// The first eight bytes of `rest`.
 pub(crate) fn head8(rest: &[u8]) -> u64 {
     match rest.first_chunk::<8>() {
@@ -43,7 +45,7 @@ pub(super) enum Against<'a> {
 
 /// Compares `key` with the keys that begin with `prefix`.
 pub(super) fn against<'a>(key: &'a [u8], prefix: &[u8]) -> Against<'a> {
-    match key.strip_prefix(prefix) {
+    match behind(key, prefix) {
         Some(rest) => Against::Within(rest),
         None => match key.cmp(prefix) {
             Ordering::Less => Against::Below,
