@@ -60,9 +60,9 @@ pub use blocking::block_on;
 pub use bytes::Bytes;
 pub use db::{
     BackendKind, BackendReport, Backup, Batch, Check, CheckProgress, CheckReport, ColumnFamily,
-    ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, Get, GetWith, Health,
-    HealthChanged, Ingest, Metrics, MultiGet, PutRow, Range, Snapshot, Stat, Submit, Task, TryNext,
-    TryNextChunk, TryNextWith, Visible, Write,
+    ColumnFamilyOptions, Commit, Contains, Db, Defect, FamilyStat, ForEachWith, Get, GetWith,
+    Health, HealthChanged, Ingest, Metrics, MultiGet, PutRow, Range, Snapshot, Stat, Submit, Task,
+    TryNext, TryNextChunk, TryNextWith, Visible, Write,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::Seq;

@@ -54,7 +54,7 @@ pub use info::{
     BackendKind, BackendReport, CheckProgress, CheckReport, Defect, FamilyStat, Metrics, Stat,
 };
 pub use ingest::{Ingest, PutRow};
-pub use range::{Range, TryNext, TryNextWith};
+pub use range::{ForEachWith, Range, TryNext, TryNextWith};
 pub use snapshot::Snapshot;
 pub use write::{Commit, Submit, Visible, Write};
 

@@ -1,5 +1,7 @@
 //! Scans as streams.
 
+mod for_each;
+
 use std::fmt;
 use std::future::Future;
 use std::ops::{Bound, RangeBounds};
@@ -8,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+
+pub use for_each::ForEachWith;
 
 use crate::blocking;
 use crate::commit::signal::yield_now;

@@ -175,6 +175,11 @@ impl Chunk {
         Some(Lent { bytes: &mut self.bytes, value_at, end: value_at + value_len as usize })
     }
 
+    /// Whether there is a next row.
+    pub(crate) fn has_next(&self) -> bool {
+        self.header().is_some()
+    }
+
     /// Whether there is a next row, and its value lies here.
     pub(crate) fn is_next_whole(&self) -> bool {
         self.header_of_whole().is_some()

@@ -2,6 +2,7 @@
 
 pub(crate) mod chunk;
 pub(crate) mod lookup;
+mod merge;
 pub(crate) mod scan;
 pub(crate) mod source;
 pub(crate) mod span;

@@ -10,26 +10,23 @@
 //! Rejected: a queue of rows for every source. What a source had beyond the others was copied and not
 //! asked for, and each row had memory of its own.
 
-use std::cmp::Ordering;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-
-use futures::future::join_all;
-use smallvec::SmallVec;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ids::{FamilyId, Seq};
-use crate::memtable::RangeDelete;
 use crate::page::cache::{Held, View};
-use crate::read::chunk::{Chunk, KeyAt, Lent, Rows};
+use crate::read::chunk::{Chunk, Lent, Rows};
 use crate::read::lookup::Stored;
+use crate::read::merge::{Hiding, Show, Sources, Stopped, merge};
 use crate::read::source::{Row, Source, Window};
-use crate::read::span::{Span, along};
+use crate::read::span::Span;
 use crate::snapshot::Pinned;
-use crate::state::{FamilyView, Generational};
+use crate::state::{FamilyView, Generational, State};
 use crate::tree::{self, Direction, Step, Wanted};
 use crate::value::Value;
+use futures::future::join_all;
 
 /// Rows that the first window takes of a source; later ones take twice what all sources had so far, up to the maximum. Where the first
 /// leaf ended early, a short scan so does not read many rows of the next one.
@@ -57,8 +54,7 @@ pub(crate) struct Scan {
     /// A transaction's own rows in the order of the scan, and how many lie in front of the span.
     own: Vec<Row>,
     own_taken: usize,
-    /// Range deletes by the age of the memtable that holds them; they hide all that is older.
-    range_deletes: Vec<(usize, RangeDelete)>,
+    range_deletes: Vec<Hiding>,
     /// Of all sources, in windows before.
     rows_read: usize,
     read_ahead_leaves: usize,
@@ -85,9 +81,19 @@ pub(crate) struct Want {
     tree: usize,
 }
 
+/// What showing rows came to.
+pub(crate) enum Shown<T> {
+    /// Whoever looked broke.
+    Broke(T),
+    End,
+    /// Something has to be read, or others get their turn, before it goes on.
+    Left,
+}
+
 /// What a window came to.
-struct Read {
-    chunk: Chunk,
+struct Read<M> {
+    /// What was made of its rows.
+    made: M,
     /// Where it ended, if not with the span.
     far: Option<Bound<Value>>,
     own_taken: usize,
@@ -95,10 +101,7 @@ struct Read {
     rows: usize,
 }
 
-type Windowed = std::result::Result<Read, Want>;
-
-/// A tree, a memtable and a transaction's own rows, as a rule.
-type Sources<'a> = SmallVec<[Source<'a>; 4]>;
+type Windowed<M> = std::result::Result<Read<M>, Want>;
 
 impl Scan {
     pub(crate) fn new(view: &FamilyView, at: Seq, span: Span, mut own: Vec<Row>) -> Scan {
@@ -163,12 +166,17 @@ impl Scan {
                 Err(expired) => return Next::Expired(expired),
             };
             let Some(view) = state.view(self.family) else { return Next::End };
-            let read = match self.read_window(engine, view, span) {
+            let read = match self.read_window(engine, view, span, |sources| {
+                let bytes = sources.iter().map(Source::chunk_bytes).sum();
+                let mut rows = Rows::with_capacity(bytes);
+                merge(sources, span.direction, &self.range_deletes, &mut rows);
+                (Chunk::from(rows), None)
+            }) {
                 Ok(read) => read,
                 Err(want) => return Next::Missing(want),
             };
             drop(state);
-            self.go_on_behind(read);
+            self.chunk = self.go_on_behind(read);
             if let Some(next) = self.next_read() {
                 return next;
             }
@@ -176,8 +184,43 @@ impl Scan {
         Next::Turn
     }
 
-    fn go_on_behind(&mut self, read: Read) {
-        self.chunk = read.chunk;
+    /// Shows rows as they lie in memory, window by window, as long as there are any and `rows` is not exhausted.
+    pub(crate) fn show<T>(
+        &mut self,
+        engine: &Engine,
+        state: &State,
+        rows: &mut usize,
+        look: &mut impl FnMut(&[u8], &[u8]) -> ControlFlow<T>,
+    ) -> Shown<T> {
+        if self.chunk.has_next() {
+            return Shown::Left;
+        }
+        for _ in 0..EMPTY_WINDOWS_MAX {
+            let Some(span) = &self.span else { return Shown::End };
+            let Some(view) = state.view(self.family) else { return Shown::End };
+            let read = self.read_window(engine, view, span, |sources| {
+                let mut show = Show::to(look);
+                merge(sources, span.direction, &self.range_deletes, &mut show);
+                *rows = rows.saturating_sub(show.shown);
+                match show.stopped {
+                    None => (ControlFlow::Continue(*rows > 0), None),
+                    Some(Stopped::Broke(value)) => (ControlFlow::Break(value), None),
+                    Some(Stopped::Before(key)) => {
+                        (ControlFlow::Continue(false), Some(Bound::Excluded(key)))
+                    }
+                }
+            });
+            let Ok(read) = read else { return Shown::Left };
+            match self.go_on_behind(read) {
+                ControlFlow::Continue(true) => {}
+                ControlFlow::Continue(false) => return Shown::Left,
+                ControlFlow::Break(value) => return Shown::Broke(value),
+            }
+        }
+        Shown::Left
+    }
+
+    fn go_on_behind<M>(&mut self, read: Read<M>) -> M {
         self.own_taken += read.own_taken;
         match (&mut self.span, read.far) {
             (Some(span), Some(far)) => span.go_on_behind(far),
@@ -185,9 +228,19 @@ impl Scan {
         }
         self.rows_read += read.rows;
         self.held.clear();
+        read.made
     }
 
-    fn read_window(&self, engine: &Engine, view: &FamilyView, span: &Span) -> Windowed {
+    /// Reads the next window. `make` is given its sources, from old to new, and says what it made of them, and where it stopped if
+    /// anything is left of them.
+    #[inline]
+    fn read_window<M>(
+        &self,
+        engine: &Engine,
+        view: &FamilyView,
+        span: &Span,
+        make: impl FnOnce(&mut Sources<'_>) -> (M, Option<Bound<Value>>),
+    ) -> Windowed<M> {
         let guard = ringdb_frames::pin();
         let pages = engine.pages.view(&guard, &self.held);
         let max = (self.rows_read * 2).clamp(WINDOW_ROWS_MIN, WINDOW_ROWS_MAX);
@@ -211,63 +264,14 @@ impl Scan {
         }
         let mut own = Source::of_own(&self.own[self.own_taken..], OWN_AGE);
         window.cut(&mut own);
-        let own_taken = own.len();
+        let own_rows = own.len();
         sources.iter_mut().for_each(|source| window.cut(source));
         sources.push(own);
         let rows = sources.iter().map(Source::len).sum();
-        let chunk = self.merged(sources, span.direction);
-        Ok(Read { chunk, far: window.into_far(), own_taken, rows })
-    }
-
-    /// The rows of sources that come from old to new.
-    fn merged(&self, mut sources: Sources<'_>, direction: Direction) -> Chunk {
-        sources.retain(|source| source.len() > 0);
-        let bytes = sources.iter().map(Source::chunk_bytes).sum();
-        let mut rows = Rows::with_capacity(bytes);
-        while !sources.is_empty() {
-            let first = first_of(&sources, direction);
-            let (older, newer) = sources.split_at_mut(first);
-            let (first, newer) = newer.split_first_mut().expect("it is one of them");
-            for older in older.iter_mut() {
-                if older.key().order_key(&first.key()) == Ordering::Equal {
-                    older.advance();
-                }
-            }
-            // Rows in front of all others need not be compared with each of them.
-            let others = older.iter().chain(&*newer).filter(|source| source.len() > 0);
-            let others = others.map(Source::key);
-            let border = others.min_by(|one, other| along(direction, one.order_key(other)));
-            if border.is_none() && self.range_deletes.is_empty() {
-                first.take_to(&mut rows);
-                break;
-            }
-            loop {
-                if !self.hides_next(first) {
-                    first.add_to(&mut rows);
-                }
-                first.advance();
-                let comes_before = |border: &KeyAt<'_>| {
-                    along(direction, first.key().order_key(border)) == Ordering::Less
-                };
-                if first.len() == 0 || !border.as_ref().is_none_or(comes_before) {
-                    break;
-                }
-            }
-            sources.retain(|source| source.len() > 0);
-        }
-        rows.into()
-    }
-
-    /// Whether a newer range delete hides the next row of a source.
-    #[inline]
-    fn hides_next(&self, source: &Source<'_>) -> bool {
-        let hides = |key: KeyAt<'_>| {
-            self.range_deletes.iter().any(|(holder, range)| {
-                let is_older = *holder < source.age;
-                is_older && key.order(&range.low).is_ge() && key.order(&range.high).is_lt()
-            })
-        };
-        !self.range_deletes.is_empty() && hides(source.key())
+        let (made, stopped) = make(&mut sources);
+        let own_left: usize = sources.iter().map(Source::own_len).sum();
+        let (far, own_taken) = (stopped.or(window.into_far()), own_rows - own_left);
+        Ok(Read { made, far, own_taken, rows })
     }
 
     /// Fetches what is missing, and with it the leaves that come next.
@@ -305,16 +309,4 @@ impl Scan {
         let missing = others.filter(|node| !engine.pages.has(*node));
         Ok(missing.map(|node| Wanted { node, level }).collect())
     }
-}
-
-/// The source whose next row comes first, the newest if several have its key.
-fn first_of(sources: &[Source<'_>], direction: Direction) -> usize {
-    let mut first = sources.len() - 1;
-    for index in (0..first).rev() {
-        let order = sources[index].key().order_key(&sources[first].key());
-        if along(direction, order) == Ordering::Less {
-            first = index;
-        }
-    }
-    first
 }

@@ -12,7 +12,7 @@ use crate::memtable::{self, Copied, Kind, Memtable, Scanned};
 use crate::page::cache::{Page, View};
 use crate::read::chunk::{Content, HEADER_BYTES, KeyAt, Rows};
 use crate::read::span::{Span, as_slice, is_nearer, is_within};
-use crate::tree::{Direction, Leaf, LeafAt, Pages, VALUE_BYTES_MAX};
+use crate::tree::{Direction, Leaf, LeafAt, Pages, RowValue, VALUE_BYTES_MAX};
 use crate::value::Value;
 
 /// Bytes of a leaf's rows that are asked for at once: as many lines as a processor waits for.
@@ -178,6 +178,41 @@ impl<'a> Source<'a> {
         match &self.kind {
             Of::Own(rows) => rows.len(),
             Of::Memtable { rows, .. } | Of::Tree { rows, .. } => rows.len(),
+        }
+    }
+
+    /// How many rows of a transaction's own are left.
+    pub(crate) fn own_len(&self) -> usize {
+        match &self.kind {
+            Of::Own(rows) => rows.len(),
+            Of::Memtable { .. } | Of::Tree { .. } => 0,
+        }
+    }
+
+    /// The next row, whose value is `None` if its key was deleted; there must be one.
+    #[inline]
+    pub(crate) fn row(&self) -> (KeyAt<'_>, Option<Content<'_>>) {
+        match &self.kind {
+            Of::Own(rows) => {
+                (KeyAt::Whole(&rows[0].key), rows[0].value.as_ref().map(Content::Apart))
+            }
+            Of::Memtable { copied, rows } => {
+                let content = match copied.value(rows.start) {
+                    (Kind::Put, value) => Some(Content::Inline(value)),
+                    (Kind::Extent, value) => Some(Content::Extent(value)),
+                    (Kind::Delete, _) => None,
+                };
+                (KeyAt::Whole(copied.key(rows.start)), content)
+            }
+            Of::Tree { leaf, rows, direction } => {
+                let (key, value) = leaf.row(next_index(rows, *direction));
+                let content = match value {
+                    RowValue::Inline(value) => Some(Content::Inline(value)),
+                    RowValue::Extent(value) => Some(Content::Extent(value)),
+                    RowValue::Tombstone => None,
+                };
+                (KeyAt::Parts(key), content)
+            }
         }
     }
 

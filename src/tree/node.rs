@@ -27,6 +27,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use crate::format::codec::behind;
 use crate::format::node_ref::NODE_PAGES_MAX;
 use crate::ids::{FamilyId, PAGE_BYTES, PageId};
 
@@ -229,7 +230,7 @@ impl<'a> Keys<'a> {
     /// The place of `key`, or the place where it would be.
     #[inline]
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let Some(suffix) = key.strip_prefix(self.prefix) else {
+        let Some(suffix) = behind(key, self.prefix) else {
             return Err(if key < self.prefix { 0 } else { self.len() });
         };
         let head = head_of(suffix);
@@ -255,7 +256,7 @@ impl<'a> Keys<'a> {
     /// Where the record of `key` is, if it is here: of the first key with its head.
     #[inline]
     pub(super) fn likely_record(&self, key: &[u8]) -> Range<usize> {
-        let head = key.strip_prefix(self.prefix).map_or(0, head_of);
+        let head = behind(key, self.prefix).map_or(0, head_of);
         let index = self.heads_below(head).min(self.len().saturating_sub(1));
         self.record_range(index)
     }
@@ -317,12 +318,32 @@ impl Key<'_> {
     /// Copies the whole key to so many bytes.
     #[inline]
     pub(crate) fn copy_to(&self, out: &mut [u8]) {
-        let head_len = (self.len - self.prefix.len()).min(HEAD_BYTES);
         let (prefix, suffix) = out.split_at_mut(self.prefix.len());
-        let (head, rest) = suffix.split_at_mut(head_len);
         prefix.copy_from_slice(self.prefix);
-        head.copy_from_slice(&self.head.to_be_bytes()[..head_len]);
-        rest.copy_from_slice(self.rest);
+        self.copy_suffix_to(suffix);
+    }
+
+    /// Copies what is behind the prefix.
+    #[inline]
+    fn copy_suffix_to(&self, out: &mut [u8]) {
+        let head = self.head.to_be_bytes();
+        match out.split_first_chunk_mut() {
+            Some((first, rest)) => {
+                *first = head;
+                rest.copy_from_slice(self.rest);
+            }
+            None => out.copy_from_slice(&head[..out.len()]),
+        }
+    }
+
+    /// Copies the whole key over another one, whose prefix is `before`: of two keys of one node the second's is there already.
+    #[inline]
+    pub(crate) fn copy_over(&self, before: &mut *const [u8], out: &mut [u8]) {
+        match std::ptr::eq(*before, self.prefix) {
+            true => self.copy_suffix_to(&mut out[self.prefix.len()..]),
+            false => self.copy_to(out),
+        }
+        *before = self.prefix;
     }
 
     /// The whole key.
@@ -335,7 +356,7 @@ impl Key<'_> {
     /// Whether it is that key.
     #[inline]
     pub(super) fn is(&self, other: &[u8]) -> bool {
-        let Some(suffix) = other.strip_prefix(self.prefix) else { return false };
+        let Some(suffix) = behind(other, self.prefix) else { return false };
         self.len == other.len()
             && self.head == head_of(suffix)
             && self.rest == suffix.get(HEAD_BYTES..).unwrap_or_default()
@@ -343,7 +364,7 @@ impl Key<'_> {
 
     /// How the key orders against another, without putting it together.
     pub(crate) fn order(&self, other: &[u8]) -> Ordering {
-        let Some(suffix) = other.strip_prefix(self.prefix) else {
+        let Some(suffix) = behind(other, self.prefix) else {
             return self.prefix.cmp(other);
         };
         self.head.cmp(&head_of(suffix)).then_with(|| self.cmp_suffix(suffix))
@@ -420,6 +441,24 @@ mod tests {
             for (prefix, other_prefix) in [(0, 1), (2, 9), (12, 3), (20, 40)] {
                 let order = key(one, prefix).order_key(&key(other, other_prefix));
                 assert_eq!(order, one.cmp(other), "{one:?} {prefix}, {other:?} {other_prefix}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_copied_over_another_one() {
+        let node = b"prefix and eight bytes, and more";
+        let (mut prefix, mut out): (*const [u8], Vec<u8>) = (&[], Vec::new());
+        for (len, prefix_len) in [(32, 6), (32, 6), (20, 6), (9, 6), (6, 6), (32, 10), (12, 0)] {
+            let key = key(&node[..len], prefix_len);
+            out.resize(len, b'?');
+            key.copy_over(&mut prefix, &mut out);
+            assert_eq!(out, &node[..len]);
+            if prefix_len > 0 {
+                out[0] = b'?';
+                key.copy_over(&mut prefix, &mut out);
+                assert_eq!(out[0], b'?', "the prefix is there already");
+                out[0] = node[0];
             }
         }
     }

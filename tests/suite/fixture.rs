@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -197,12 +199,29 @@ pub fn get(family: &ColumnFamily, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     block_on(family.get(key)).expect("the row is read").map(|value| value.to_vec())
 }
 
-/// The rest of a range, as owned rows.
+/// The rows of a range, read in one of the ways that there are: each call takes the next.
 pub async fn rows_of(mut range: ringdb::Range) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let way = CALLS.fetch_add(1, Ordering::Relaxed);
+    let own = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
     let mut rows = Vec::new();
-    while let Some((key, value)) = range.try_next().await? {
-        rows.push((key.to_vec(), value.to_vec()));
+    // None, a few, or all of them one by one; then the others at once.
+    let one_by_one = [0, 1, 20, usize::MAX][way % 4];
+    while rows.len() < one_by_one {
+        let next = match way / 4 % 2 {
+            0 => range.try_next().await?.map(|(key, value)| own(&key, &value)),
+            _ => range.try_next_with(own).await?,
+        };
+        match next {
+            Some(row) => rows.push(row),
+            None => return Ok(rows),
+        }
     }
+    let look = |key: &[u8], value: &[u8]| {
+        rows.push(own(key, value));
+        ControlFlow::<()>::Continue(())
+    };
+    range.for_each_with(look).await?;
     Ok(rows)
 }
 

@@ -4,10 +4,17 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
-use ringdb::{Db, Result, Snapshot};
+use ringdb::{Db, Range, Result, Snapshot};
+
+use crate::fixture::rows_of;
 
 /// The rows of one family.
 pub type Rows = BTreeMap<Bytes, Bytes>;
+
+async fn shown(range: Range) -> Result<Rows> {
+    let rows = rows_of(range).await?.into_iter();
+    Ok(rows.map(|(key, value)| (key.into(), value.into())).collect())
+}
 
 /// Every family with its rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +104,7 @@ impl State {
         let mut state = State::default();
         for name in db.column_families() {
             let family = db.existing_column_family(&name).await?;
-            let mut range = family.iter();
-            let rows = state.0.entry(name).or_default();
-            while let Some((key, value)) = range.try_next().await? {
-                rows.insert(key.into(), value.into());
-            }
+            state.0.insert(name, shown(family.iter()).await?);
         }
         Ok(state)
     }
@@ -110,11 +113,7 @@ impl State {
     pub async fn read_at(snapshot: &Snapshot, families: &[ringdb::ColumnFamily]) -> Result<State> {
         let mut state = State::default();
         for family in families {
-            let mut range = snapshot.iter(family);
-            let rows = state.0.entry(family.name()).or_default();
-            while let Some((key, value)) = range.try_next().await? {
-                rows.insert(key.into(), value.into());
-            }
+            state.0.insert(family.name().to_owned(), shown(snapshot.iter(family)).await?);
         }
         Ok(state)
     }

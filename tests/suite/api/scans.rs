@@ -1,6 +1,8 @@
 //! Ranges, prefixes, both directions, both ends, counting.
 
-use std::ops::Bound;
+use std::future::Future;
+use std::ops::{Bound, ControlFlow};
+use std::pin::Pin;
 
 use futures::{StreamExt, TryStreamExt};
 use ringdb::{Db, ErrorKind, Range};
@@ -174,6 +176,106 @@ fn a_row_that_made_its_closure_panic_is_taken() {
     }
     let third = block_on(range.try_next_with(|key, _| key.to_vec())).unwrap();
     assert_eq!(third.as_deref(), Some(ALL[2].as_bytes()));
+}
+
+#[test]
+fn rows_are_shown_until_the_closure_breaks() {
+    let Fixture { place: _place, db, rows } = ten();
+    // In trees, in a memtable, and a delete in front of each.
+    block_on(db.checkpoint()).unwrap();
+    put(&rows, "aaa", "late");
+    block_on(rows.delete("a")).unwrap();
+    block_on(rows.delete("d")).unwrap();
+    let expected = keys(rows.iter());
+    assert_eq!(expected[..3], ["aa", "aaa", "ab"]);
+    for count in 1..=expected.len() + 1 {
+        for is_forward in [true, false] {
+            let range = if is_forward { rows.iter() } else { rows.iter().rev() };
+            let mut shown = Vec::new();
+            let broke = block_on(range.for_each_with(|key, _| {
+                shown.push(String::from_utf8(key.to_vec()).unwrap());
+                if shown.len() == count {
+                    ControlFlow::Break(count)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            }));
+            assert_eq!(broke.unwrap(), (count <= expected.len()).then_some(count));
+            let taken = count.min(expected.len());
+            let mut of_the_end: Vec<_> = expected.iter().rev().take(taken).cloned().collect();
+            if is_forward {
+                of_the_end = expected[..taken].to_vec();
+            }
+            assert_eq!(shown, of_the_end);
+        }
+    }
+}
+
+#[test]
+fn values_of_any_length_are_shown_in_order() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let lens = [100_000, 150, 40_000, 70_000, 0, 200_000];
+    let all: Vec<_> = ["a", "b", "c", "d", "e", "f"].into_iter().zip(lens).collect();
+    for (key, len) in &all {
+        block_on(rows.put(key, vec![7; *len])).unwrap();
+    }
+    for is_in_tree in [false, true] {
+        if is_in_tree {
+            block_on(db.checkpoint()).unwrap();
+        }
+        for stop in 1..=all.len() {
+            let mut shown = Vec::new();
+            let broke = block_on(rows.iter().for_each_with(|key, value| {
+                assert!(value.iter().all(|byte| *byte == 7));
+                shown.push((key.to_vec(), value.len()));
+                if shown.len() == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }));
+            assert_eq!(broke.unwrap(), Some(()));
+            let expected = all[..stop].iter().map(|(key, len)| (key.as_bytes().to_vec(), *len));
+            assert_eq!(shown, expected.collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn who_is_shown_rows_may_read_and_write() {
+    let Fixture { place: _place, rows, .. } = ten();
+    let mut read = Vec::new();
+    let all = block_on(rows.iter().for_each_with(|key, value| {
+        read.push(block_on(rows.get(key)).unwrap().as_deref() == Some(value));
+        block_on(rows.put([key, b"!"].concat(), "seen")).unwrap();
+        ControlFlow::<()>::Continue(())
+    }));
+    assert_eq!(all.unwrap(), None);
+    assert_eq!(read, [true; 10], "what was written meanwhile is not of the range");
+    assert_eq!(block_on(rows.len()).unwrap(), 20);
+    fails(block_on(rows.range("b".."a").for_each_with(show_none)), ErrorKind::InvalidArgument);
+}
+
+fn show_none(_: &[u8], _: &[u8]) -> ControlFlow<()> {
+    panic!("there is no row")
+}
+
+#[test]
+fn others_get_a_turn_while_many_rows_are_shown() {
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(128 << 20));
+    load(&db, &rows);
+    // What is in memory behind this is waited for no more.
+    assert_eq!(block_on(rows_of(rows.iter())).unwrap().len(), MANY as usize);
+    let mut shown = 0u32;
+    let mut all = rows.iter().for_each_with(|_, _| {
+        shown += 1;
+        ControlFlow::<()>::Continue(())
+    });
+    let mut turns = 0;
+    let woken = futures::task::noop_waker();
+    let mut context = std::task::Context::from_waker(&woken);
+    while Pin::new(&mut all).poll(&mut context).is_pending() {
+        turns += 1;
+    }
+    assert_eq!(shown, MANY);
+    assert!((10..=20).contains(&turns), "{turns} turns in {MANY} rows");
 }
 
 #[test]
