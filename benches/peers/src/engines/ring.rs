@@ -1,5 +1,7 @@
 //! ringdb: the calls of its public interface, `wait` and `block_on` on threads, futures in tasks.
 
+use std::ops::ControlFlow;
+
 use ringdb::{Backend, ColumnFamily, Db, Options, block_on};
 
 use super::{Boxed, Calls, Durability, Engine, Outcome, Reader, Settings, family_name, looked_at};
@@ -127,16 +129,12 @@ impl Reader for ColumnFamily {
     }
 
     fn scan(&mut self, from: &Key, rows: usize) -> Outcome<usize> {
-        let mut range = self.range(&from[..]..);
-        block_on(async {
-            let mut found = 0;
-            while found < rows {
-                match range.try_next_with(|_, value| looked_at(value)).await? {
-                    Some(is_good) => found += usize::from(is_good),
-                    None => break,
-                }
-            }
-            Ok(found)
-        })
+        let (mut seen, mut found) = (0, 0);
+        block_on(self.range(&from[..]..).for_each_with(|_, value| {
+            seen += 1;
+            found += usize::from(looked_at(value));
+            if seen < rows { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        }))?;
+        Ok(found)
     }
 }
