@@ -6,6 +6,7 @@
 //! which nobody can make give it back.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,21 +22,29 @@ pub(crate) struct Pinned {
     pub(crate) seq: Seq,
     state: RwLock<Option<Arc<State>>>,
     since: Instant,
+    /// It was found too old while somebody looked at it: whoever asks next is told that it has expired.
+    is_too_old: AtomicBool,
 }
 
 impl Pinned {
     pub(crate) fn new(seq: Seq, state: Arc<State>) -> Arc<Pinned> {
-        Arc::new(Pinned { seq, state: RwLock::new(Some(state)), since: Instant::now() })
+        let (state, is_too_old) = (RwLock::new(Some(state)), AtomicBool::new(false));
+        Arc::new(Pinned { seq, state, since: Instant::now(), is_too_old })
     }
 
     /// The state, unless the snapshot has expired.
     pub(crate) fn state(&self) -> Result<Arc<State>> {
-        self.state.read().clone().ok_or_else(|| self.expired())
+        let not_yet = !self.is_too_old.load(Ordering::Relaxed);
+        let state = self.state.read().clone().filter(|_| not_yet);
+        state.ok_or_else(|| self.expired())
     }
 
     /// As `state`, for a step that counts no reference and puts off expiry. What it lends is looked at by closures of the
     /// caller's, which may read again.
     pub(crate) fn held_still(&self) -> Result<MappedRwLockReadGuard<'_, State>> {
+        if self.is_too_old.load(Ordering::Relaxed) {
+            return Err(self.expired());
+        }
         let held = self.state.read_recursive();
         let state = RwLockReadGuard::try_map(held, |state| state.as_deref());
         state.map_err(|_| self.expired())
@@ -75,8 +84,10 @@ impl Snapshots {
     /// Expires what is older than `age_max`.
     pub(crate) fn expire_older(&self, age_max: Duration) {
         for pinned in self.held().filter(|pinned| pinned.since.elapsed() > age_max) {
-            // One that is being looked at is older still at the next turn.
-            let _ = pinned.expire();
+            // A scan that shows row after row may be looking at it whenever somebody comes by. It ends, and the next turn takes the state.
+            if !pinned.expire() {
+                pinned.is_too_old.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -86,12 +97,13 @@ impl Snapshots {
         held.filter(|pinned| pinned.expire()).count() > 0
     }
 
-    /// Expires the oldest view that may keep memtables which the current state does not, those before its last publication;
-    /// false if there is none.
+    /// Expires the oldest view that may keep memtables which the current state does not, those before its last publication, and that
+    /// nobody is looking at; false if there is none.
     pub(crate) fn expire_oldest(&self, current: &Arc<Hold>) -> bool {
         let is_older = |pinned: &Arc<Pinned>| pinned.keeps(|kept| !Arc::ptr_eq(kept, current));
-        let oldest = self.held().filter(is_older).min_by_key(|pinned| pinned.seq);
-        oldest.is_some_and(|oldest| oldest.expire())
+        let mut older: Vec<_> = self.held().filter(is_older).collect();
+        older.sort_by_key(|pinned| pinned.seq);
+        older.into_iter().any(|pinned| pinned.expire())
     }
 
     /// Memory of memtables that are in no tree of theirs and kept by these views alone, in bytes.

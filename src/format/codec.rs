@@ -316,6 +316,7 @@ mod tests {
 
     #[test]
     fn what_is_behind_a_prefix_is_what_the_standard_library_says() {
+        assert_eq!(behind(b"ab", b"abc"), None);
         let key = b"a key of more than eight bytes";
         for len in 0..key.len() + 1 {
             assert_eq!(behind(key, &key[..len]), Some(&key[len..]));

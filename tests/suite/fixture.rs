@@ -1,12 +1,12 @@
 //! Where a test's database lives, how it is opened, and how long a test may be silent.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -201,8 +201,10 @@ pub fn get(family: &ColumnFamily, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
 
 /// The rows of a range, read in one of the ways that there are: each call takes the next.
 pub async fn rows_of(mut range: ringdb::Range) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    static CALLS: AtomicUsize = AtomicUsize::new(0);
-    let way = CALLS.fetch_add(1, Ordering::Relaxed);
+    thread_local! {
+        static CALLS: Cell<usize> = const { Cell::new(0) };
+    }
+    let way = CALLS.replace(CALLS.get() + 1);
     let own = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
     let mut rows = Vec::new();
     // None, a few, or all of them one by one; then the others at once.

@@ -16,10 +16,11 @@ use crate::state::Family;
 impl Range {
     /// Shows row after row to a closure, key and value, until it breaks. Resolves to what it broke with, or to `None` at the end.
     ///
-    /// Rows that memory has are shown where they lie, without a copy: this is the quickest way to a few rows, and through many. While
-    /// the closure runs, memory and pages that others replaced are not used again, so it may read and submit writes, but should not wait.
+    /// Rows that memory has are shown with nothing copied but keys, and rows of memtables: this is the quickest way to a few rows, and
+    /// through many. The closure may read and submit writes, but should not wait: until it returns, memory and pages that others replaced
+    /// are not used again.
     ///
-    /// Other tasks get a turn after each 4,096 rows.
+    /// Other tasks get a turn after some 4,096 rows. If the closure panics, the scan is over.
     ///
     /// # Errors
     ///
@@ -93,8 +94,8 @@ impl Range {
         shown
     }
 
-    /// The same for a scan that begins: where nothing has to be waited for, it is over before anything could change, and need not be
-    /// known as a snapshot.
+    /// The same for a scan that begins. The state that is held here keeps its pages, so it need not be known as a snapshot unless
+    /// something has to be waited for.
     fn show_at_once<T>(
         &mut self,
         family: &Family,

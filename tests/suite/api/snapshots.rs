@@ -1,5 +1,8 @@
 //! Snapshots: repeatable, unmoved by later writes, bounded.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use futures::FutureExt;
 use ringdb::ErrorKind;
 
@@ -154,4 +157,40 @@ fn a_snapshot_that_pins_too_much_expires_and_the_writers_go_on() {
     assert!(expired, "{ROUNDS_MAX} rounds of 500 KB are pinned beyond 1 MiB");
     put(&rows, "a", "second");
     assert_sound(&db);
+}
+
+#[test]
+fn a_scan_that_is_looked_at_whenever_it_is_found_too_old_ends() {
+    const ROWS: u32 = 10_000;
+    let Fixture { place: _place, db, rows } =
+        Fixture::with(|options| options.memory_bytes(64 << 20).snapshot_age_max(Duration::ZERO));
+    let mut batch = db.batch();
+    (0..ROWS).for_each(|n| drop(batch.put(&rows, n.to_be_bytes(), "old")));
+    block_on(batch.commit()).unwrap();
+    block_on(db.checkpoint()).unwrap();
+    // Into memory, so that the scan need not wait for anything.
+    for n in 0..ROWS {
+        assert!(block_on(rows.contains(n.to_be_bytes())).unwrap());
+    }
+    let ended_in_time = || {
+        let snapshot = db.snapshot();
+        let mut shown = 0;
+        let range = snapshot.iter(&rows);
+        let scanned = block_on(range.for_each_with(|key, _| {
+            assert_eq!(key, u32::to_be_bytes(shown));
+            shown += 1;
+            if shown == 100 {
+                // Behind a checkpoint snapshots are looked through, and then comes the next one.
+                block_on(db.checkpoint()).unwrap();
+                block_on(db.checkpoint()).unwrap();
+            }
+            ControlFlow::<()>::Continue(())
+        }));
+        fails(scanned, ErrorKind::SnapshotExpired);
+        let read = block_on(snapshot.get(&rows, 1u32.to_be_bytes()));
+        fails(read, ErrorKind::SnapshotExpired);
+        (100..ROWS).contains(&shown)
+    };
+    // The checkpoint before may still look for old ones when the snapshot is made.
+    assert!((0..100).any(|_| ended_in_time()));
 }

@@ -1,5 +1,8 @@
 //! Reads and scans that wait for the disk.
 
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+
 use ringdb::Durability;
 
 use crate::cancel::{every_k, poll_times, well};
@@ -65,6 +68,34 @@ fn reads_that_are_dropped_leave_reads_that_are_right() {
         );
         every_k("first", |_| rows.first(), |_, edge| well(edge));
         every_k("last", |_| rows.last(), |_, edge| well(edge));
+    }
+    for reverse in [false, true] {
+        let shown = RefCell::new(Vec::new());
+        every_k(
+            "for_each_with",
+            |_| {
+                shown.borrow_mut().clear();
+                let range = if reverse { rows.iter().rev() } else { rows.iter() };
+                range.for_each_with(|key, found| {
+                    assert_eq!(found, &value[..]);
+                    let mut shown = shown.borrow_mut();
+                    shown.push(u32::from_be_bytes(key.try_into().unwrap()));
+                    if shown.len() < 500 {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                })
+            },
+            |_, broke| {
+                let shown = shown.borrow();
+                let expected = (0..500).map(|n| if reverse { 15_999 - n } else { n });
+                assert!(shown.iter().copied().eq(expected.take(shown.len())), "each row once");
+                if let Some(broke) = broke {
+                    assert_eq!((broke.unwrap(), shown.len()), (Some(()), 500));
+                }
+            },
+        );
     }
     every_k(
         "len",

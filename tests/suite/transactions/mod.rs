@@ -2,6 +2,8 @@
 
 mod appends;
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::try_join_all;
@@ -75,6 +77,56 @@ fn a_transaction_scans_its_own_values_however_long_they_are() {
     assert_eq!(lent, lens.map(|(key, len)| (key.as_bytes().to_vec(), len)));
     let taken = block_on(rows_of(tx.range::<&str>(&rows, ..).rev())).unwrap();
     assert!(taken.iter().rev().map(|(key, value)| own(key.as_ref(), value.as_ref())).eq(lent));
+}
+
+#[test]
+fn a_transaction_is_shown_its_own_rows_between_others() {
+    let Fixture { place: _place, db, rows } = Fixture::new();
+    let key = |n: u32| format!("{n:03}");
+    // One value lies elsewhere, and scans stop in front of it.
+    let len = |n: u32| if n == 30 { 100_000 } else { 10 };
+    for n in 0..80 {
+        block_on(rows.put(key(n), vec![0; len(n)])).unwrap();
+    }
+    let tx = begin(&db);
+    let own = [2, 13, 14, 25, 29, 30, 31, 47, 60];
+    let mut expected: BTreeMap<String, usize> = (0..80).map(|n| (key(n), len(n))).collect();
+    for (count, n) in own.into_iter().enumerate() {
+        if count % 3 == 1 {
+            tx.delete(&rows, key(n));
+            expected.remove(&key(n));
+        } else {
+            let behind = format!("{n:03}!");
+            tx.put(&rows, &behind, vec![1; 20]);
+            expected.insert(behind, 20);
+        }
+    }
+    for is_in_tree in [false, true] {
+        if is_in_tree {
+            block_on(db.checkpoint()).unwrap();
+        }
+        for is_forward in [true, false] {
+            for stop in 1..=expected.len() {
+                let range = tx.range::<&str>(&rows, ..);
+                let mut shown = Vec::new();
+                let look = |key: &[u8], value: &[u8]| {
+                    shown.push((String::from_utf8(key.to_vec()).unwrap(), value.len()));
+                    if shown.len() == stop {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                };
+                let range = if is_forward { range } else { range.rev() };
+                assert_eq!(block_on(range.for_each_with(look)).unwrap(), Some(()));
+                let mut all: Vec<_> = expected.clone().into_iter().collect();
+                if !is_forward {
+                    all.reverse();
+                }
+                assert_eq!(shown, all[..stop]);
+            }
+        }
+    }
 }
 
 #[test]
