@@ -165,7 +165,9 @@ fn a_scan_that_is_looked_at_whenever_it_is_found_too_old_ends() {
     let Fixture { place: _place, db, rows } =
         Fixture::with(|options| options.memory_bytes(64 << 20).snapshot_age_max(Duration::ZERO));
     let mut batch = db.batch();
-    (0..ROWS).for_each(|n| drop(batch.put(&rows, n.to_be_bytes(), "old")));
+    for n in 0..ROWS {
+        batch.put(&rows, n.to_be_bytes(), "old");
+    }
     block_on(batch.commit()).unwrap();
     block_on(db.checkpoint()).unwrap();
     // Into memory, so that the scan need not wait for anything.
