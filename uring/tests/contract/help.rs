@@ -1,6 +1,7 @@
 //! A thread that makes what it waits for itself.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
@@ -29,14 +30,20 @@ fn helping<F: Future>(io: &Io, future: F) -> F::Output {
     }
 }
 
+/// A feed that has written a block: behind that threads may help.
+fn after_a_write(io: &Io) -> Arc<Blocks> {
+    let feed = Blocks::attach(io);
+    feed.give(1, 1);
+    io.kick();
+    feed.wait_done(1);
+    feed
+}
+
 #[test]
 fn one_who_helps_behind_a_write_of_the_feed_needs_no_owner() {
     everywhere(|place| {
         let io = place.fresh();
-        let feed = Blocks::attach(&io);
-        feed.give(1, 1);
-        io.kick();
-        feed.wait_done(1);
+        let feed = after_a_write(&io);
         feed.hold_the_owner(&io);
         let len_bytes = io.len_bytes() + (1 << 20);
         let write = io.write(at(2), full(1, 2), BLOCK_BYTES);
@@ -73,10 +80,7 @@ fn reads_and_cuts_are_left_to_the_owner() {
             return;
         }
         let io = place.fresh();
-        let feed = Blocks::attach(&io);
-        feed.give(1, 1);
-        io.kick();
-        feed.wait_done(1);
+        let feed = after_a_write(&io);
         feed.hold_the_owner(&io);
         let mut read = io.read(at(1), full(1, 0));
         io.help(&|| false);
@@ -192,10 +196,7 @@ fn a_close_waits_for_one_who_helps() {
         place.create();
         for _ in 0..20 {
             let io = place.open();
-            let feed = Blocks::attach(&io);
-            feed.give(1, 1);
-            io.kick();
-            feed.wait_done(1);
+            after_a_write(&io);
             let is_begun = AtomicBool::new(false);
             let written = std::thread::scope(|scope| {
                 let helper = scope.spawn(|| {
