@@ -281,8 +281,7 @@ async fn find(engine: &Arc<Engine>) -> Result<Found> {
     let work = async move {
         let copies = damaged_copies(&engine).await;
         let (seq, state) = engine.read_view();
-        let pinned = Pinned::new(seq, arc_swap::Guard::into_inner(state));
-        engine.snapshots.register(&pinned);
+        let pinned = engine.snapshots.pin(seq, arc_swap::Guard::into_inner(state));
         let (unnamed, file_pages) = {
             let space = engine.space.lock();
             (space.unnamed().extents().collect(), space.occupancy().file)

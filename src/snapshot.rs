@@ -72,6 +72,13 @@ impl Pinned {
 pub(crate) struct Snapshots(Mutex<Vec<Weak<Pinned>>>);
 
 impl Snapshots {
+    /// A view of this state that is subject to expiry.
+    pub(crate) fn pin(&self, seq: Seq, state: Arc<State>) -> Arc<Pinned> {
+        let pinned = Pinned::new(seq, state);
+        self.register(&pinned);
+        pinned
+    }
+
     /// Makes the view subject to expiry.
     pub(crate) fn register(&self, pinned: &Arc<Pinned>) {
         let mut list = self.0.lock();

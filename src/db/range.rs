@@ -187,8 +187,7 @@ impl Range {
             Origin::Latest(family) => {
                 self.engine.readable(&family)?;
                 let (seq, state) = self.engine.read_view();
-                let pinned = Pinned::new(seq, arc_swap::Guard::into_inner(state));
-                self.engine.snapshots.register(&pinned);
+                let pinned = self.engine.snapshots.pin(seq, arc_swap::Guard::into_inner(state));
                 (family, pinned)
             }
         };

@@ -92,8 +92,7 @@ impl Transaction {
             }
             std::thread::yield_now();
         };
-        let pinned = Pinned::new(seq, state);
-        engine.snapshots.register(&pinned);
+        let pinned = engine.snapshots.pin(seq, state);
         let set = Set {
             reads: ReadSet::default(),
             operations: Operations::default(),

@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::read::scan::{Scan, Shown};
 use crate::read::source::Row;
 use crate::read::span::Span;
-use crate::snapshot::Pinned;
 use crate::state::Family;
 
 impl Range {
@@ -109,8 +108,7 @@ impl Range {
         let mut scan = Scan::new(view, seq, span, own);
         let shown = scan.show(&self.engine, &state, rows, look);
         if let Shown::Left = shown {
-            let pinned = Pinned::new(seq, arc_swap::Guard::into_inner(state));
-            self.engine.snapshots.register(&pinned);
+            let pinned = self.engine.snapshots.pin(seq, arc_swap::Guard::into_inner(state));
             self.state = State::Scanning(Box::new(Running { scan, pinned }));
         }
         shown
